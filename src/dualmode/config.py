@@ -1,0 +1,221 @@
+"""Recipes: one validated YAML file says everything about a training run.
+
+A recipe is read by :func:`load_recipe` (from a shipped name or a path), changed by ``a.b=c``
+overrides, and stored resolved beside the model that it trained.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dualmode.errors import RecipeError
+
+
+class Section(BaseModel):
+    """A part of a recipe: immutable, and a misspelt key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TextConfig(Section):
+    """How transcripts become tokens."""
+
+    case: Literal["lower", "upper"] = "lower"
+    digits: Literal["refuse", "spell"] = "refuse"
+    token_kind: Literal["unigram", "bpe"] = "unigram"
+    vocabulary_size: int = Field(500, ge=8, description="tokens, blank and <unk> included")
+
+
+class ChunkConfig(Section):
+    """Context of a streaming subnet, in frames of 40 ms."""
+
+    chunk_frames: int = Field(16, ge=1)
+    left_frames: int = Field(64, ge=0)
+    lookahead_frames: int = Field(4, ge=0)
+
+
+class ModelConfig(Section):
+    """Sizes of the supernet."""
+
+    width: int = Field(256, ge=8)
+    layers: int = Field(6, ge=1)
+    heads: int = Field(4, ge=1)
+    feed_forward: int = Field(1024, ge=8, description="inner width of a feed-forward module")
+    kernel_frames: int = Field(15, ge=1, description="depthwise convolution, odd")
+    subsampling_channels: int = Field(64, ge=1)
+    predictor_width: int = Field(256, ge=8)
+    context_tokens: int = Field(2, ge=1, description="tokens that the stateless predictor sees")
+    joiner_width: int = Field(256, ge=8)
+    dropout: float = Field(0.1, ge=0.0, lt=1.0)
+    norms: Literal["shared", "separate"] = Field(
+        "separate", description="one set of norm gains, or one for full and one for chunked context"
+    )
+
+    @model_validator(mode="after")
+    def _divisible(self) -> ModelConfig:
+        if self.width % (2 * self.heads):
+            raise ValueError("width must be a multiple of 2 * heads (rotary positions pair up)")
+        if self.kernel_frames % 2 == 0:
+            raise ValueError("kernel_frames must be odd")
+        return self
+
+
+class PruningConfig(Section):
+    """Self-pruning: which weights, how far, and when."""
+
+    sparsities: tuple[float, ...] = Field((0.7,), description="targets trained together")
+    block_outputs: int = Field(8, ge=1)
+    block_inputs: int = Field(1, ge=1)
+    allocation: Literal["uniform", "global"] = "uniform"
+    layer_cap: float = Field(0.95, gt=0, lt=1, description="global: no layer is sparser than this")
+    scope: Literal["encoder", "all"] = Field("encoder", description="all: predictor and joiner too")
+    start_step: int = Field(1000, ge=0)
+    end_step: int = Field(5000, ge=1)
+    every_steps: int = Field(100, ge=1, description="steps between two drawings of the masks")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> PruningConfig:
+        if self.end_step <= self.start_step:
+            raise ValueError("end_step must be greater than start_step")
+        if not all(0.0 < s < 1.0 for s in self.sparsities):
+            raise ValueError("sparsities must lie between 0 and 1, both excluded")
+        if list(self.sparsities) != sorted(set(self.sparsities)):
+            raise ValueError("sparsities must be strictly increasing")
+        return self
+
+
+class DataConfig(Section):
+    """Which CutSets, how they are batched, and how they are disturbed."""
+
+    train: tuple[str, ...] = ()
+    dev: tuple[str, ...] = ()
+    noise: str | None = Field(None, description="CutSet of noise to mix in")
+    batch_seconds: float = Field(120.0, gt=0, description="audio a batch and process")
+    buckets: int = Field(10, ge=1)
+    min_seconds: float = Field(0.1, ge=0)
+    max_seconds: float = Field(30.0, gt=0)
+    curriculum_seconds: float = Field(
+        0.0, ge=0, description="longest utterance at the first step; 0: no curriculum"
+    )
+    curriculum_steps: int = Field(0, ge=0, description="steps until every length is let in")
+    speeds: tuple[float, ...] = (0.9, 1.0, 1.1)
+    noise_probability: float = Field(0.5, ge=0, le=1)
+    noise_snr_db: tuple[float, float] = (5.0, 25.0)
+    time_masks: int = Field(2, ge=0)
+    time_mask_frames: int = Field(40, ge=0, description="longest time mask, in mel frames")
+    frequency_masks: int = Field(2, ge=0)
+    frequency_mask_bins: int = Field(20, ge=0)
+    workers: int = Field(1, ge=0)
+
+
+class TrainingConfig(Section):
+    """The optimiser, the losses' weights and the loop."""
+
+    objective: Literal["finetune"] = "finetune"
+    seed: int = 1
+    steps: int = Field(10000, ge=1)
+    minutes: float | None = Field(
+        None, gt=0, description="budget of wall clock: schedules are stretched to end with it"
+    )
+    optimizer: Literal["adamw", "scaled_adam"] = "adamw"
+    learning_rate: float = Field(1e-3, gt=0)
+    warmup_steps: int = Field(500, ge=1)
+    final_learning_rate: float = Field(0.02, ge=0, le=1, description="share of the peak at the end")
+    weight_decay: float = Field(1e-2, ge=0)
+    clip_norm: float = Field(5.0, gt=0)
+    average_decay: float = Field(0.999, ge=0, lt=1, description="exponential average of weights")
+    precision: Literal["auto", "32", "bf16"] = "auto"
+    band: int = Field(5, ge=2, description="tokens a frame that the pruned transducer looks at")
+    simple_weight: float = Field(0.3, ge=0)
+    ctc_weight: float = Field(0.2, ge=0)
+    distillation: Literal["none", "lattice", "ctc"] = "ctc"
+    distillation_weight: float = Field(0.2, ge=0)
+    device: ChunkConfig = ChunkConfig()
+    sampled_subnet: bool = Field(False, description="train one more subnet a step, drawn at random")
+    log_every_steps: int = Field(50, ge=1)
+    validate_every_steps: int = Field(500, ge=1)
+    validation_utterances: int = Field(200, ge=1)
+    checkpoint_every_steps: int = Field(500, ge=1)
+
+
+class Recipe(Section):
+    """Everything about a run. ``dualmode train RECIPE --set training.steps=100`` overrides keys."""
+
+    name: str
+    text: TextConfig = TextConfig()
+    model: ModelConfig = ModelConfig()
+    pruning: PruningConfig = PruningConfig()
+    data: DataConfig = DataConfig()
+    training: TrainingConfig = TrainingConfig()
+
+    def to_yaml(self) -> str:
+        """The resolved recipe, every default spelled out."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def shipped_recipes() -> list[str]:
+    """Names of the recipes that come with dualmode."""
+    folder = resources.files("dualmode") / "recipes"
+    return sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".yaml"))
+
+
+def load_recipe(source: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
+    """Read a recipe by shipped name or path and apply ``section.key=value`` overrides.
+
+    Raises:
+        RecipeError: no such recipe, not YAML, or a key that is unknown or out of range.
+    """
+    tree = _read_tree(source)
+    for override in overrides:
+        _apply(tree, override)
+    return parse_recipe(tree, str(source))
+
+
+def parse_recipe(tree: dict[str, Any], source: str) -> Recipe:
+    """Validate a recipe given as a tree of dicts; ``source`` names it in messages."""
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        lines = [
+            f"  {'.'.join(str(part) for part in e['loc']) or '(recipe)'}: {e['msg']}"
+            for e in error.errors()
+        ]
+        raise RecipeError(f"{source} is not a valid recipe:\n" + "\n".join(lines)) from None
+
+
+def _read_tree(source: str | Path) -> dict[str, Any]:
+    path = Path(source)
+    if path.suffix in {".yaml", ".yml"} or path.is_file():
+        if not path.is_file():
+            raise RecipeError(f"{path}: no such recipe file")
+        text = path.read_text()
+    elif str(source) in shipped_recipes():
+        text = (resources.files("dualmode") / "recipes" / f"{source}.yaml").read_text()
+    else:
+        names = ", ".join(shipped_recipes())
+        raise RecipeError(f"no recipe {str(source)!r}: give a .yaml file or one of {names}")
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{source} is not YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise RecipeError(f"{source} must be a mapping with sections such as model and training")
+    return tree
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, equals, raw = override.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"--set {override!r}: write it as section.key=value")
+    *sections, leaf = key.split(".")
+    node = tree
+    for section in sections:
+        node = node.setdefault(section, {})
+        if not isinstance(node, dict):
+            raise RecipeError(f"--set {override!r}: {section} is not a section")
+    node[leaf] = yaml.safe_load(raw)

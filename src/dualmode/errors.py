@@ -1,0 +1,33 @@
+"""Errors that people see: each says what is wrong, where, and what to do about it."""
+
+
+class DualmodeError(Exception):
+    """Root of all errors that dualmode raises on purpose; the CLI prints them without a traceback."""
+
+
+class RecipeError(DualmodeError):
+    """A recipe or an override is not valid; the message names the key."""
+
+
+class AudioError(DualmodeError):
+    """A file cannot be read as audio, or its samples cannot be used."""
+
+
+class DataError(DualmodeError):
+    """A table, a manifest or a CutSet cannot be used."""
+
+
+class TextError(DualmodeError):
+    """A transcript cannot be normalised or tokenised."""
+
+
+class SubnetError(DualmodeError):
+    """A subnet was asked for that the model does not hold, or that cannot do what was asked."""
+
+
+class ModelError(DualmodeError):
+    """A model directory is missing, incomplete or corrupt."""
+
+
+class CheckpointError(DualmodeError):
+    """A training checkpoint is missing, corrupt, or belongs to another recipe."""

@@ -1,0 +1,1 @@
+"""Word errors, latency and reports."""

@@ -1,0 +1,1 @@
+"""The supernet: layers, encoder, masks, predictor, joiner and the model directory."""

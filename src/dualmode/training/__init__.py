@@ -1,0 +1,1 @@
+"""The loop, its objective, the pruning schedule, checkpoints."""
