@@ -74,14 +74,14 @@ class PruningConfig(Section):
     allocation: Literal["uniform", "global"] = "uniform"
     layer_cap: float = Field(0.95, gt=0, lt=1, description="global: no layer is sparser than this")
     scope: Literal["encoder", "all"] = Field("encoder", description="all: predictor and joiner too")
-    start_step: int = Field(1000, ge=0)
-    end_step: int = Field(5000, ge=1)
-    every_steps: int = Field(100, ge=1, description="steps between two drawings of the masks")
+    start: float = Field(0.1, ge=0, lt=1, description="share of the run at which pruning starts")
+    end: float = Field(0.6, gt=0, le=1, description="share of the run at which masks are fixed")
+    every_steps: int = Field(50, ge=1, description="steps between two drawings of the masks")
 
     @model_validator(mode="after")
     def _ordered(self) -> PruningConfig:
-        if self.end_step <= self.start_step:
-            raise ValueError("end_step must be greater than start_step")
+        if self.end <= self.start:
+            raise ValueError("end must be greater than start")
         if not all(0.0 < s < 1.0 for s in self.sparsities):
             raise ValueError("sparsities must lie between 0 and 1, both excluded")
         if list(self.sparsities) != sorted(set(self.sparsities)):
@@ -95,7 +95,7 @@ class DataConfig(Section):
     train: tuple[str, ...] = ()
     dev: tuple[str, ...] = ()
     noise: str | None = Field(None, description="CutSet of noise to mix in")
-    batch_seconds: float = Field(120.0, gt=0, description="audio a batch and process")
+    batch_seconds: float = Field(120.0, gt=0, description="audio in a batch of one process")
     buckets: int = Field(10, ge=1)
     min_seconds: float = Field(0.1, ge=0)
     max_seconds: float = Field(30.0, gt=0)
@@ -120,9 +120,8 @@ class TrainingConfig(Section):
     seed: int = 1
     steps: int = Field(10000, ge=1)
     minutes: float | None = Field(
-        None, gt=0, description="budget of wall clock: schedules are stretched to end with it"
+        None, gt=0, description="end, and all schedules with it, after this long if not before"
     )
-    optimizer: Literal["adamw", "scaled_adam"] = "adamw"
     learning_rate: float = Field(1e-3, gt=0)
     warmup_steps: int = Field(500, ge=1)
     final_learning_rate: float = Field(0.02, ge=0, le=1, description="share of the peak at the end")
@@ -152,6 +151,7 @@ class Recipe(Section):
     pruning: PruningConfig = PruningConfig()
     data: DataConfig = DataConfig()
     training: TrainingConfig = TrainingConfig()
+    credits: tuple[str, ...] = Field((), description="corpora to credit in the model card")
 
     def to_yaml(self) -> str:
         """The resolved recipe, every default spelled out."""

@@ -1,0 +1,1 @@
+"""Training losses: the pruned transducer loss and what it is built from."""

@@ -1,0 +1,212 @@
+"""Samples from sound files: mono, 16 kHz, float32, complete, or an error that says why not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from math import ceil, gcd
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+from scipy.signal import firwin, resample_poly
+
+from dualmode.errors import AudioError
+
+SAMPLE_RATE_HZ = 16000
+
+Samples = npt.NDArray[np.float32]
+
+_CONVERT = "convert it, for example with: ffmpeg -i INPUT -ar 16000 -ac 1 OUTPUT.wav"
+_REPLACE = "copy or download it again, or leave it out"
+# A writer that cannot seek back leaves a placeholder near one of these as the chunk's length.
+_UNKNOWN_LENGTHS = (0x7FFF0000, 0xFFFF0000)
+_MP3_SLACK = 1152  # encoders and decoders of MP3 disagree on padding by one MPEG frame
+_OGG_LONGEST_PAGE = 27 + 255 + 255 * 255
+_OGG_LAST_PAGE_FLAG = 0x04
+_FILTER_ZEROS = 10  # half length of the resampling filter, in samples of the slower rate
+
+
+def read_audio(path: str | Path) -> Samples:
+    """Read a whole file: (S,) float32 at 16 kHz, channels averaged, nominally in [-1, 1].
+
+    Raises:
+        AudioError: the file is missing, empty, cut short, not audio, or holds NaN or infinity.
+    """
+    samples, sample_rate_hz = decode(path)
+    return to_mono_16khz(samples, sample_rate_hz)
+
+
+def decode(path: str | Path) -> tuple[Samples, int]:
+    """Read a whole file as it is: ((S, channels) float32, its rate in Hz). Raises as read_audio."""
+    with _open(path) as file:
+        try:
+            samples = file.read(dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            raise _damaged(path, str(error)) from None
+        _check(path, file, samples, len(samples))
+        return samples, int(file.samplerate)
+
+
+def stream_audio(path: str | Path, seconds: float = 30.0) -> Iterator[Samples]:
+    """Read a file in pieces of about ``seconds``, whose concatenation is ``read_audio(path)``.
+
+    Memory is bounded by the piece, not by the file. Raises AudioError as read_audio does; damage
+    at the end of a FLAC or MP3 file shows only when the end is reached.
+    """
+    with _open(path) as file:
+        common = gcd(SAMPLE_RATE_HZ, file.samplerate)
+        up, down = SAMPLE_RATE_HZ // common, file.samplerate // common
+        yield from _resampled(_blocks(path, file, seconds), up, down)
+
+
+def to_mono_16khz(samples: npt.NDArray[np.floating], sample_rate_hz: int) -> Samples:
+    """Average the channels of (S,) or (S, channels) samples and resample them to 16 kHz.
+
+    Raises:
+        AudioError: a rate that is not positive, or more than two dimensions.
+    """
+    if sample_rate_hz <= 0:
+        raise AudioError(f"a sample rate of {sample_rate_hz} Hz cannot be: give it in hertz")
+    if samples.ndim not in (1, 2):
+        raise AudioError(f"samples must be (S,) or (S, channels), not {samples.shape}")
+    mono = samples if samples.ndim == 1 else _mono(samples)
+    common = gcd(SAMPLE_RATE_HZ, sample_rate_hz)
+    return resample(mono, SAMPLE_RATE_HZ // common, sample_rate_hz // common)
+
+
+def resample(samples: npt.NDArray[np.floating], up: int, down: int) -> Samples:
+    """Change the rate of (S,) samples by up / down: (ceil(S * up / down),) float32."""
+    if up == down or not len(samples):
+        return np.ascontiguousarray(samples, dtype=np.float32)
+    window = _low_pass(up, down)
+    resampled = resample_poly(samples.astype(np.float32, copy=False), up, down, window=window)
+    return np.asarray(resampled, dtype=np.float32)
+
+
+@lru_cache(maxsize=16)
+def _low_pass(up: int, down: int) -> Samples:
+    slower = max(up, down)
+    taps = firwin(2 * _FILTER_ZEROS * slower + 1, 1.0 / slower, window=("kaiser", 5.0))
+    return np.asarray(taps, dtype=np.float32)
+
+
+def _mono(samples: npt.NDArray[np.floating]) -> Samples:
+    if samples.shape[1] == 1:
+        return np.ascontiguousarray(samples[:, 0], dtype=np.float32)
+    return samples.mean(axis=1, dtype=np.float32)
+
+
+def _open(path: str | Path) -> soundfile.SoundFile:
+    """Open a file whose header promises at least one sample and whose end is in place."""
+    path = Path(path)
+    if not path.is_file():
+        raise AudioError(f"{path}: no such file; check the path")
+    if path.stat().st_size == 0:
+        raise AudioError(f"{path}: the file is empty (0 bytes); {_REPLACE}")
+    try:
+        file = soundfile.SoundFile(path)
+    except (soundfile.LibsndfileError, TypeError, ValueError) as error:
+        reason = str(getattr(error, "error_string", error)).rstrip(".") or "not recognised"
+        raise AudioError(
+            f"{path}: not audio that can be read ({reason}). WAV, FLAC, MP3, Ogg and Opus are "
+            f"understood; if it is audio of another kind, {_CONVERT}"
+        ) from None
+    try:
+        _check_end_in_place(path, file)
+    except AudioError:
+        file.close()
+        raise
+    return file
+
+
+def _check_end_in_place(path: Path, file: soundfile.SoundFile) -> None:
+    """Find what libsndfile passes over silently: chunks and Ogg streams that lost their end."""
+    if file.format == "OGG" and not _ogg_ends(path):
+        raise _damaged(path, "its Ogg stream has no end")
+    pattern = r"^\s*(?:data|SSND|Data Size)\s*:\s*(\d+) \(should be (\d+)\)"
+    if chunk := re.search(pattern, file.extra_info, re.MULTILINE):
+        promised, present = int(chunk[1]), int(chunk[2])
+        unknown = any(base <= promised <= base + 0xFFFF for base in _UNKNOWN_LENGTHS)
+        if promised > present and not unknown:
+            raise _damaged(path, f"its header promises {promised} bytes of samples, {present} left")
+
+
+def _ogg_ends(path: Path) -> bool:
+    """Whether the last Ogg page is whole and marked as the last (RFC 3533, section 6)."""
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(0, size - _OGG_LONGEST_PAGE))
+        tail = file.read()
+    page = tail[tail.rfind(b"OggS") :]
+    if len(page) < 27:
+        return False
+    segments = page[26]
+    length = 27 + segments + sum(page[27 : 27 + segments])
+    return bool(page[5] & _OGG_LAST_PAGE_FLAG) and len(page) >= length
+
+
+def _blocks(path: str | Path, file: soundfile.SoundFile, seconds: float) -> Iterator[Samples]:
+    size = max(1, round(seconds * file.samplerate))
+    total = 0
+    while True:
+        try:
+            block = file.read(size, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            raise _damaged(path, str(error)) from None
+        total += len(block)
+        if len(block) < size:
+            _check(path, file, block, total)
+            yield _mono(block)
+            return
+        _check_finite(path, block)
+        yield _mono(block)
+
+
+def _resampled(blocks: Iterable[Samples], up: int, down: int) -> Iterator[Samples]:
+    """Resample a stream so that its pieces join to what resampling the whole would give.
+
+    Each piece is filtered with its neighbours as margins; margins and pieces are whole multiples
+    of ``down`` samples, so that the positions of output samples do not shift between pieces.
+    """
+    if up == down:
+        yield from blocks
+        return
+    reach = ceil(_FILTER_ZEROS * max(up, down) / up) + 1
+    margin = down * ceil(reach / down)
+    buffer, left = np.zeros(0, np.float32), 0
+    for block in blocks:
+        buffer = np.concatenate([buffer, block])
+        centre = (len(buffer) - left - margin) // down * down
+        if centre <= 0:
+            continue
+        piece = resample(buffer[: left + centre + margin], up, down)
+        yield piece[left * up // down : (left + centre) * up // down]
+        kept = min(margin, left + centre)
+        buffer, left = buffer[left + centre - kept :], kept
+    yield resample(buffer, up, down)[left * up // down :]
+
+
+def _check(path: str | Path, file: soundfile.SoundFile, samples: Samples, total: int) -> None:
+    """Raise unless ``total`` samples are what the header promised and ``samples`` are finite."""
+    if not total:
+        raise AudioError(f"{path}: a sound file without samples; {_REPLACE}")
+    slack = _MP3_SLACK if file.format == "MP3" else 0
+    if total < file.frames - slack:
+        raise _damaged(path, f"its header promises {file.frames} samples, {total} can be read")
+    _check_finite(path, samples)
+
+
+def _check_finite(path: str | Path, samples: Samples) -> None:
+    if not np.isfinite(samples).all():
+        count = int((~np.isfinite(samples)).sum())
+        raise AudioError(
+            f"{path}: {count} samples are NaN or infinite; make the file again with the program "
+            "that wrote it"
+        )
+
+
+def _damaged(path: str | Path, reason: str) -> AudioError:
+    return AudioError(f"{path}: cut short or damaged ({reason.rstrip('.')}); {_REPLACE}")

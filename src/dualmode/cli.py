@@ -1,0 +1,77 @@
+"""The command ``dualmode``: puts the commands together and turns errors into one red line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+from typer.core import TyperGroup
+
+from dualmode import __version__
+from dualmode.commands import evaluate, inspect, listen, prepare, quickstart, train, transcribe
+from dualmode.errors import DualmodeError
+
+INTERRUPTED = 130  # the shells' convention for Ctrl-C: 128 + SIGINT
+
+
+class _Commands(TyperGroup):
+    """Errors made for people are printed without a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except DualmodeError as error:
+            console = Console(stderr=True, soft_wrap=True)
+            console.print(Text("error: ", style="bold red").append(str(error), style="red"))
+            raise typer.Exit(1) from None
+        except KeyboardInterrupt:
+            Console(stderr=True).print("interrupted")
+            raise typer.Exit(INTERRUPTED) from None
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,
+    add_completion=False,
+)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"dualmode {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def dualmode(
+    version: bool = typer.Option(
+        False, "--version", help="Show the version.", callback=_show_version, is_eager=True
+    ),
+) -> None:
+    """One set of weights, two speech recognisers: server (dense, full context) and device
+    (sparse, streaming).
+
+    \b
+    Begin with:
+      dualmode quickstart
+      dualmode transcribe runs/quickstart/model my.wav
+      dualmode transcribe runs/quickstart/model my.wav --stream
+    """
+
+
+app.command("quickstart")(quickstart.quickstart)
+app.add_typer(prepare.app, name="prepare")
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("transcribe")(transcribe.transcribe)
+app.command("listen")(listen.listen)
+app.command("inspect")(inspect.inspect)
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="dualmode")

@@ -1,0 +1,77 @@
+"""``dualmode evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from dualmode.commands.subnets import (
+    ChunkOption,
+    LeftOption,
+    LookaheadOption,
+    RunOnOption,
+    SearchOption,
+    SparsityOption,
+    chosen_subnet,
+)
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A model directory.")],
+    cuts: Annotated[list[Path], typer.Argument(help="CutSets: folders or jsonl.gz files.")],
+    subnet: Annotated[
+        Literal["server", "device", "both"], typer.Option("--subnet", help="What to score.")
+    ] = "both",
+    json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")
+    ] = None,
+    utterances: Annotated[
+        Path | None,
+        typer.Option("--utterances", metavar="FILE", help="Write every text, a JSON line each."),
+    ] = None,
+    search: SearchOption = "greedy",
+    sparsity: SparsityOption = None,
+    chunk_ms: ChunkOption = None,
+    lookahead_ms: LookaheadOption = None,
+    left_ms: LeftOption = None,
+    run_on: RunOnOption = "cpu",
+) -> None:
+    """Word error rates with 95 % intervals, real-time factor, and device's emission delay.
+
+    With --subnet both, sparsity, chunk, look-ahead and left context given here change device.
+
+    \b
+    Examples:
+      dualmode evaluate runs/quickstart/model runs/quickstart/corpus/test
+      dualmode evaluate MODEL CUTS --json figures.json
+      dualmode evaluate MODEL CUTS --subnet device --chunk-ms 320 --lookahead-ms 80
+    """
+    from rich.console import Console
+
+    from dualmode.data.manifests import read_cuts
+    from dualmode.display import print_evaluation, scoring_bar
+    from dualmode.evaluation.report import evaluate as score
+    from dualmode.recognizer import load
+
+    recognizer = load(model, device=run_on)
+    subnets = {"server": recognizer.subnet("server")} if subnet == "both" else {}
+    changed = "device" if subnet == "both" else subnet
+    subnets[changed] = chosen_subnet(
+        recognizer,
+        changed,
+        sparsity=sparsity,
+        chunk_ms=chunk_ms,
+        lookahead_ms=lookahead_ms,
+        left_ms=left_ms,
+    )
+    scored = read_cuts(cuts)
+    console = Console()
+    with scoring_bar(console) as progress:
+        found = score(recognizer, scored, subnets, search=search, progress=progress)
+    print_evaluation(found, console)
+    if json is not None:
+        found.write_json(json)
+    if utterances is not None:
+        found.write_utterances(utterances)

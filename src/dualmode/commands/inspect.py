@@ -1,0 +1,98 @@
+"""``dualmode inspect``."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from dualmode.model.inspection import Inspection
+
+_HOW_COUNTED = """\
+Bytes count what recognition needs: heads that only training uses and norms that only the other
+recogniser uses are left out. int8: linear maps have a byte a weight and an fp32 scale an output;
+convolutions, embedding, norms and biases stay fp32. Indices: 2 bytes for the column of each kept
+block, 4 for the start of each row of blocks and for the end."""
+
+
+def inspect(
+    model: Annotated[Path, typer.Argument(help="A model directory.")],
+    json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write everything as JSON.")
+    ] = None,
+) -> None:
+    """What a model is made of: parameters, sparsity a layer, bytes that each recogniser needs.
+
+    \b
+    Examples:
+      dualmode inspect runs/quickstart/model
+      dualmode inspect MODEL --json model.json
+    """
+    from rich.console import Console
+
+    from dualmode.model.directory import load_model
+    from dualmode.model.inspection import inspect_model
+
+    loaded = load_model(model)
+    found = inspect_model(loaded.model)
+    console = Console()
+    console.print(_parts(found))
+    console.print(_layers(found))
+    console.print(_footprints(found))
+    console.print(_HOW_COUNTED, style="dim", highlight=False)
+    if json is not None:
+        json.write_text(jsonlib.dumps(found.to_dict(), indent=2) + "\n", encoding="utf-8")
+
+
+def _parts(found: Inspection) -> Table:
+    from rich.table import Table
+
+    table = Table(title=f"{found.parameters:,} parameters", title_justify="left")
+    table.add_column("part")
+    table.add_column("parameters", justify="right")
+    for name, count in found.parts.items():
+        table.add_row(name, f"{count:,}")
+    return table
+
+
+def _layers(found: Inspection) -> Table:
+    from rich.table import Table
+
+    table = Table(title="linear maps that are pruned", title_justify="left")
+    table.add_column("layer")
+    table.add_column("outputs x inputs", justify="right")
+    for sparsity in found.sparsities:
+        table.add_column(f"sparsity at {sparsity:g}", justify="right")
+    for layer in found.layers:
+        shape = f"{layer.outputs} x {layer.inputs}"
+        table.add_row(layer.name, shape, *(f"{s:.4f}" for s in layer.sparsities))
+    table.add_section()
+    table.add_row("all", f"{found.prunable:,}", *(f"{s:.4f}" for s in found.measured))
+    return table
+
+
+def _footprints(found: Inspection) -> Table:
+    from rich.table import Table
+
+    table = Table(title="bytes that each recogniser needs", title_justify="left")
+    for header in ("recogniser", "format"):
+        table.add_column(header)
+    for header in ("weights", "indices", "scales", "all bytes", "of server fp32"):
+        table.add_column(header, justify="right")
+    whole = found.footprints[0].total_bytes
+    for row in found.footprints:
+        table.add_row(
+            row.recogniser,
+            row.format,
+            f"{row.weight_bytes:,}",
+            f"{row.index_bytes:,}",
+            f"{row.scale_bytes:,}",
+            f"{row.total_bytes:,}",
+            f"{row.total_bytes / whole:.1%}",
+        )
+    return table

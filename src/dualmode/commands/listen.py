@@ -1,0 +1,130 @@
+"""``dualmode listen``."""
+
+from __future__ import annotations
+
+import queue
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dualmode.commands.subnets import (
+    ChunkOption,
+    LeftOption,
+    LookaheadOption,
+    SearchOption,
+    SparsityOption,
+    chosen_subnet,
+)
+from dualmode.errors import AudioError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Samples = npt.NDArray[np.float32]
+
+_BLOCK_MS = 40
+
+
+def listen(
+    model: Annotated[Path, typer.Argument(help="A model directory.")],
+    microphone: Annotated[
+        str | None, typer.Option("--microphone", help="Its name or number; the default one if not.")
+    ] = None,
+    search: SearchOption = "greedy",
+    sparsity: SparsityOption = None,
+    chunk_ms: ChunkOption = None,
+    lookahead_ms: LookaheadOption = None,
+    left_ms: LeftOption = None,
+) -> None:
+    """Live captions from the microphone by the device recogniser; Ctrl-C ends.
+
+    Needs the extra: pip install 'dualmode\\[listen]'.
+
+    \b
+    Examples:
+      dualmode listen runs/quickstart/model
+      dualmode listen MODEL --microphone 2 --chunk-ms 320
+    """
+    from rich.console import Console
+
+    from dualmode.display import GrowingText, hear
+    from dualmode.recognizer import load
+
+    sound = _sounddevice()
+    recognizer = load(model)
+    chosen = chosen_subnet(
+        recognizer,
+        "device",
+        sparsity=sparsity,
+        chunk_ms=chunk_ms,
+        lookahead_ms=lookahead_ms,
+        left_ms=left_ms,
+    )
+    console = Console(highlight=False)
+    session = recognizer.stream(chosen, search, keep_finished=False)
+    with _heard(sound, microphone) as blocks:
+        console.print("listening; Ctrl-C ends")
+        with GrowingText(console) as growing:
+            rest = hear(session, blocks, growing)
+    if rest.text:
+        console.print(f"{session.seconds:7.2f} s  {rest.text}", markup=False)
+
+
+def _sounddevice() -> Any:
+    try:
+        import sounddevice
+    except ImportError:
+        raise AudioError(
+            "listening needs the package sounddevice: pip install 'dualmode[listen]'"
+        ) from None
+    except OSError as error:
+        raise AudioError(
+            f"sounddevice found no PortAudio ({error}): install it, for example with "
+            "apt-get install libportaudio2"
+        ) from None
+    return sounddevice
+
+
+@contextmanager
+def _heard(sound: Any, microphone: str | None) -> Iterator[Iterator[Samples]]:
+    """Blocks of samples (S,) from the microphone, until Ctrl-C.
+
+    Raises:
+        AudioError: there is no microphone, or it cannot be opened.
+    """
+    from dualmode.audio import SAMPLE_RATE_HZ
+
+    waiting: queue.Queue[Samples | None] = queue.Queue()
+
+    def keep(block: Samples, frames: int, clock: object, status: object) -> None:
+        waiting.put(block[:, 0].copy())
+
+    def end(number: int, frame: object) -> None:
+        waiting.put(None)
+
+    chosen = int(microphone) if microphone and microphone.isdigit() else microphone
+    try:
+        stream = sound.InputStream(
+            samplerate=SAMPLE_RATE_HZ,
+            blocksize=SAMPLE_RATE_HZ * _BLOCK_MS // 1000,
+            device=chosen,
+            channels=1,
+            dtype="float32",
+            callback=keep,
+        )
+    except (sound.PortAudioError, ValueError) as error:
+        raise AudioError(
+            f"no microphone can be opened ({error}); python -m sounddevice lists what there is"
+        ) from None
+    # A handler, not KeyboardInterrupt: what was said up to Ctrl-C is still recognised.
+    before = signal.signal(signal.SIGINT, end)
+    try:
+        with stream:
+            yield iter(waiting.get, None)
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,92 @@
+"""Options that several commands share: which subnet of a model runs, and how it searches."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from dualmode.errors import SubnetError
+
+if TYPE_CHECKING:
+    from dualmode.model.subnet import ChunkedContext, Subnet
+    from dualmode.recognizer import Recognizer
+
+SubnetName = Literal["server", "device"]
+SearchName = Literal["greedy", "beam"]
+
+SubnetOption = Annotated[
+    SubnetName,
+    typer.Option("--subnet", help="server: dense, full context. device: sparse, streaming."),
+]
+SearchOption = Annotated[
+    SearchName, typer.Option("--search", help="greedy is fast; beam keeps four hypotheses.")
+]
+SparsityOption = Annotated[
+    float | None,
+    typer.Option("--sparsity", help="Another sparsity that the model was trained with; 0: dense."),
+]
+ChunkOption = Annotated[
+    int | None,
+    typer.Option("--chunk-ms", help="Another chunk for device, in milliseconds (multiple of 40)."),
+]
+LookaheadOption = Annotated[
+    int | None,
+    typer.Option("--lookahead-ms", help="Another look-ahead for device, in milliseconds."),
+]
+LeftOption = Annotated[
+    int | None,
+    typer.Option("--left-ms", help="Another left context for device, in milliseconds."),
+]
+RunOnOption = Annotated[
+    str, typer.Option("--run-on", metavar="cpu|cuda", help="Where the network runs.")
+]
+
+
+def chosen_subnet(
+    recognizer: Recognizer,
+    name: str,
+    *,
+    sparsity: float | None = None,
+    chunk_ms: int | None = None,
+    lookahead_ms: int | None = None,
+    left_ms: int | None = None,
+) -> Subnet:
+    """The named subnet, changed where options say so.
+
+    Raises:
+        SubnetError: chunks asked of full context, a time that is not whole frames, or a sparsity
+            that the model was not trained with.
+    """
+    from dualmode.model.subnet import ChunkedContext
+
+    subnet = recognizer.subnet(name)
+    times = {"chunk": chunk_ms, "lookahead": lookahead_ms, "left": left_ms}
+    changed = {field: _frames(field, ms) for field, ms in times.items() if ms is not None}
+    if changed and not isinstance(subnet.context, ChunkedContext):
+        raise SubnetError(
+            f"{name} hears the whole utterance, so it has no chunks: add --subnet device"
+        )
+    if isinstance(subnet.context, ChunkedContext):
+        subnet = replace(subnet, context=_context(subnet.context, changed))
+    if sparsity is not None:
+        subnet = replace(subnet, sparsity=sparsity)
+    return recognizer.subnet(subnet)
+
+
+def _frames(option: str, milliseconds: int) -> int:
+    from dualmode.model.subnet import FRAME_MS
+
+    if milliseconds % FRAME_MS:
+        raise SubnetError(
+            f"--{option}-ms {milliseconds}: must be a multiple of {FRAME_MS}, the length of a frame"
+        )
+    return milliseconds // FRAME_MS
+
+
+def _context(context: ChunkedContext, changed: dict[str, int]) -> ChunkedContext:
+    try:
+        return replace(context, **changed)
+    except ValueError as error:
+        raise SubnetError(f"no such context: {error} (in frames of 40 ms)") from None

@@ -1,0 +1,44 @@
+"""``dualmode train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+INTERRUPTED = 130
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe's name, or a .yaml file.")],
+    out: Annotated[Path, typer.Option("--out", help="The model directory to write.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; repeatable."),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Forget an earlier run in this directory.")
+    ] = False,
+) -> None:
+    """Train a supernet: both recognisers at once. A run that was stopped goes on where it was.
+
+    Ctrl-C stops after the current step and saves. The recipe is stored, resolved, with the model.
+
+    \b
+    Examples:
+      dualmode train quickstart --out runs/mine
+      dualmode train speech --out runs/speech --set training.steps=50000
+      dualmode train my.yaml --out runs/mine --set 'data.train=\\[data/train]' --fresh
+      torchrun --nproc-per-node 2 -m dualmode train speech --out runs/speech
+    """
+    from rich.console import Console
+
+    from dualmode.config import load_recipe
+    from dualmode.training.loop import train as run_training
+
+    console = Console()
+    resolved = load_recipe(recipe, overrides or [])
+    result = run_training(resolved, out, fresh=fresh, console=console)
+    if not result.finished:
+        raise typer.Exit(INTERRUPTED)

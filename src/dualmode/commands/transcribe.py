@@ -1,0 +1,138 @@
+"""``dualmode transcribe``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from dualmode.commands.subnets import (
+    ChunkOption,
+    LeftOption,
+    LookaheadOption,
+    RunOnOption,
+    SearchOption,
+    SparsityOption,
+    chosen_subnet,
+)
+from dualmode.errors import AudioError, SubnetError
+
+if TYPE_CHECKING:
+    from dualmode.commands.subnets import SearchName
+    from dualmode.decoding.transcript import Transcript
+    from dualmode.model.subnet import Subnet
+    from dualmode.recognizer import Recognizer
+
+FormatName = Literal["text", "json", "srt", "vtt"]
+
+_TOGETHER = 16  # files that are recognised before the first of them is printed
+_PIECE_S = 0.1  # audio that --stream hears at a time
+
+
+def transcribe(
+    model: Annotated[Path, typer.Argument(help="A model directory.")],
+    files: Annotated[list[Path], typer.Argument(help="WAV, FLAC, MP3, Ogg or Opus, any rate.")],
+    subnet: Annotated[
+        Literal["server", "device"] | None,
+        typer.Option("--subnet", help="server is the default; device with --stream."),
+    ] = None,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Show the text grow while the file is heard.")
+    ] = False,
+    form: Annotated[
+        FormatName, typer.Option("--format", help="json is a line a file; srt, vtt: captions.")
+    ] = "text",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write a file for each instead of printing.")
+    ] = None,
+    search: SearchOption = "greedy",
+    sparsity: SparsityOption = None,
+    chunk_ms: ChunkOption = None,
+    lookahead_ms: LookaheadOption = None,
+    left_ms: LeftOption = None,
+    run_on: RunOnOption = "cpu",
+) -> None:
+    """Turn sound files into text.
+
+    A file that cannot be read is reported on stderr, the others go on, and the exit code is 1.
+
+    \b
+    Examples:
+      dualmode transcribe runs/quickstart/model recording.wav
+      dualmode transcribe MODEL recording.wav --subnet device --stream
+      dualmode transcribe MODEL talk.mp3 --format srt > talk.srt
+      dualmode transcribe MODEL *.wav --format json
+    """
+    from dualmode.recognizer import load
+
+    if form in ("srt", "vtt") and len(files) > 1 and out is None:
+        raise typer.BadParameter(f"captions of several files need --out FOLDER, not only {form}")
+    recognizer = load(model, device=run_on)
+    chosen = chosen_subnet(
+        recognizer,
+        subnet or ("device" if stream else "server"),
+        sparsity=sparsity,
+        chunk_ms=chunk_ms,
+        lookahead_ms=lookahead_ms,
+        left_ms=left_ms,
+    )
+    if stream and not chosen.streams:
+        raise SubnetError("server hears the whole file and cannot stream: use --subnet device")
+    found = (_streamed if stream else _whole)(recognizer, files, chosen, search)
+    failed = 0
+    for path, result in found:
+        if isinstance(result, AudioError):
+            failed += 1
+            typer.secho(str(result), fg="red", err=True)
+        else:
+            _give(path, result, form, out, name=len(files) > 1)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _whole(
+    recognizer: Recognizer, files: list[Path], subnet: Subnet, search: SearchName
+) -> Iterator[tuple[Path, Transcript | AudioError]]:
+    for start in range(0, len(files), _TOGETHER):
+        group = files[start : start + _TOGETHER]
+        yield from zip(group, recognizer.transcribe_batch(group, subnet, search), strict=True)
+
+
+def _streamed(
+    recognizer: Recognizer, files: list[Path], subnet: Subnet, search: SearchName
+) -> Iterator[tuple[Path, Transcript | AudioError]]:
+    from rich.console import Console
+
+    from dualmode.audio import stream_audio
+    from dualmode.display import GrowingText, hear
+
+    for path in files:
+        try:
+            with GrowingText(Console(stderr=True, highlight=False)) as growing:
+                session = recognizer.stream(subnet, search)
+                result: Transcript | AudioError
+                result = hear(session, stream_audio(path, _PIECE_S), growing)
+        except AudioError as error:
+            result = error
+        yield path, result
+
+
+def _give(path: Path, result: Transcript, form: FormatName, out: Path | None, name: bool) -> None:
+    """Print a transcript, or write it to a file named after the sound file."""
+    from dualmode.decoding.formats import FORMATS, to_dict
+
+    if form == "json":
+        text = json.dumps({"file": str(path), **to_dict(result)}, ensure_ascii=False) + "\n"
+    else:
+        text = FORMATS[form](result)
+    if out is not None:
+        suffix = "txt" if form == "text" else form
+        out.mkdir(parents=True, exist_ok=True)
+        (out / f"{path.stem}.{suffix}").write_text(text, encoding="utf-8")
+    elif form == "text" and name:
+        typer.echo(f"{path}\t{text}", nl=False)
+    else:
+        typer.echo(text, nl=False)

@@ -1,0 +1,72 @@
+"""Disturbances of training audio and features; every function draws from the generator given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+from dualmode.audio import Samples, resample
+from dualmode.config import DataConfig
+from dualmode.features import Mels
+
+Random = np.random.Generator
+
+_SILENT = 1e-8  # mean power of speech or noise below which their ratio says nothing
+_LONGEST_MASKED_SHARE = 0.2  # of an utterance, by one time mask
+
+
+def perturb_speed(samples: Samples, speed: float) -> Samples:
+    """Play (S,) samples ``speed`` times as fast, which moves the pitch as well: (S / speed,).
+
+    Ko et al., "Audio augmentation for speech recognition", Interspeech 2015.
+    """
+    ratio = Fraction(speed).limit_denominator(100)
+    return resample(samples, ratio.denominator, ratio.numerator)
+
+
+def add_noise(samples: Samples, noise: npt.NDArray[np.floating], snr_db: float) -> Samples:
+    """Add (S,) noise so that the samples' power is ``snr_db`` decibels above the noise's."""
+    power = float(np.mean(np.square(samples))) if len(samples) else 0.0
+    noise_power = float(np.mean(np.square(noise))) if len(noise) else 0.0
+    if power < _SILENT or noise_power < _SILENT:
+        return samples
+    gain = np.sqrt(power / noise_power * 10 ** (-snr_db / 10))
+    return np.asarray(samples + gain * noise, dtype=np.float32)
+
+
+def draw_noise(noises: Sequence[Samples], length: int, rng: Random) -> Samples:
+    """A random stretch of ``length`` samples of one noise, which repeats where it is too short."""
+    noise = noises[int(rng.integers(len(noises)))]
+    start = int(rng.integers(max(1, len(noise) - length + 1)))
+    stretch = noise[start : start + length]
+    return stretch if len(stretch) == length else np.resize(stretch, length)
+
+
+def mask_mels(mels: Mels, data: DataConfig, rng: Random) -> Mels:
+    """SpecAugment: replace stretches of time and of frequency in (M, 80) by each bin's mean.
+
+    Park et al., "SpecAugment", Interspeech 2019, without time warping. A time mask covers at most
+    a fifth of the utterance, so that short commands keep words to learn from.
+    """
+    frames, bins = mels.shape
+    if not frames:
+        return mels
+    masked = mels.copy()
+    mean = mels.mean(axis=0)
+    longest = min(data.time_mask_frames, int(_LONGEST_MASKED_SHARE * frames))
+    for _ in range(data.time_masks):
+        start, stop = _stretch(frames, longest, rng)
+        masked[start:stop] = mean
+    for _ in range(data.frequency_masks):
+        start, stop = _stretch(bins, min(data.frequency_mask_bins, bins), rng)
+        masked[:, start:stop] = mean[start:stop]
+    return masked
+
+
+def _stretch(total: int, longest: int, rng: Random) -> tuple[int, int]:
+    width = int(rng.integers(longest + 1))
+    start = int(rng.integers(total - width + 1))
+    return start, start + width

@@ -1,0 +1,271 @@
+"""CutSets read from disk, and made from tables of sound files that are all checked first."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from lhotse import AudioSource, CutSet, Recording, SupervisionSegment
+from lhotse.cut import Cut
+
+from dualmode.audio import SAMPLE_RATE_HZ, decode, to_mono_16khz
+from dualmode.config import TextConfig
+from dualmode.data.parallel import map_in_processes
+from dualmode.data.render import write_flac
+from dualmode.data.report import Report
+from dualmode.data.usable import Unusable
+from dualmode.errors import AudioError, DataError, TextError
+from dualmode.features import encoder_frames, mel_frames
+from dualmode.text import normalize
+
+CUTS = "cuts.jsonl.gz"
+REPORT = "report.json"
+
+_COLUMNS = ("id", "path", "text")
+_SHORTEST_SECONDS = 0.1
+_SILENT_PEAK = 1e-3  # -60 dB below full scale
+_LONGEST_CELL = 1 << 20
+
+
+def read_cuts(paths: str | Path | Iterable[str | Path]) -> CutSet:
+    """Read CutSets into memory and join them; a path is a jsonl.gz file or a folder that holds one.
+
+    Raises:
+        DataError: a path is missing, not a CutSet, damaged, or holds no cut.
+    """
+    if isinstance(paths, str | Path):
+        paths = [paths]
+    cuts = [cut for path in paths for cut in _read_one(Path(path))]
+    if not cuts:
+        raise DataError("no CutSet given: name at least one")
+    return CutSet.from_cuts(cuts)
+
+
+def _read_one(path: Path) -> list[Cut]:
+    file = path / CUTS if path.is_dir() else path
+    if not file.is_file():
+        raise DataError(f"{file}: no such CutSet; make it with 'dualmode prepare'")
+    try:
+        cuts = list(CutSet.from_file(file))
+    # Damage shows as whatever Lhotse's decoders raise: gzip, zlib, JSON, missing keys.
+    except Exception as error:
+        raise DataError(f"{file}: not a CutSet, or damaged ({error}); make it again") from None
+    if not cuts:
+        raise DataError(f"{file}: an empty CutSet; make it again from a table that lists files")
+    if not all(isinstance(cut, Cut) for cut in cuts):
+        raise DataError(f"{file}: holds other manifests than cuts; give a CutSet")
+    return cuts
+
+
+def write_cuts(cuts: Iterable[Cut], path: Path) -> None:
+    """Write a CutSet so that ``path`` holds the whole of it or what it held before."""
+    unfinished = path.with_name(f"partial-{path.name}")
+    CutSet.from_cuts(cuts).to_file(unfinished)
+    unfinished.replace(path)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A line of the table; ``stored`` is where its audio is to be copied, if it is."""
+
+    line: int
+    id: str
+    path: Path
+    text: str
+    speaker: str | None
+    corpus: str | None
+    stored: Path | None
+
+
+@dataclass(frozen=True)
+class _Sound:
+    """What decoding a file showed; ``path`` is the file that the cut shall name."""
+
+    path: Path
+    sample_rate_hz: int
+    samples: int
+    channels: int
+
+    @property
+    def seconds(self) -> float:
+        return self.samples / self.sample_rate_hz
+
+
+def prepare_tsv(
+    table: str | Path,
+    out: str | Path,
+    *,
+    text: TextConfig = TextConfig(),
+    allow_untranscribed: bool = False,
+    noise: bool = False,
+    to_flac: bool = False,
+    max_seconds: float = 600.0,
+    jobs: int | None = None,
+) -> Report:
+    """Make ``out/cuts.jsonl.gz`` and ``out/report.json`` from a table, having decoded every file.
+
+    The table is tab-separated with a header line; columns ``id``, ``path`` (relative to the
+    table's folder) and ``text`` are needed, ``speaker`` and ``corpus`` are kept, others ignored.
+    What cannot be used is left out and listed in the report.
+
+    Args:
+        allow_untranscribed: keep rows without text, for pre-training.
+        noise: the text is a class of noise, kept as it stands.
+        to_flac: store 16 kHz mono FLAC copies in ``out/audio``, which load faster than Opus
+            or MP3.
+        max_seconds: longer files are left out.
+
+    Raises:
+        DataError: no table, not such a table, or nothing in it can be used.
+    """
+    out = Path(out).resolve()
+    report = Report(str(table))
+    rows = _read_table(Path(table), out / "audio" if to_flac else None, report)
+    rows = _check_texts(rows, text, allow_untranscribed or noise, noise, report)
+    if to_flac:
+        (out / "audio").mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
+    check = partial(_check_sound, max_seconds=max_seconds)
+    cuts = []
+    sounds = map_in_processes(check, rows, title="Checking audio", jobs=jobs)
+    for row, sound in zip(rows, sounds, strict=True):
+        try:
+            if isinstance(sound, Unusable):
+                raise sound
+            if not noise:
+                _check_pace(row.text, sound.seconds)
+            cuts.append(_cut(row, sound))
+            report.keep(sound.seconds)
+        except Unusable as problem:
+            report.leave_out(row.id, str(row.path), problem.kind, problem.why)
+    report.write(out / REPORT)
+    if not cuts:
+        raise DataError(f"{table}: nothing in it can be used; {out / REPORT} says why")
+    write_cuts(cuts, out / CUTS)
+    return report
+
+
+def _read_table(table: Path, store: Path | None, report: Report) -> list[_Row]:
+    if not table.is_file():
+        raise DataError(f"{table}: no such table")
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            csv.field_size_limit(_LONGEST_CELL)
+            lines = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+            names = tuple(lines[0]) if lines else ()
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{table}: not a table in UTF-8 ({error})") from None
+    if not lines:
+        raise DataError(f"{table}: an empty table; it needs a header and a line for each file")
+    missing = [name for name in _COLUMNS if name not in names]
+    if missing:
+        raise DataError(
+            f"{table}: no column {', '.join(missing)}; the header must name, tab-separated, "
+            f"{', '.join(_COLUMNS)}"
+        )
+    rows: dict[str, _Row] = {}
+    for number, cells in enumerate(lines, start=2):
+        where = f"{table}, line {number}"
+        if None in cells or None in cells.values() or not cells["id"] or not cells["path"]:
+            report.leave_out(cells["id"] or "?", where, "table", "a line with too few or many cells")
+        elif cells["id"] in rows:
+            report.leave_out(cells["id"], where, "duplicate id", "an earlier line has the same id")
+        else:
+            rows[cells["id"]] = _row(cells, number, table, store)
+    return list(rows.values())
+
+
+def _row(cells: dict[str, str], number: int, table: Path, store: Path | None) -> _Row:
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", cells["id"])
+    return _Row(
+        line=number,
+        id=cells["id"],
+        path=(table.parent / cells["path"]).resolve(),
+        text=cells["text"].strip(),
+        speaker=cells.get("speaker") or None,
+        corpus=cells.get("corpus") or None,
+        # The line keeps ids apart that differ in replaced characters only.
+        stored=store / f"{number:06d}-{name}.flac" if store else None,
+    )
+
+
+def _check_texts(
+    rows: list[_Row], text: TextConfig, allow_empty: bool, verbatim: bool, report: Report
+) -> list[_Row]:
+    checked = []
+    for row in rows:
+        try:
+            words = row.text
+            if words and not verbatim:
+                words = normalize(words, text)
+            elif not words and not allow_empty:
+                raise TextError("no text: transcribe it, or prepare the table as untranscribed")
+        except TextError as error:
+            report.leave_out(row.id, str(row.path), "text", str(error))
+            continue
+        checked.append(_Row(**{**vars(row), "text": words}))
+    return checked
+
+
+def _check_sound(row: _Row, max_seconds: float) -> _Sound | Unusable:
+    """Decode a file, store its copy if one is wanted, and say what it is or what is wrong."""
+    try:
+        samples, sample_rate_hz = decode(row.path)
+    except AudioError as error:
+        return Unusable("audio", str(error))
+    seconds = len(samples) / sample_rate_hz
+    if seconds < _SHORTEST_SECONDS:
+        return Unusable("too short", f"{seconds:.3f} s; at least {_SHORTEST_SECONDS} s are needed")
+    if seconds > max_seconds:
+        return Unusable("too long", f"{seconds:.0f} s; cut it into pieces under {max_seconds:g} s")
+    if np.abs(samples).max() < _SILENT_PEAK:
+        return Unusable("silence", "nothing louder than -60 dB: check the recording")
+    if row.stored is None:
+        return _Sound(row.path, sample_rate_hz, *samples.shape)
+    mono = to_mono_16khz(samples, sample_rate_hz)
+    write_flac(row.stored, np.round(np.clip(mono, -1, 1) * 32767).astype(np.int16))
+    return _Sound(row.stored, SAMPLE_RATE_HZ, len(mono), 1)
+
+
+def _check_pace(text: str, seconds: float) -> None:
+    """Raise Unusable if there are more letters than frames of 40 ms: 25 a second.
+
+    Fast speech has about 20. Tokens are not known yet; training checks their number again.
+    """
+    letters = len(text.replace(" ", ""))
+    frames = encoder_frames(mel_frames(int(seconds * SAMPLE_RATE_HZ)))
+    if letters > max(frames, 1):
+        raise Unusable(
+            "text too long", f"{letters} letters in {seconds:.2f} s: is the text another file's?"
+        )
+
+
+def _cut(row: _Row, sound: _Sound) -> Cut:
+    channels = list(range(sound.channels))
+    recording = Recording(
+        id=row.id,
+        sources=[AudioSource("file", channels, str(sound.path))],
+        sampling_rate=sound.sample_rate_hz,
+        num_samples=sound.samples,
+        duration=sound.seconds,
+    )
+    cut = recording.to_cut()
+    cut.id = row.id
+    cut.supervisions = [
+        SupervisionSegment(
+            id=row.id,
+            recording_id=row.id,
+            start=0.0,
+            duration=cut.duration,
+            channel=cut.channel,
+            text=row.text or None,
+            speaker=row.speaker,
+            custom={"corpus": row.corpus} if row.corpus else None,
+        )
+    ]
+    return cut

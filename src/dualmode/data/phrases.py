@@ -1,0 +1,242 @@
+"""The small language of the quickstart corpus: numbers, dates, times, spelled words, commands.
+
+A phrase is a string of words in lower case; single capitals are letters that are spelled out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+_ONES = "zero one two three four five six seven eight nine".split()
+_TEENS = (
+    "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
+)
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_ORDINALS = (
+    "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth "
+    "fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth twentieth"
+).split()
+_MONTHS = (
+    "january february march april may june july august september october november december"
+).split()
+_DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+_WEEKDAYS = "monday tuesday wednesday thursday friday saturday sunday".split()
+_NAMES = "anna ben clara david emma george maria peter".split()
+_ROOMS = "kitchen bedroom bathroom garden office".split()
+_THINGS = "light heating radio fan".split()
+_SHORT = "yes|no|stop|cancel|help|next song|stop the music|start again|go back".split("|")
+
+Random = np.random.Generator
+
+
+def draw_phrase(rng: Random) -> str:
+    """Draw one phrase: a pattern by its weight, then what fills it."""
+    pattern = _PATTERNS[int(rng.choice(len(_PATTERNS), p=_WEIGHTS))]
+    return pattern(rng)
+
+
+def transcript(phrase: str) -> str:
+    """What a recogniser should write: letters that are spelled out are words of one letter."""
+    return phrase.lower()
+
+
+def spoken(phrase: str) -> str:
+    """What eSpeak NG is given to say: word for word the phrase.
+
+    A lone "A" would be read as the article; "eh" has the sound of the letter in all its accents.
+    """
+    return " ".join("eh" if word == "A" else word for word in phrase.split())
+
+
+def cardinal(number: int) -> str:
+    """0 to 9999 in words, such as ``two thousand three hundred and forty five``."""
+    if number < 20:
+        return (_ONES + _TEENS)[number]
+    if number < 100:
+        tens = _TENS[number // 10 - 2]
+        return f"{tens} {_ONES[number % 10]}" if number % 10 else tens
+    unit, name = (100, "hundred") if number < 1000 else (1000, "thousand")
+    head, rest = f"{cardinal(number // unit)} {name}", number % unit
+    if not rest:
+        return head
+    return f"{head} and {cardinal(rest)}" if rest < 100 else f"{head} {cardinal(rest)}"
+
+
+def ordinal(number: int) -> str:
+    """1 to 31 in words, such as ``twenty third``."""
+    if number <= 20:
+        return _ORDINALS[number - 1]
+    if number == 30:
+        return "thirtieth"
+    return f"{_TENS[number // 10 - 2]} {_ORDINALS[number % 10 - 1]}"
+
+
+def year(number: int) -> str:
+    """1900 to 2029 in words, such as ``nineteen ninety`` or ``two thousand and five``."""
+    century, rest = divmod(number, 100)
+    if century == 20 and rest < 10:
+        return cardinal(number)
+    if rest == 0:
+        return f"{cardinal(century)} hundred"
+    return f"{cardinal(century)} {cardinal(rest)}" if rest > 9 else f"nineteen O {_ONES[rest]}"
+
+
+def _pick(rng: Random, options: Sequence[str]) -> str:
+    return options[int(rng.integers(len(options)))]
+
+
+def _number(rng: Random, low: int, high: int) -> str:
+    return cardinal(int(rng.integers(low, high + 1)))
+
+
+def _digits(rng: Random, low: int, high: int) -> str:
+    return " ".join(_pick(rng, _ONES) for _ in range(int(rng.integers(low, high + 1))))
+
+
+def _letters(rng: Random, low: int, high: int) -> str:
+    count = int(rng.integers(low, high + 1))
+    return " ".join(chr(ord("A") + int(rng.integers(26))) for _ in range(count))
+
+
+def _clock(rng: Random) -> str:
+    hour = _number(rng, 1, 12)
+    form = int(rng.integers(5))
+    if form == 0:
+        return f"{_pick(rng, ('half past', 'quarter past', 'quarter to'))} {hour}"
+    if form == 1:
+        return f"{_pick(rng, ('five', 'ten', 'twenty'))} {_pick(rng, ('past', 'to'))} {hour}"
+    if form == 2:
+        return f"{hour} {_number(rng, 10, 59)}"
+    if form == 3:
+        return f"{hour} o'clock"
+    return f"{hour} {_pick(rng, ('A M', 'P M'))}"
+
+
+def _day(rng: Random) -> str:
+    index = int(rng.integers(12))
+    month, day = _MONTHS[index], ordinal(int(rng.integers(1, _DAYS[index] + 1)))
+    return f"the {day} of {month}" if rng.random() < 0.7 else f"{month} the {day}"
+
+
+def _date(rng: Random) -> str:
+    return f"{_day(rng)} {year(int(rng.integers(1900, 2030)))}"
+
+
+def _weekday(rng: Random) -> str:
+    return f"{_pick(rng, _WEEKDAYS)} {_day(rng)}"
+
+
+def _timer(rng: Random) -> str:
+    if rng.random() < 0.4:
+        return (
+            f"set a timer for {_number(rng, 2, 59)} minutes and {_number(rng, 2, 59)} seconds"
+        )
+    unit = _pick(rng, ("minutes", "seconds", "hours"))
+    return f"set a timer for {_number(rng, 2, 90)} {unit}"
+
+
+def _alarm(rng: Random) -> str:
+    start = _pick(rng, ("wake me up at", "set an alarm for", "remind me at"))
+    when = f" on {_pick(rng, _WEEKDAYS)}" if rng.random() < 0.5 else ""
+    return f"{start} {_clock(rng)}{when}"
+
+
+def _clock_now(rng: Random) -> str:
+    return f"it is {_clock(rng)}"
+
+
+def _switch(rng: Random) -> str:
+    order = f"turn {_pick(rng, ('on', 'off'))} the {_pick(rng, _ROOMS)} {_pick(rng, _THINGS)}"
+    return f"{order} at {_clock(rng)}" if rng.random() < 0.5 else order
+
+
+def _door(rng: Random) -> str:
+    which = _pick(rng, ("door", "window"))
+    order = f"{_pick(rng, ('open', 'close'))} the {_pick(rng, _ROOMS)} {which}"
+    return f"{order} in {_number(rng, 2, 59)} minutes" if rng.random() < 0.5 else order
+
+
+def _call(rng: Random) -> str:
+    order = f"{_pick(rng, ('call', 'message'))} {_pick(rng, _NAMES)}"
+    when = f"at {_clock(rng)}" if rng.random() < 0.6 else f"on {_weekday(rng)}"
+    return f"{order} {when}"
+
+
+def _dial(rng: Random) -> str:
+    return f"{_pick(rng, ('dial', 'the number is', 'my code is'))} {_digits(rng, 3, 7)}"
+
+
+def _bare_digits(rng: Random) -> str:
+    return _digits(rng, 2, 6)
+
+
+def _bare_number(rng: Random) -> str:
+    return _number(rng, 0, 99) if rng.random() < 0.3 else _number(rng, 100, 9999)
+
+
+def _decimal(rng: Random) -> str:
+    return f"{_number(rng, 0, 99)} point {_digits(rng, 1, 3)}"
+
+
+def _sum(rng: Random) -> str:
+    sign = _pick(rng, ("plus", "minus", "times"))
+    return f"{_number(rng, 0, 99)} {sign} {_number(rng, 0, 99)}"
+
+
+def _spell(rng: Random) -> str:
+    return f"spell {_letters(rng, 3, 6)}"
+
+
+def _bare_letters(rng: Random) -> str:
+    return _letters(rng, 3, 6)
+
+
+def _code(rng: Random) -> str:
+    return f"my code is {_letters(rng, 1, 2)} {_digits(rng, 2, 3)} {_letters(rng, 1, 2)}"
+
+
+def _volume(rng: Random) -> str:
+    if rng.random() < 0.5:
+        return f"set the volume to {_number(rng, 1, 99)} percent"
+    return f"turn the volume {_pick(rng, ('up', 'down'))} to {_number(rng, 1, 99)}"
+
+
+def _degrees(rng: Random) -> str:
+    room = _pick(rng, _ROOMS)
+    return f"set the {room} heating to {_number(rng, 10, 30)} point {_pick(rng, _ONES)} degrees"
+
+
+def _song(rng: Random) -> str:
+    return f"play song number {_number(rng, 1, 999)}"
+
+
+def _short(rng: Random) -> str:
+    return _pick(rng, _SHORT)
+
+
+_WEIGHTED: tuple[tuple[Callable[[Random], str], int], ...] = (
+    (_timer, 8),
+    (_alarm, 8),
+    (_clock_now, 5),
+    (_switch, 8),
+    (_door, 5),
+    (_call, 8),
+    (_date, 9),
+    (_weekday, 7),
+    (_dial, 6),
+    (_bare_digits, 5),
+    (_bare_number, 7),
+    (_decimal, 4),
+    (_sum, 4),
+    (_spell, 5),
+    (_bare_letters, 5),
+    (_code, 5),
+    (_volume, 5),
+    (_degrees, 4),
+    (_song, 3),
+    (_short, 4),
+)
+_PATTERNS = [pattern for pattern, _ in _WEIGHTED]
+_WEIGHTS = np.array([weight for _, weight in _WEIGHTED]) / sum(w for _, w in _WEIGHTED)

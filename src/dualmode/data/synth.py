@@ -1,0 +1,197 @@
+"""The quickstart corpus: made from nothing in under a minute, the same for the same seed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dualmode.audio import SAMPLE_RATE_HZ
+from dualmode.data.parallel import map_in_processes
+from dualmode.data.phrases import draw_phrase, transcript
+from dualmode.data.render import VOICES, Reading, Utterance, read_aloud
+from dualmode.errors import DataError
+
+SPLITS = ("train", "dev", "test")
+_SUMMARY = "synth.json"
+_CUTS = "cuts.jsonl.gz"
+_FEWEST_WORDS = 4  # shorter phrases are too few to keep any out of training
+
+
+@dataclass(frozen=True)
+class SynthSettings:
+    """What a quickstart corpus is made from; the same settings give the same samples."""
+
+    seed: int = 1
+    train_hours: float = 3.0
+    dev_utterances: int = 120
+    test_utterances: int = 300
+
+
+def synthesize(
+    out: str | Path,
+    *,
+    seed: int = 1,
+    train_hours: float = 3.0,
+    dev_utterances: int = 120,
+    test_utterances: int = 300,
+    jobs: int | None = None,
+) -> dict[str, Path]:
+    """Make ``out/{train,dev,test}/cuts.jsonl.gz`` with FLAC files of 16 kHz beside them.
+
+    Voices and sentences of dev and test are not in train, and supervisions hold the start and
+    duration of every word. A finished corpus of the same settings in ``out`` is used as it is.
+    ``jobs`` processes work at a time (default: one a core).
+
+    Returns:
+        The folder of each split.
+
+    Raises:
+        DataError: eSpeak NG is missing, a size is not positive, or ``out`` holds something else.
+    """
+    settings = SynthSettings(seed, train_hours, dev_utterances, test_utterances)
+    out = Path(out).resolve()
+    folders = {split: out / split for split in SPLITS}
+    if _is_finished(out, settings):
+        return folders
+    _clear(out)
+    made: dict[str, list[Utterance]] = {split: [] for split in SPLITS}
+    readings = _readings(settings, folders)
+    # Fresh processes, because what eSpeak NG says depends on what it said before.
+    spoken = map_in_processes(
+        read_aloud, readings, title="Synthesising voices", jobs=jobs, fresh=True
+    )
+    for reading, utterances in zip(readings, spoken, strict=True):
+        made[reading.folder.parent.name].extend(utterances)
+    for split, utterances in made.items():
+        _write_cuts(utterances, folders[split])
+    _write_atomically(out / _SUMMARY, json.dumps(_summary(settings, made), indent=1) + "\n")
+    return folders
+
+
+def _readings(settings: SynthSettings, folders: dict[str, Path]) -> list[Reading]:
+    """One reading a voice; held-out phrases are drawn first, then training avoids them."""
+    if min(settings.train_hours, settings.dev_utterances, settings.test_utterances) <= 0:
+        raise DataError(f"every size of the quickstart corpus must be positive: {settings}")
+    held_out = _held_out_phrases(settings)
+    avoid = frozenset(transcript(phrase) for split in held_out.values() for phrase in split)
+    readings = []
+    for split, voices in VOICES.items():
+        folder = folders[split] / "audio"
+        folder.mkdir(parents=True)
+        for number, voice in enumerate(voices):
+            seed = (settings.seed, SPLITS.index(split), number)
+            if split == "train":
+                seconds = settings.train_hours * 3600 / len(voices)
+                readings.append(Reading(voice, folder, seed, seconds, avoid))
+            else:
+                phrases = tuple(held_out[split][number :: len(voices)])
+                readings.append(Reading(voice, folder, seed, float("inf"), phrases=phrases))
+    return readings
+
+
+def _held_out_phrases(settings: SynthSettings) -> dict[str, list[str]]:
+    rng = np.random.default_rng((settings.seed, len(SPLITS)))
+    wanted = {"dev": settings.dev_utterances, "test": settings.test_utterances}
+    phrases: dict[str, None] = {}
+    while len(phrases) < sum(wanted.values()):
+        phrase = draw_phrase(rng)
+        if len(phrase.split()) >= _FEWEST_WORDS:
+            phrases[phrase] = None
+    drawn = list(phrases)
+    return {"dev": drawn[: wanted["dev"]], "test": drawn[wanted["dev"] :]}
+
+
+def _write_cuts(utterances: list[Utterance], folder: Path) -> None:
+    from lhotse import CutSet
+
+    partial = folder / f"partial-{_CUTS}"
+    CutSet.from_cuts(_cut(utterance) for utterance in utterances).to_file(partial)
+    partial.replace(folder / _CUTS)
+
+
+def _cut(utterance: Utterance):  # type: ignore[no-untyped-def]
+    from lhotse import AudioSource, MonoCut, Recording, SupervisionSegment
+    from lhotse.supervision import AlignmentItem
+
+    duration = utterance.samples / SAMPLE_RATE_HZ
+    words = [
+        AlignmentItem(word, round(start, 4), round(length, 4))
+        for word, start, length in utterance.words
+    ]
+    return MonoCut(
+        id=utterance.id,
+        start=0.0,
+        duration=duration,
+        channel=0,
+        supervisions=[
+            SupervisionSegment(
+                id=utterance.id,
+                recording_id=utterance.id,
+                start=0.0,
+                duration=duration,
+                text=utterance.text,
+                language="English",
+                speaker=utterance.speaker,
+                custom={"corpus": "synth"},
+                alignment={"word": words},
+            )
+        ],
+        recording=Recording(
+            id=utterance.id,
+            sources=[AudioSource("file", [0], str(utterance.path))],
+            sampling_rate=SAMPLE_RATE_HZ,
+            num_samples=utterance.samples,
+            duration=duration,
+        ),
+    )
+
+
+def _summary(settings: SynthSettings, made: dict[str, list[Utterance]]) -> dict[str, object]:
+    return {
+        "settings": asdict(settings),
+        "splits": {
+            split: {
+                "utterances": len(utterances),
+                "hours": round(sum(u.samples for u in utterances) / SAMPLE_RATE_HZ / 3600, 3),
+                "voices": len({u.speaker for u in utterances}),
+                "words": len({word for u in utterances for word in u.text.split()}),
+                "sentences": len({u.text for u in utterances}),
+            }
+            for split, utterances in made.items()
+        },
+    }
+
+
+def _is_finished(out: Path, settings: SynthSettings) -> bool:
+    try:
+        summary = json.loads((out / _SUMMARY).read_text())
+    except (OSError, ValueError):
+        return False
+    return bool(summary.get("settings") == asdict(settings))
+
+
+def _clear(out: Path) -> None:
+    """Remove an older or unfinished corpus, and nothing else."""
+    out.mkdir(parents=True, exist_ok=True)
+    ours = {out / _SUMMARY} | {out / split for split in SPLITS}
+    for split in SPLITS:
+        ours |= {out / split / name for name in ("audio", _CUTS, f"partial-{_CUTS}")}
+    found = [*out.iterdir(), *(path for split in SPLITS for path in (out / split).glob("*"))]
+    strangers = sorted(set(found) - ours)
+    if strangers:
+        raise DataError(
+            f"{strangers[0]} is not part of a quickstart corpus: give an empty or new folder"
+        )
+    (out / _SUMMARY).unlink(missing_ok=True)
+    for split in SPLITS:
+        shutil.rmtree(out / split, ignore_errors=True)
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    partial = path.with_name(f"partial-{path.name}")
+    partial.write_text(text)
+    partial.replace(path)

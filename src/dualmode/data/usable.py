@@ -1,0 +1,110 @@
+"""Which cuts of any CutSet can be trained on or scored, and why the others cannot."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from lhotse import CutSet
+from lhotse.cut import Cut
+
+from dualmode.audio import SAMPLE_RATE_HZ
+from dualmode.config import DataConfig, TextConfig
+from dualmode.data.report import Report
+from dualmode.errors import DataError, TextError
+from dualmode.features import encoder_frames, mel_frames
+from dualmode.text import UNKNOWN_ID, Tokens, normalize
+
+
+class Unusable(Exception):
+    """Why a cut or a file is left out: a short kind to count by, and a sentence."""
+
+    def __init__(self, kind: str, why: str) -> None:
+        super().__init__(why)
+        self.kind = kind
+        self.why = why
+
+
+def usable_cuts(
+    cuts: CutSet, tokens: Tokens, text: TextConfig, data: DataConfig
+) -> tuple[CutSet, Report]:
+    """Keep what can be used, with one supervision a cut and its text normalised.
+
+    A cut with several supervisions becomes one cut for each. Left out are duplicate ids,
+    durations outside the recipe's limits, cuts without a transcript, text that cannot be
+    normalised, and text longer than the frames allow at the fastest speed. No audio is read.
+
+    Raises:
+        DataError: nothing is left; the message says why.
+    """
+    report = Report("usable cuts")
+    kept: dict[str, Cut] = {}
+    for cut in _single_supervisions(cuts):
+        try:
+            if cut.id in kept:
+                raise Unusable("duplicate id", "another cut has this id: make ids unique")
+            kept[cut.id] = _normalized(cut, tokens, text, data)
+            report.keep(cut.duration)
+        except Unusable as problem:
+            report.leave_out(cut.id, source_of(cut), problem.kind, problem.why)
+    if not kept:
+        first = f"; the first: {report.problems[0].why}" if report.problems else ""
+        raise DataError(f"no cut can be used ({report.summary()}){first}")
+    return CutSet.from_cuts(kept.values()), report
+
+
+def source_of(cut: Cut) -> str:
+    """Where a cut's audio is stored, for messages."""
+    recording = getattr(cut, "recording", None)
+    sources = recording.sources if recording is not None else ()
+    return str(sources[0].source) if sources and sources[0].type != "memory" else "(no file)"
+
+
+def fits(tokens: Sequence[int], seconds: float) -> bool:
+    """Whether frames of 40 ms can carry the tokens, one a frame and a blank between equal ones.
+
+    The transducer would do with less, but the auxiliary CTC has no alignment otherwise.
+    """
+    repeats = sum(a == b for a, b in zip(tokens, tokens[1:], strict=False))
+    frames = encoder_frames(mel_frames(math.floor(seconds * SAMPLE_RATE_HZ)))
+    return len(tokens) + repeats <= frames
+
+
+def _single_supervisions(cuts: CutSet) -> Iterable[Cut]:
+    for cut in cuts:
+        if len(cut.supervisions) > 1:
+            yield from cut.trim_to_supervisions(keep_overlapping=False)
+        else:
+            yield cut
+
+
+def _normalized(cut: Cut, tokens: Tokens, text: TextConfig, data: DataConfig) -> Cut:
+    """The cut with its text normalised. Raises Unusable."""
+    if not cut.has_recording:
+        raise Unusable("no audio", "the cut has no recording: prepare the corpus with its audio")
+    if not data.min_seconds <= cut.duration <= data.max_seconds:
+        limits = f"{data.min_seconds:g} to {data.max_seconds:g} s"
+        raise Unusable(
+            "duration",
+            f"{cut.duration:.2f} s is outside {limits}: see data.min_seconds, data.max_seconds",
+        )
+    if not cut.supervisions or not (cut.supervisions[0].text or "").strip():
+        raise Unusable("no transcript", "the cut has no text: transcribe it, or pre-train on it")
+    try:
+        normalized = normalize(cut.supervisions[0].text, text)
+    except TextError as error:
+        raise Unusable("text", str(error)) from None
+    ids = tokens.encode(normalized)
+    if UNKNOWN_ID in ids:
+        raise Unusable("text", f"symbols without a token in {normalized!r}: is text.case right?")
+    if not fits(ids, cut.duration / max((1.0, *data.speeds))):
+        raise Unusable(
+            "text too long",
+            f"{len(ids)} tokens cannot be said in {cut.duration:.2f} s: is the text another's?",
+        )
+
+    def with_text(supervision):  # type: ignore[no-untyped-def]
+        supervision.text = normalized
+        return supervision
+
+    return cut.map_supervisions(with_text)

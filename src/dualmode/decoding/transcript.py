@@ -1,0 +1,132 @@
+"""What recognition gives back: tokens, words and transcripts, all of them values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from dualmode.model.subnet import FRAME_MS
+from dualmode.text import UNKNOWN_ID, WORD_START
+
+FRAME_S = FRAME_MS / 1000
+
+
+class Vocabulary(Protocol):
+    """The part of ``dualmode.text.Tokens`` that words are made from."""
+
+    @property
+    def pieces(self) -> list[str]:
+        """The text of every token, by id."""
+        ...
+
+    @property
+    def word_starts(self) -> list[bool]:
+        """For every token, whether a word begins with it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token that was emitted.
+
+    Attributes:
+        id: in the model's vocabulary.
+        frame: the frame of 40 ms that emitted it, counted from the start of the audio.
+        log_prob: natural logarithm of its probability there.
+    """
+
+    id: int
+    frame: int
+    log_prob: float
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word with its place in the audio.
+
+    Attributes:
+        start_s: when its first token was emitted, in seconds.
+        end_s: end of the frame that emitted its last token.
+        confidence: geometric mean of the probabilities of its tokens, 0 to 1.
+    """
+
+    text: str
+    start_s: float
+    end_s: float
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What was said in a recording, or in a segment of a stream.
+
+    Attributes:
+        words: in order; times count from the start of the recording or stream.
+        seconds: where the audio ends, counted from there too.
+        tokens: what the words were made from.
+    """
+
+    words: tuple[Word, ...]
+    seconds: float
+    tokens: tuple[Token, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The words, a space between them."""
+        return " ".join(word.text for word in self.words)
+
+
+@dataclass(frozen=True)
+class TokenSpan:
+    """The tokens of one word, its text, and its place: ``end`` tokens end with its last one."""
+
+    text: str
+    tokens: tuple[Token, ...]
+    end: int
+
+    def word(self) -> Word:
+        """The word with times and confidence."""
+        mean_log_prob = sum(token.log_prob for token in self.tokens) / len(self.tokens)
+        return Word(
+            text=self.text,
+            start_s=round(self.tokens[0].frame * FRAME_S, 3),
+            end_s=round((self.tokens[-1].frame + 1) * FRAME_S, 3),
+            confidence=min(1.0, math.exp(mean_log_prob)),
+        )
+
+
+def token_spans(tokens: Sequence[Token], vocabulary: Vocabulary) -> list[TokenSpan]:
+    """Group tokens into words; groups without text, such as a lone ``<unk>``, are left out."""
+    spans, end = [], 0
+    for group in _split(tokens, vocabulary.word_starts):
+        end += len(group)
+        pieces = (vocabulary.pieces[token.id] for token in group if token.id > UNKNOWN_ID)
+        text = "".join(pieces).replace(WORD_START, "")
+        if text:
+            spans.append(TokenSpan(text, tuple(group), end))
+    return spans
+
+
+def transcript_of(tokens: Sequence[Token], vocabulary: Vocabulary, seconds: float) -> Transcript:
+    """A transcript from the tokens of a whole piece of audio."""
+    words = (span.word() for span in token_spans(tokens, vocabulary))
+    return Transcript(tuple(_within(word, seconds) for word in words), seconds, tuple(tokens))
+
+
+def _within(word: Word, seconds: float) -> Word:
+    """Words that were emitted in the silence appended to the audio end with the audio."""
+    end = round(seconds, 3)
+    return replace(word, start_s=min(word.start_s, end), end_s=min(word.end_s, end))
+
+
+def _split(tokens: Sequence[Token], word_starts: list[bool]) -> Iterator[list[Token]]:
+    group: list[Token] = []
+    for token in tokens:
+        if group and word_starts[token.id]:
+            yield group
+            group = []
+        group.append(token)
+    if group:
+        yield group

@@ -1,0 +1,110 @@
+"""What people see: text that grows while a stream is heard, and how an evaluation went."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from dualmode.decoding.stream import Partial, StreamSession
+    from dualmode.decoding.transcript import Transcript
+    from dualmode.evaluation.results import Evaluation
+
+_SKIPPED_SHOWN = 10
+
+
+class GrowingText:
+    """The partial text of a stream: on a terminal a line that changes, elsewhere a line a change.
+
+    Words that may still change are dim. Segments that have ended stay above as lines of their own.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, transient=True, refresh_per_second=20)
+
+    def __enter__(self) -> GrowingText:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+    def show(self, seconds: float, partial: Partial) -> None:
+        """Show what is known after ``seconds`` of audio."""
+        for segment in partial.finished:
+            self._console.print(Text(f"{segment.seconds:7.2f} s  {segment.text}"))
+        stable = " ".join(word.text for word in partial.words[: partial.stable])
+        rest = " ".join(word.text for word in partial.words[partial.stable :])
+        line = Text(f"{seconds:7.2f} s  ", style="cyan")
+        line.append(stable + " " * bool(stable and rest), style="default")
+        line.append(rest, style="dim")
+        if self._console.is_terminal:
+            self._live.update(line)
+        elif partial.words:
+            self._console.print(line)
+
+
+def hear(
+    session: StreamSession,
+    pieces: Iterable[npt.NDArray[np.float32]],
+    growing: GrowingText,
+    *,
+    real_time: bool = False,
+) -> Transcript:
+    """Push pieces of samples (S,) into a stream, show its text grow, and finish it.
+
+    Args:
+        real_time: take as long as the audio lasts, so that eyes can follow.
+    """
+    for piece in pieces:
+        began, before_s = time.perf_counter(), session.seconds
+        partial = session.push(piece)
+        if partial is not None:
+            growing.show(session.seconds, partial)
+        if real_time:
+            spent_s = time.perf_counter() - began
+            time.sleep(max(0.0, session.seconds - before_s - spent_s))
+    return session.finish()
+
+
+@contextmanager
+def scoring_bar(console: Console) -> Iterator[Callable[[float, float], None]]:
+    """A progress bar for an evaluation; gives what is called with seconds done and in all."""
+    with Progress(
+        TextColumn("[bold]scoring"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f} of {task.total:.0f} s of audio"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    ) as bar:
+        task = bar.add_task("scoring", total=1.0)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def print_evaluation(found: Evaluation, console: Console) -> None:
+    """The table of an evaluation, and what could not be scored."""
+    console.print(found.table())
+    for skipped in found.skipped[:_SKIPPED_SHOWN]:
+        console.print(Text(f"left out: {skipped.id}: {skipped.why}", style="yellow"))
+    hidden = len(found.skipped) - _SKIPPED_SHOWN
+    if hidden > 0:
+        console.print(Text(f"and {hidden} more left out", style="yellow"))

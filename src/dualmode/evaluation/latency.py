@@ -1,0 +1,147 @@
+"""How late text comes: what the chunks cost by design, and what is measured word by word."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jiwer
+import numpy as np
+
+from dualmode.audio import SAMPLE_RATE_HZ
+from dualmode.decoding.chunks import chunked_context
+from dualmode.decoding.transcript import Transcript, Vocabulary, token_spans
+from dualmode.features import MEL_FRAME_SAMPLES
+from dualmode.model.subnet import ChunkedContext, Subnet
+from dualmode.recognizer import Recognizer
+
+Samples = np.ndarray[tuple[int], np.dtype[np.float32]]
+
+# A mel frame's window of 25 ms lies in the middle of its 10 ms: it ends so much after its start.
+_MEL_WINDOW_END = MEL_FRAME_SAMPLES // 2 + SAMPLE_RATE_HZ * 25 // 2000
+
+
+@dataclass(frozen=True)
+class TimedWord:
+    """A word of the reference, and when it ended in the audio; None where that is not known."""
+
+    text: str
+    end_s: float | None
+
+
+@dataclass(frozen=True)
+class EmissionDelay:
+    """How much audio after the end of a word had to be heard before its text was there.
+
+    Attributes:
+        words: correctly recognised words that were measured.
+        median_ms, p90_ms: of their delays; ``nan`` without words.
+    """
+
+    words: int
+    median_ms: float
+    p90_ms: float
+
+
+@dataclass(frozen=True)
+class TailReport:
+    """What more silence at the end of the audio changes.
+
+    Attributes:
+        utterances: how many were tried.
+        lost: ids of those whose last word is right only with more silence.
+        changed: ids of those whose text changes at all.
+    """
+
+    utterances: int
+    lost: tuple[str, ...]
+    changed: tuple[str, ...]
+
+
+def audio_needed_s(context: ChunkedContext, frame: int) -> float:
+    """Seconds of audio that a stream must hear before it gives ``frame`` (unless it ends)."""
+    first_mel = frame // context.chunk * 4 * context.chunk
+    last_mel = first_mel + context.step_mels - 1
+    return (last_mel * MEL_FRAME_SAMPLES + _MEL_WINDOW_END) / SAMPLE_RATE_HZ
+
+
+def word_delays_s(
+    transcript: Transcript,
+    reference: Sequence[TimedWord],
+    vocabulary: Vocabulary,
+    subnet: Subnet,
+) -> list[float]:
+    """Delays of the words that were recognised correctly and whose end is known.
+
+    A word is there once its last token is: greedy search takes nothing back. At the end of the
+    audio a stream is finished, so no more than the audio has to be heard.
+
+    Raises:
+        SubnetError: ``subnet`` has full context: all its words come after the end.
+    """
+    context = chunked_context(subnet)
+    spans = token_spans(transcript.tokens, vocabulary)
+    delays = []
+    for at, found in matches([w.text for w in reference], [span.text for span in spans]):
+        end_s = reference[at].end_s
+        if end_s is not None:
+            heard_s = audio_needed_s(context, spans[found].tokens[-1].frame)
+            delays.append(min(heard_s, transcript.seconds) - end_s)
+    return delays
+
+
+def summarize(delays_s: Sequence[float]) -> EmissionDelay:
+    """Median and 90th percentile, in milliseconds."""
+    if not delays_s:
+        return EmissionDelay(0, float("nan"), float("nan"))
+    median, p90 = np.percentile(np.asarray(delays_s) * 1000, [50, 90])
+    return EmissionDelay(len(delays_s), round(float(median), 1), round(float(p90), 1))
+
+
+def matches(reference: Sequence[str], hypothesis: Sequence[str]) -> list[tuple[int, int]]:
+    """Positions (reference, hypothesis) of the words that an alignment finds equal."""
+    if not reference or not hypothesis:
+        return []
+    output = jiwer.process_words(" ".join(reference), " ".join(hypothesis))
+    return [
+        (chunk.ref_start_idx + i, chunk.hyp_start_idx + i)
+        for chunk in output.alignments[0]
+        if chunk.type == "equal"
+        for i in range(chunk.ref_end_idx - chunk.ref_start_idx)
+    ]
+
+
+def tail_report(
+    recognizer: Recognizer,
+    utterances: Sequence[tuple[str, Samples, str]],
+    subnet: str | Subnet = "device",
+    *,
+    silence_s: float = 2.0,
+    batch: int = 16,
+) -> TailReport:
+    """Stream utterances as they are, and again with ``silence_s`` of silence appended.
+
+    Args:
+        utterances: id, samples (S,) and normalised reference of each.
+    """
+    lost, changed = [], []
+    ordered = sorted(utterances, key=lambda u: len(u[1]))
+    pad = np.zeros(round(silence_s * SAMPLE_RATE_HZ), dtype=np.float32)
+    for start in range(0, len(ordered), batch):
+        group = ordered[start : start + batch]
+        as_is = recognizer.stream_batch([samples for _, samples, _ in group], subnet)
+        padded = [np.concatenate([samples, pad]) for _, samples, _ in group]
+        longer = recognizer.stream_batch(padded, subnet)
+        for (name, _, reference), short, long in zip(group, as_is, longer, strict=True):
+            if short.text != long.text:
+                changed.append(name)
+            if _ends_right(reference, long) and not _ends_right(reference, short):
+                lost.append(name)
+    return TailReport(len(utterances), tuple(lost), tuple(changed))
+
+
+def _ends_right(reference: str, transcript: Transcript) -> bool:
+    """Whether the last word of the reference was recognised."""
+    words = reference.split()
+    found = matches(words, [word.text for word in transcript.words])
+    return bool(found) and found[-1][0] == len(words) - 1

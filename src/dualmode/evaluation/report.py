@@ -1,0 +1,203 @@
+"""Score the recognisers of a model on CutSets: accuracy, speed and latency in one value."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from lhotse import CutSet
+from lhotse.cut import Cut
+
+from dualmode.audio import SAMPLE_RATE_HZ
+from dualmode.data.batches import load_samples
+from dualmode.decoding.transcript import Transcript
+from dualmode.errors import AudioError, DataError, TextError
+from dualmode.evaluation.latency import (
+    Samples,
+    TimedWord,
+    matches,
+    summarize,
+    word_delays_s,
+)
+from dualmode.evaluation.results import Evaluation, Scores, Skipped, SubnetResult, Utterance
+from dualmode.model.subnet import SERVER, Subnet
+from dualmode.recognizer import Recognizer, SearchName, load
+from dualmode.text import normalize
+
+Progress = Callable[[float, float], None]
+
+
+def evaluate(
+    model: Recognizer | str | Path,
+    cuts: CutSet,
+    subnets: Sequence[str] | Mapping[str, Subnet] = ("server", "device"),
+    *,
+    search: SearchName = "greedy",
+    batch_seconds: float = 120.0,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Score recognisers on cuts with transcripts.
+
+    Subnets that stream are streamed, many utterances side by side; the others hear whole
+    utterances. Cuts that cannot be read or normalised are listed in ``skipped``.
+
+    Args:
+        model: a recogniser or a model directory.
+        subnets: names, or names with the subnets that they stand for.
+        batch_seconds: audio that is recognised together; it changes the speed, not the text.
+        progress: called with seconds done and seconds in all.
+
+    Raises:
+        DataError: none of the cuts can be scored.
+        SubnetError: the model holds no such subnet.
+        ModelError: the directory is not a model.
+    """
+    recognizer = model if isinstance(model, Recognizer) else load(model)
+    named = subnets if isinstance(subnets, Mapping) else {name: name for name in subnets}
+    runs = {
+        name: _Run(recognizer, recognizer.subnet(which), search) for name, which in named.items()
+    }
+    return _Evaluator(recognizer, runs, batch_seconds, progress).run(list(cuts))
+
+
+class _Run:
+    """One recogniser while it is being scored."""
+
+    def __init__(self, recognizer: Recognizer, subnet: Subnet, search: SearchName) -> None:
+        self.recognizer = recognizer
+        self.subnet = subnet
+        self.search = search
+        self.processing_s = 0.0
+        self.transcripts: list[Transcript] = []
+
+    def hear(self, batch: list[Samples]) -> None:
+        start = time.perf_counter()
+        if self.subnet.streams:
+            found = self.recognizer.stream_batch(batch, self.subnet, self.search)
+        else:
+            found = _sure(self.recognizer.transcribe_batch(batch, self.subnet, self.search))
+        self.processing_s += time.perf_counter() - start
+        self.transcripts += found
+
+
+@dataclass
+class _Evaluator:
+    recognizer: Recognizer
+    runs: dict[str, _Run]
+    batch_seconds: float
+    progress: Progress | None
+    utterances: list[Utterance] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+
+    def run(self, cuts: list[Cut]) -> Evaluation:
+        streams = any(run.subnet.streams for run in self.runs.values())
+        aligned = any(_alignment(cut) for cut in cuts)
+        # Without alignments somebody has to say when words ended.
+        server = next((r for r in self.runs.values() if r.subnet == SERVER), None)
+        helper = _Run(self.recognizer, SERVER, "greedy")
+        needs_helper = streams and not aligned and server is None
+        active = [*self.runs.values(), *([helper] if needs_helper else [])]
+        total = sum(cut.duration for cut in cuts)
+        for batch in self._batches(cuts):
+            for run in active:
+                run.hear(batch)
+            if self.progress:
+                self.progress(sum(u.seconds for u in self.utterances), total)
+        if not self.utterances:
+            first = f"; the first: {self.skipped[0].why}" if self.skipped else ""
+            raise DataError(f"none of {len(cuts)} cuts can be scored{first}")
+        timed = self._timed_words((server or helper).transcripts, aligned)
+        reference = "alignment" if aligned else "server"
+        return Evaluation(
+            tuple(self.utterances),
+            {name: self._result(run, timed, reference) for name, run in self.runs.items()},
+            tuple(self.skipped),
+            torch.get_num_threads(),
+        )
+
+    def _batches(self, cuts: list[Cut]) -> Iterator[list[Samples]]:
+        """Samples of about ``batch_seconds``, of alike lengths; notes what was said in them."""
+        batch: list[Samples] = []
+        for cut in sorted(cuts, key=lambda c: (c.duration, c.id)):
+            try:
+                utterance, samples = self._read(cut)
+            except (AudioError, DataError, TextError) as error:
+                self.skipped.append(Skipped(cut.id, str(error)))
+                continue
+            if batch and len(samples) * (len(batch) + 1) > self.batch_seconds * SAMPLE_RATE_HZ:
+                yield batch
+                batch = []
+            self.utterances.append(utterance)
+            batch.append(samples)
+        if batch:
+            yield batch
+
+    def _read(self, cut: Cut) -> tuple[Utterance, Samples]:
+        text = " ".join(s.text or "" for s in cut.supervisions)
+        reference = normalize(text, self.recognizer.recipe.text)
+        samples = load_samples(cut)
+        ends = _alignment(cut)
+        return Utterance(
+            id=cut.id,
+            corpus=_custom(cut, "corpus"),
+            speaker=next((s.speaker for s in cut.supervisions if s.speaker), ""),
+            reference=reference,
+            seconds=len(samples) / SAMPLE_RATE_HZ,
+            word_ends_s=ends if len(ends) == len(reference.split()) else (),
+        ), samples
+
+    def _timed_words(self, server: list[Transcript], aligned: bool) -> list[list[TimedWord]]:
+        """For each utterance, the reference's words with the ends that are known."""
+        timed = []
+        for row, utterance in enumerate(self.utterances):
+            words = utterance.reference.split()
+            ends = dict(enumerate(utterance.word_ends_s))
+            if not aligned and server:
+                heard = server[row].words
+                found = matches(words, [word.text for word in heard])
+                ends = {at: heard[where].end_s for at, where in found}
+            timed.append([TimedWord(word, ends.get(at)) for at, word in enumerate(words)])
+        return timed
+
+    def _result(self, run: _Run, timed: list[list[TimedWord]], reference: str) -> SubnetResult:
+        hypotheses = tuple(t.text for t in run.transcripts)
+        scores = Scores.of(self.utterances, hypotheses)
+        if not run.subnet.streams:
+            return SubnetResult(run.subnet, hypotheses, scores, run.processing_s)
+        delays = [
+            delay
+            for transcript, words in zip(run.transcripts, timed, strict=True)
+            for delay in word_delays_s(transcript, words, self.recognizer.tokens, run.subnet)
+        ]
+        return SubnetResult(
+            run.subnet, hypotheses, scores, run.processing_s, summarize(delays), reference
+        )
+
+
+def _sure(results: list[Transcript | AudioError]) -> list[Transcript]:
+    """Samples were checked when they were read, so an error here is one to be seen."""
+    for result in results:
+        if isinstance(result, AudioError):
+            raise result
+    return [result for result in results if isinstance(result, Transcript)]
+
+
+def _alignment(cut: Cut) -> tuple[float, ...]:
+    """Ends of a cut's words in seconds from its start; empty without a word alignment."""
+    return tuple(
+        item.end
+        for supervision in cut.supervisions
+        for item in (supervision.alignment or {}).get("word", ())
+        if item.symbol.strip()
+    )
+
+
+def _custom(cut: Cut, key: str) -> str:
+    for holder in (*cut.supervisions, cut):
+        value = (getattr(holder, "custom", None) or {}).get(key)
+        if value:
+            return str(value)
+    return ""

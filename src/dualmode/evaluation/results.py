@@ -1,0 +1,218 @@
+"""What an evaluation found, as values, as JSON and as a table."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from dualmode.evaluation.latency import EmissionDelay
+from dualmode.evaluation.wer import (
+    ErrorCounts,
+    bootstrap_interval,
+    character_errors,
+    word_errors,
+)
+from dualmode.model.subnet import ChunkedContext, Subnet
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """What was said, by the reference.
+
+    Attributes:
+        reference: normalised as the model's recipe says.
+        word_ends_s: ends of its words in the audio, from an alignment; empty without one.
+    """
+
+    id: str
+    corpus: str
+    speaker: str
+    reference: str
+    seconds: float
+    word_ends_s: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A cut that could not be scored, and why."""
+
+    id: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Word and character errors of N utterances, with what intervals need."""
+
+    words: ErrorCounts
+    characters: ErrorCounts
+    speakers: tuple[str, ...]
+
+    @staticmethod
+    def of(utterances: Sequence[Utterance], hypotheses: Sequence[str]) -> Scores:
+        references = [u.reference for u in utterances]
+        return Scores(
+            word_errors(references, hypotheses),
+            character_errors(references, hypotheses),
+            tuple(u.speaker for u in utterances),
+        )
+
+    def select(self, rows: Sequence[int]) -> Scores:
+        """The scores of some of the utterances."""
+        return Scores(
+            self.words.select(rows),
+            self.characters.select(rows),
+            tuple(self.speakers[row] for row in rows),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Rates as fractions; the interval by speakers only where all are known."""
+        scores: dict[str, Any] = {
+            "wer": self.words.rate,
+            "cer": self.characters.rate,
+            "ci95": list(bootstrap_interval(self.words)),
+        }
+        if all(self.speakers) and len(set(self.speakers)) > 1:
+            scores["ci95_speakers"] = list(bootstrap_interval(self.words, self.speakers))
+        return scores | {
+            "utterances": len(self.speakers),
+            "words": int(self.words.reference.sum()),
+            "insertions": int(self.words.insertions.sum()),
+            "deletions": int(self.words.deletions.sum()),
+            "substitutions": int(self.words.substitutions.sum()),
+        }
+
+
+@dataclass(frozen=True)
+class SubnetResult:
+    """One recogniser on all utterances.
+
+    Attributes:
+        processing_s: seconds that features, network and search took; reading files is not in it.
+        delay: of emission, for subnets that stream.
+        delay_reference: whether words' ends came from an ``alignment`` or from ``server``.
+    """
+
+    subnet: Subnet
+    hypotheses: tuple[str, ...]
+    scores: Scores
+    processing_s: float
+    delay: EmissionDelay | None = None
+    delay_reference: str = ""
+
+    def latency_ms(self) -> dict[str, Any] | None:
+        """Milliseconds by design (chunk, look-ahead, their sum) and as measured (emission)."""
+        context = self.subnet.context
+        if self.delay is None or not isinstance(context, ChunkedContext):
+            return None
+        return {
+            "chunk": context.chunk_ms,
+            "lookahead": context.lookahead_ms,
+            "worst_case": context.chunk_ms + context.lookahead_ms,
+            "emission_median": self.delay.median_ms,
+            "emission_p90": self.delay.p90_ms,
+            "emission_words": self.delay.words,
+            "reference": self.delay_reference,
+        }
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Every recogniser that was asked for, on the same utterances."""
+
+    utterances: tuple[Utterance, ...]
+    results: dict[str, SubnetResult]
+    skipped: tuple[Skipped, ...] = ()
+    threads: int = 1
+
+    @property
+    def seconds(self) -> float:
+        """Audio that was scored."""
+        return sum(u.seconds for u in self.utterances)
+
+    @property
+    def corpora(self) -> dict[str, list[int]]:
+        """The utterances of each corpus, by number."""
+        rows: dict[str, list[int]] = {}
+        for row, utterance in enumerate(self.utterances):
+            rows.setdefault(utterance.corpus, []).append(row)
+        return dict(sorted(rows.items()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: a key for each recogniser; error rates are fractions, nan becomes null."""
+        return {name: _jsonable(self._result_dict(result)) for name, result in self.results.items()}
+
+    def write_json(self, path: str | Path) -> None:
+        """Write :meth:`to_dict`."""
+        Path(path).write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+
+    def write_utterances(self, path: str | Path) -> None:
+        """Write a JSON line for each utterance: reference, and hypothesis of each recogniser."""
+        with Path(path).open("w", encoding="utf-8") as file:
+            for row, u in enumerate(self.utterances):
+                line = {"id": u.id, "corpus": u.corpus, "speaker": u.speaker, "ref": u.reference}
+                line |= {name: result.hypotheses[row] for name, result in self.results.items()}
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+    def table(self) -> Table:
+        """For people: a row for each recogniser and corpus."""
+        table = Table(title=f"{len(self.utterances)} utterances, {self.seconds / 60:.1f} minutes")
+        for header in ("recogniser", "corpus", "WER %", "95 %", "CER %", "ins/del/sub", "words"):
+            table.add_column(
+                header, justify="left" if header in {"recogniser", "corpus"} else "right"
+            )
+        for header in ("RTF", "delay ms"):
+            table.add_column(header, justify="right")
+        for name, result in self.results.items():
+            delay = result.delay
+            speed = f"{result.processing_s / self.seconds:.4f}" if self.seconds else ""
+            late = f"{delay.median_ms:.0f} (p90 {delay.p90_ms:.0f})" if delay else ""
+            table.add_row(name, "all", *_cells(result.scores), speed, late)
+            if len(self.corpora) > 1:
+                for corpus, rows in self.corpora.items():
+                    table.add_row("", corpus, *_cells(result.scores.select(rows)), "", "")
+        return table
+
+    def _result_dict(self, result: SubnetResult) -> dict[str, Any]:
+        entry = result.scores.to_dict()
+        entry |= {
+            "rtf": result.processing_s / self.seconds if self.seconds else float("nan"),
+            "seconds": self.seconds,
+            "threads": self.threads,
+            "skipped": len(self.skipped),
+            "sparsity": result.subnet.sparsity,
+        }
+        latency = result.latency_ms()
+        if latency is not None:
+            entry["latency_ms"] = latency
+        corpora = {c: result.scores.select(rows).to_dict() for c, rows in self.corpora.items()}
+        return entry | {"corpora": corpora}
+
+
+def _cells(scores: Scores) -> tuple[str, ...]:
+    entry = scores.to_dict()
+    low, high = entry["ci95"]
+    return (
+        f"{100 * entry['wer']:.2f}",
+        f"{100 * low:.2f} to {100 * high:.2f}",
+        f"{100 * entry['cer']:.2f}",
+        f"{entry['insertions']}/{entry['deletions']}/{entry['substitutions']}",
+        f"{entry['words']}",
+    )
+
+
+def _jsonable(value: Any) -> Any:
+    """JSON has no nan."""
+    if isinstance(value, dict):
+        return {key: _jsonable(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_jsonable(inner) for inner in value]
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    return value

@@ -1,0 +1,118 @@
+"""A model on disk: a directory with config.yaml, model.safetensors, tokens.model and tokens.txt.
+
+Masks travel inside model.safetensors, packed eight blocks to a byte.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from dualmode.config import Recipe, load_recipe
+from dualmode.errors import ModelError, RecipeError, TextError
+from dualmode.model.masks import pack_bits, prunable, unpack_bits
+from dualmode.model.subnet import Subnet
+from dualmode.model.supernet import Supernet, device_subnet
+from dualmode.text import Tokens
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.yaml"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A supernet ready to run, with what is needed to use it."""
+
+    model: Supernet
+    recipe: Recipe
+    tokens: Tokens
+
+    @property
+    def device_subnet(self) -> Subnet:
+        return device_subnet(self.recipe)
+
+
+def pack_state(model: nn.Module) -> dict[str, Tensor]:
+    """All weights and buffers on the CPU, masks packed to bits."""
+    masks = {f"{name}.blocks" for name in prunable(model)}
+    return {
+        key: pack_bits(value) if key in masks else value.detach().cpu().contiguous()
+        for key, value in model.state_dict().items()
+    }
+
+
+def unpack_state(model: nn.Module, packed: dict[str, Tensor]) -> None:
+    """Put what :func:`pack_state` gave into ``model``.
+
+    Raises:
+        ModelError: names or shapes do not fit the model.
+    """
+    shapes = {f"{name}.blocks": layer.blocks.shape for name, layer in prunable(model).items()}
+    state = {
+        key: unpack_bits(value, shapes[key]) if key in shapes else value
+        for key, value in packed.items()
+    }
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise ModelError(f"the weights do not fit the recipe: {error}") from None
+
+
+def save_model(out: Path, model: Supernet, recipe: Recipe) -> None:
+    """Write weights and recipe; whoever trained the tokens has put them there already.
+
+    Each file is replaced whole, so a process killed in between leaves a usable model.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    replace_text(out / CONFIG, recipe.to_yaml())
+    replace_tensors(out / WEIGHTS, pack_state(model), {"format": "dualmode-1"})
+
+
+def load_model(path: str | Path, device: str | torch.device = "cpu") -> LoadedModel:
+    """Read a model directory.
+
+    Raises:
+        ModelError: the directory is missing, incomplete or corrupt.
+    """
+    folder = Path(path)
+    missing = [n for n in (CONFIG, WEIGHTS, "tokens.model") if not (folder / n).is_file()]
+    if missing:
+        raise ModelError(
+            f"{folder} is not a model: {', '.join(missing)} missing; "
+            "give the directory that `dualmode train --out` wrote"
+        )
+    try:
+        recipe = load_recipe(folder / CONFIG)
+        tokens = Tokens.load(folder)
+        packed = load_file(folder / WEIGHTS)
+    except (RecipeError, TextError, SafetensorError, OSError) as error:
+        raise ModelError(f"{folder} cannot be loaded: {error}") from None
+    model = Supernet(tokens.size, recipe.model, recipe.pruning)
+    unpack_state(model, packed)
+    return LoadedModel(model.to(device).eval(), recipe, tokens)
+
+
+def replace_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    save_file(tensors, part, metadata)
+    _settle(part, path)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text)
+    _settle(part, path)
+
+
+def _settle(part: Path, path: Path) -> None:
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(part, path)

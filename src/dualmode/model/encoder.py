@@ -1,0 +1,129 @@
+"""The encoder: one path for training, streaming and full context."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dualmode.config import ModelConfig, PruningConfig
+from dualmode.features import MELS
+from dualmode.model.layers import Choice, ConformerLayer, LayerState, Norms, norm_sets
+from dualmode.model.subnet import ChunkedContext, Context
+from dualmode.model.windows import Windows, fold, make_windows, step_shape, whole_shape
+
+MEL_REACH = 7  # mel frames that the first frame reads
+MEL_STRIDE = 4
+
+
+def frame_count(mel_frames: Tensor) -> Tensor:
+    """Frames (40 ms) that ``mel_frames`` mel frames give: frame j reads 4j .. 4j + 6."""
+    return ((mel_frames - MEL_REACH) // MEL_STRIDE + 1).clamp_min(0)
+
+
+class Subsampling(nn.Module):
+    """Normalise log-mels and subsample by 4 with two unpadded 3x3 convolutions of stride 2.
+
+    Its output is the latents of wav2vec 2.0 and the same for every subnet.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, model: ModelConfig) -> None:
+        super().__init__()
+        channels = model.subsampling_channels
+        self.register_buffer("mean", torch.zeros(MELS))
+        self.register_buffer("deviation", torch.ones(MELS))
+        self.first = nn.Conv2d(1, channels, 3, stride=2)
+        self.second = nn.Conv2d(channels, channels, 3, stride=2)
+        bins = ((MELS - 3) // 2 + 1 - 3) // 2 + 1
+        self.out = nn.Linear(channels * bins, model.width)
+
+    def forward(self, mels: Tensor) -> Tensor:
+        """Map mel frames (B, M, 80) to latents (B, T, D); fewer than 7 mel frames are padded."""
+        mels = (mels - self.mean) / self.deviation
+        if mels.shape[1] < MEL_REACH:
+            mels = F.pad(mels, (0, 0, 0, MEL_REACH - mels.shape[1]))
+        x = F.relu(self.first(mels.unsqueeze(1)))
+        x = F.relu(self.second(x))
+        return self.out(x.permute(0, 2, 3, 1).flatten(2))
+
+
+@dataclass(frozen=True)
+class EncoderState:
+    """The past of a batch of streams: frames ``processed`` (B,), and each layer's state."""
+
+    processed: Tensor
+    layers: tuple[LayerState, ...]
+
+
+class Encoder(nn.Module):
+    """Conformer layers over latents, for any context and mask."""
+
+    def __init__(self, model: ModelConfig, pruning: PruningConfig) -> None:
+        super().__init__()
+        self.width, self.heads = model.width, model.heads
+        self.reach = (model.kernel_frames - 1) // 2
+        self.subsampling = Subsampling(model)
+        self.layers = nn.ModuleList(ConformerLayer(model, pruning) for _ in range(model.layers))
+        self.norm = Norms(model.width, norm_sets(model))
+
+    def initial_state(self, batch: int, left: int) -> EncoderState:
+        """The state of ``batch`` streams that have heard nothing yet and see ``left`` frames."""
+        device = self.norm.gain.device
+        attended = torch.zeros(batch, left, self.heads, self.width // self.heads, device=device)
+        conv = torch.zeros(batch, self.reach, self.width, device=device)
+        processed = torch.zeros(batch, dtype=torch.int64, device=device)
+        layer = LayerState(attended, attended, conv)
+        return EncoderState(processed, (layer,) * len(self.layers))
+
+    def forward(
+        self, latents: Tensor, lengths: Tensor, context: Context, choice: Choice
+    ) -> Tensor:
+        """Encode whole utterances: latents (B, T, D), of which ``lengths`` (B,) are real.
+
+        Returns frames (B, T, D), zero past the lengths.
+        """
+        shape = whole_shape(context, latents.shape[1])
+        state = self.initial_state(latents.shape[0], shape.left)
+        windows = make_windows(shape, lengths, None, self.width // self.heads)
+        frames, _ = self._run(fold(latents, shape), windows, choice, state)
+        return frames[:, : latents.shape[1]]
+
+    def step(
+        self,
+        mels: Tensor,
+        counts: Tensor,
+        context: ChunkedContext,
+        choice: Choice,
+        state: EncoderState,
+    ) -> tuple[Tensor, EncoderState]:
+        """Advance streams by as many chunks as ``mels`` holds whole windows of.
+
+        Args:
+            mels: (B, 4 (N C + R) + 3, 80) mel frames: N chunks and their look-ahead; the next
+                call starts 4 N C mel frames later. Zeros stand in past the end of a stream.
+            counts: (B,) how many of the N C + R frames exist: all, but at the end of a stream.
+        Returns:
+            frames (B, N C, D), equal to those of :meth:`forward` over the whole utterance, and
+            the state to pass to the next call.
+        """
+        latents = self.subsampling(mels)
+        shape = step_shape(context, latents.shape[1])
+        windows = make_windows(shape, counts, state.processed, self.width // self.heads)
+        return self._run(fold(latents, shape), windows, choice, state)
+
+    def _run(
+        self, x: Tensor, windows: Windows, choice: Choice, state: EncoderState
+    ) -> tuple[Tensor, EncoderState]:
+        after = []
+        for layer, past in zip(self.layers, state.layers, strict=True):
+            x, new_past = layer(x, windows, choice, past)
+            after.append(new_past)
+        centre = self.norm(x[:, :, : windows.chunk], choice)
+        centre = centre * windows.valid[:, :, : windows.chunk, None]
+        moved = windows.valid.shape[1] * windows.chunk
+        return centre.flatten(1, 2), EncoderState(state.processed + moved, tuple(after))

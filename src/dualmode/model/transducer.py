@@ -1,0 +1,90 @@
+"""Predictor and joiner of the transducer, and the scorer that decoding searches over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dualmode.config import ModelConfig, PruningConfig
+from dualmode.model.layers import linear_maker
+from dualmode.model.masks import PrunableLinear
+
+BLANK = 0
+
+
+class Predictor(nn.Module):
+    """Stateless predictor (Ghodsi et al., 2020): the last few tokens, embedded and mixed."""
+
+    def __init__(self, vocabulary: int, model: ModelConfig, pruning: PruningConfig) -> None:
+        super().__init__()
+        self.context_tokens = model.context_tokens
+        self.embedding = nn.Embedding(vocabulary, model.predictor_width)
+        mixed = model.context_tokens * model.predictor_width
+        self.mix = linear_maker(pruning)(mixed, model.predictor_width)
+
+    def forward(self, context: Tensor, mask: int | None) -> Tensor:
+        """Map the last tokens (..., context_tokens) to predictions (..., P)."""
+        embedded = self.embedding(context).flatten(-2)
+        return F.relu(self.mix(embedded, mask))
+
+    def over_targets(self, targets: Tensor, mask: int | None) -> Tensor:
+        """Map targets (B, U) to the predictions (B, U + 1, P) before each of them and after."""
+        padded = F.pad(targets, (self.context_tokens, 0), value=BLANK)
+        return self(padded.unfold(1, self.context_tokens, 1), mask)
+
+
+class Joiner(nn.Module):
+    """Additive joiner with tanh: frames and predictions, each projected to J, summed."""
+
+    def __init__(self, vocabulary: int, model: ModelConfig, pruning: PruningConfig) -> None:
+        super().__init__()
+        make = linear_maker(pruning)
+        self.from_frames = make(model.width, model.joiner_width)
+        self.from_predictions = make(model.predictor_width, model.joiner_width)
+        self.out = make(model.joiner_width, vocabulary)
+
+    def forward(self, frames: Tensor, predictions: Tensor, mask: int | None) -> Tensor:
+        """Logits (..., V) of projected frames and predictions (..., J), broadcast together."""
+        return self.out(torch.tanh(frames + predictions), mask)
+
+
+def transducer_mask(pruning: PruningConfig, mask: int | None) -> int | None:
+    """The mask number that predictor and joiner use: none unless their weights are pruned too."""
+    return mask if pruning.scope == "all" else None
+
+
+@dataclass(frozen=True)
+class TransducerScorer:
+    """Scores next tokens for decoding: the predictor and joiner of one subnet.
+
+    Frames and predictions are both of the joiner's width J.
+    """
+
+    predictor: Predictor
+    joiner: Joiner
+    mask: int | None
+
+    @property
+    def context_tokens(self) -> int:
+        return self.predictor.context_tokens
+
+    def predict(self, context: Tensor) -> Tensor:
+        """Predictions (B, J) after the last tokens (B, context_tokens); blanks before the first."""
+        return self.joiner.from_predictions(self.predictor(context, self.mask), self.mask)
+
+    def score(self, frames: Tensor, predictions: Tensor) -> Tensor:
+        """Log-probabilities (B, V) of frames (B, J) and predictions (B, J)."""
+        return self.joiner(frames, predictions, self.mask).float().log_softmax(-1)
+
+
+def prunable_parts(
+    encoder: nn.Module, predictor: Predictor, joiner: Joiner, pruning: PruningConfig
+) -> list[PrunableLinear]:
+    """The linear maps that pruning may thin out, in a fixed order."""
+    parts: list[nn.Module] = [encoder]
+    if pruning.scope == "all":
+        parts += [predictor, joiner]
+    return [m for part in parts for m in part.modules() if isinstance(m, PrunableLinear)]

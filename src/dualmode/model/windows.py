@@ -1,0 +1,164 @@
+"""Folding a sequence into windows: the geometry that every layer shares.
+
+Window ``n`` holds the C centre frames ``nC .. nC + C - 1`` and private copies of the R look-ahead
+frames after them (Emformer's hard copy, Shi et al., arXiv 2010.10759), so latency does not grow
+with depth. Full context is one window; a step of a stream is one window with a past.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dualmode.model.subnet import ChunkedContext, Context
+
+
+@dataclass(frozen=True)
+class Windows:
+    """What a layer needs to know besides its input (B, N, W, D).
+
+    Attributes:
+        chunk: C, centre frames a window.
+        left: L, centre frames before a window that attention sees.
+        valid: (B, N, W) True where a window's frame exists; ``ragged`` if anywhere it does not.
+        key_mask: (B * N, 1, 1, L + W) True where a key may be attended to; None if all may.
+        cos, sin: (1 or B, N, W, 1, 1, head width / 2) rotations of absolute frame positions.
+    """
+
+    chunk: int
+    left: int
+    valid: Tensor
+    ragged: bool
+    key_mask: Tensor | None
+    cos: Tensor
+    sin: Tensor
+
+
+class Shape(NamedTuple):
+    """How a sequence is cut: N windows of C centre and R look-ahead frames, L to their left."""
+
+    windows: int
+    chunk: int
+    lookahead: int
+    left: int
+
+
+def whole_shape(context: Context, frames: int) -> Shape:
+    """The windows that cover an utterance of ``frames`` frames."""
+    if isinstance(context, ChunkedContext):
+        count = -(-frames // context.chunk)
+        return Shape(count, context.chunk, context.lookahead, context.left)
+    return Shape(1, frames, 0, 0)
+
+
+def step_shape(context: ChunkedContext, frames: int) -> Shape:
+    """The windows of which all frames, look-ahead included, are among ``frames`` frames."""
+    count = (frames - context.lookahead) // context.chunk
+    return Shape(count, context.chunk, context.lookahead, context.left)
+
+
+def fold(x: Tensor, shape: Shape) -> Tensor:
+    """Fold (B, T, D) into windows (B, N, C + R, D), zero-padded at the end."""
+    windows, chunk, lookahead, _ = shape
+    if windows == 1 and chunk + lookahead == x.shape[1]:
+        return x.unsqueeze(1)
+    x = F.pad(x, (0, 0, 0, windows * chunk + lookahead - x.shape[1]))
+    centre = x[:, : windows * chunk].unflatten(1, (windows, chunk))
+    if lookahead == 0:
+        return centre
+    # Shifted views and a concatenation: their gradients are plain slices, unlike a gather's.
+    parts, start = [centre], chunk
+    while start < chunk + lookahead:
+        shifted = F.pad(x, (0, 0, 0, chunk))[:, start : start + windows * chunk]
+        parts.append(shifted.unflatten(1, (windows, chunk)))
+        start += chunk
+    return torch.cat(parts, dim=2)[:, :, : chunk + lookahead]
+
+
+def unfold_left(past: Tensor, centre: Tensor, length: int) -> Tensor:
+    """The ``length`` centre frames before each window.
+
+    Args:
+        past: (B, length, ...) frames before the first window.
+        centre: (B, N, C, ...) centre frames of the windows.
+    Returns:
+        (B, N, length, ...)
+    """
+    windows, chunk = centre.shape[1:3]
+    if windows == 1:
+        return past.unsqueeze(1)
+    chunks = -(-length // chunk)
+    gap = chunks * chunk - length
+    padding = [0, 0] * (past.dim() - 2) + [gap, 0]
+    earlier = F.pad(past, padding).unflatten(1, (chunks, chunk))
+    sequence = torch.cat([earlier, centre[:, :-1]], dim=1)
+    shifted = [sequence[:, i : i + windows] for i in range(chunks)]
+    return torch.cat(shifted, dim=2)[:, :, gap:]
+
+
+def make_windows(
+    shape: Shape, lengths: Tensor, processed: Tensor | None, head_width: int
+) -> Windows:
+    """Lay out windows for sequences of ``lengths`` (B,) frames.
+
+    ``processed`` (B,) counts the frames that a stream has behind it; None means none.
+    """
+    windows, chunk, lookahead, left = shape
+    device = lengths.device
+    starts = torch.arange(windows, device=device)[:, None] * chunk
+    index = starts + torch.arange(chunk + lookahead, device=device)
+    valid = index[None] < lengths[:, None, None]
+    past = torch.zeros_like(lengths) if processed is None else processed
+    left_index = starts + torch.arange(-left, 0, device=device)
+    left_valid = left_index[None] >= -past[:, None, None]
+    keys = torch.cat([left_valid.expand(len(lengths), -1, -1), valid], dim=2)
+    # A window past the end has no key at all: letting it attend to anything keeps it finite.
+    keys = keys | ~keys.any(dim=2, keepdim=True)
+    mask = None if bool(keys.all()) else keys.flatten(0, 1)[:, None, None, :]
+    position = index[None] if processed is None else index[None] + processed[:, None, None]
+    cos, sin = rotations(position, head_width)
+    return Windows(chunk, left, valid, not bool(valid.all()), mask, cos, sin)
+
+
+def rotations(position: Tensor, head_width: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines (..., 1, 1, head_width / 2) of rotary positions (Su et al., 2104.09864).
+
+    Angles are taken in float64, so that an hour into a stream they are still exact.
+    """
+    half = head_width // 2
+    exponent = torch.arange(half, dtype=torch.float64, device=position.device) / half
+    angle = position[..., None, None, None].double() * 10000.0**-exponent
+    return angle.cos().float(), angle.sin().float()
+
+
+class _Rotate(torch.autograd.Function):
+    """A rotation in three passes over memory; its gradient is the rotation back. Composed of
+    autograd's own operations it would take a dozen, which shows in a CPU's step time."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return _rotated(x, cos, sin)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        cos, sin = ctx.saved_tensors
+        return _rotated(grad, cos, -sin), None, None
+
+
+def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    half = cos.shape[-1]
+    out = x * torch.cat([cos, cos], dim=-1)
+    out[..., :half].addcmul_(x[..., half:], sin, value=-1)
+    out[..., half:].addcmul_(x[..., :half], sin)
+    return out
+
+
+def rotate(x: Tensor, windows: Windows) -> Tensor:
+    """Rotate queries or keys (B, N, W, ..., H, head width), of 6 dimensions, by position."""
+    rotated: Tensor = _Rotate.apply(x, windows.cos.to(x.dtype), windows.sin.to(x.dtype))
+    return rotated

@@ -1,0 +1,170 @@
+"""The quickstart: from nothing to two recognisers that can be heard working, in one call."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from lhotse.cut import Cut
+
+    from dualmode.evaluation.results import Evaluation
+    from dualmode.recognizer import Recognizer
+
+TARGETS = {"server": 0.06, "device": 0.10}  # WER that the quickstart is tuned to reach
+_PIECE_SAMPLES = 1600  # 0.1 s, about what a sound card delivers
+
+
+def run_quickstart(out: Path, minutes: float | None, console: Console) -> bool:
+    """Synthesise, train, evaluate, transcribe, stream; go on where an earlier call stopped.
+
+    Args:
+        out: gets ``corpus`` and ``model``.
+        minutes: training time; None takes the recipe's.
+
+    Returns:
+        False if training was interrupted.
+
+    Raises:
+        DualmodeError: a step failed; the message says what to do.
+    """
+    began = time.monotonic()
+    corpus, model = out / "corpus", out / "model"
+    _say(console, 1, "speech to learn from: synthesised by eSpeak NG")
+    _make_corpus(corpus, console)
+    _say(console, 2, "training: server and device, one set of weights")
+    if not _train(corpus, model, minutes, console):
+        return False
+    _say(console, 3, "scores on voices and sentences that were not in training")
+    recognizer, cuts = _load(model, corpus / "test")
+    _evaluate(recognizer, cuts, model / "evaluation.json", console)
+    cut = _example(cuts)
+    _say(console, 4, "one of those files, by both recognisers")
+    _transcribe(recognizer, cut, console)
+    _say(console, 5, "the same file as a stream: device hears it piece by piece")
+    _stream(recognizer, cut, console)
+    _say_next(out, time.monotonic() - began, console)
+    return True
+
+
+def _say(console: Console, number: int, title: str) -> None:
+    console.print()
+    console.rule(f"[bold]{number} of 5: {title}", align="left")
+
+
+def _make_corpus(corpus: Path, console: Console) -> None:
+    from dualmode.data.manifests import read_cuts
+    from dualmode.data.synth import synthesize
+
+    for split, folder in synthesize(corpus).items():
+        cuts = read_cuts(folder)
+        voices = {s.speaker for cut in cuts for s in cut.supervisions}
+        minutes = sum(cut.duration for cut in cuts) / 60
+        console.print(
+            f"{split:5}  {len(cuts):5} utterances  {minutes:6.1f} minutes  {len(voices):2} voices",
+            highlight=False,
+        )
+
+
+def _train(corpus: Path, model: Path, minutes: float | None, console: Console) -> bool:
+    from dualmode.config import load_recipe
+    from dualmode.training.loop import train
+
+    overrides = [f"data.train=['{corpus}/train']", f"data.dev=['{corpus}/dev']"]
+    if minutes is not None:
+        overrides.append(f"training.minutes={minutes}")
+    return train(load_recipe("quickstart", overrides), model, console=console).finished
+
+
+def _load(model: Path, test: Path) -> tuple[Recognizer, list[Cut]]:
+    from dualmode.data.manifests import read_cuts
+    from dualmode.recognizer import load
+
+    return load(model), list(read_cuts(test))
+
+
+def _evaluate(recognizer: Recognizer, cuts: list[Cut], json: Path, console: Console) -> None:
+    from lhotse import CutSet
+
+    from dualmode.display import print_evaluation, scoring_bar
+    from dualmode.evaluation.report import evaluate
+
+    with scoring_bar(console) as progress:
+        found = evaluate(recognizer, CutSet.from_cuts(cuts), progress=progress)
+    found.write_json(json)
+    print_evaluation(found, console)
+    for line in verdicts(found):
+        console.print(line)
+
+
+def verdicts(found: Evaluation) -> list[Text]:
+    """For each recogniser, whether it reached its target; plainly, if it did not."""
+    lines = []
+    for name, target in TARGETS.items():
+        rate = found.results[name].scores.words.rate
+        reached = rate <= target
+        words = "reached" if reached else "MISSED: train longer with --minutes"
+        lines.append(
+            Text(
+                f"{name}: {rate:.2%} WER; the target of {target:.0%} is {words}",
+                style="green" if reached else "yellow",
+            )
+        )
+    return lines
+
+
+def _example(cuts: list[Cut]) -> Cut:
+    """The longest file: the one in which there is most to see."""
+    return max(cuts, key=lambda cut: (cut.duration, cut.id))
+
+
+def _transcribe(recognizer: Recognizer, cut: Cut, console: Console) -> None:
+    from dualmode.data.batches import load_samples
+
+    samples = load_samples(cut)
+    console.print(Text(f"{cut.recording.sources[0].source}, {cut.duration:.1f} s", style="dim"))
+    console.print(Text(f"spoken  {cut.supervisions[0].text}"))
+    for name in TARGETS:
+        console.print(Text(f"{name}  {recognizer.transcribe(samples, subnet=name).text}"))
+
+
+def _stream(recognizer: Recognizer, cut: Cut, console: Console) -> None:
+    from dualmode.data.batches import load_samples
+    from dualmode.display import GrowingText, hear
+
+    samples = load_samples(cut)
+    pieces = [samples[at : at + _PIECE_SAMPLES] for at in range(0, len(samples), _PIECE_SAMPLES)]
+    with GrowingText(console) as growing:
+        heard = hear(recognizer.stream("device"), pieces, growing, real_time=console.is_terminal)
+    console.print(Text(f"{heard.seconds:7.2f} s  {heard.text}", style="bold"))
+
+
+def _say_next(out: Path, seconds: float, console: Console) -> None:
+    model = out / "model"
+    lines = (
+        ("model", f"{model}"),
+        ("model card", f"{model / 'README.md'}"),
+        ("scores", f"{model / 'evaluation.json'}"),
+        ("picture of training", f"{model / 'training' / 'training.png'}"),
+        ("logs", f"tensorboard --logdir {model / 'training' / 'tensorboard'}"),
+        ("your own recording", f"dualmode transcribe {model} my.wav"),
+        ("the same, streamed", f"dualmode transcribe {model} my.wav --subnet device --stream"),
+        ("what is inside", f"dualmode inspect {model}"),
+        ("your own corpus", "docs/train_your_own.md"),
+    )
+    width = max(len(name) for name, _ in lines)
+    text = Text("\n".join(f"{name:{width}}  {value}" for name, value in lines))
+    console.print()
+    console.print(
+        Panel(text, title=f"done in {seconds / 60:.1f} minutes", title_align="left", expand=False)
+    )
+    console.print(
+        "The model knows the quickstart's words in synthetic voices only: other speech needs "
+        "another corpus.",
+        style="dim",
+    )

@@ -1,0 +1,72 @@
+"""The model card that training writes beside a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dualmode.config import Recipe
+from dualmode.model.directory import replace_text
+from dualmode.model.masks import measured_sparsity
+from dualmode.model.supernet import Supernet, device_subnet
+from dualmode.training.checkpoint import Progress
+from dualmode.training.journal import LOG, read_log
+
+
+def write_card(
+    out: Path, model: Supernet, recipe: Recipe, progress: Progress, data_seconds: float
+) -> None:
+    """Write README.md: what the model is, what it learnt from, how good it is, how to use it."""
+    device = device_subnet(recipe)
+    chunk = recipe.training.device
+    index = recipe.pruning.sparsities.index(device.sparsity)
+    parameters = sum(p.numel() for p in model.parameters())
+    rates = _rates(out)
+    credits = "".join(f"- {line}\n" for line in recipe.credits) or "- none named in the recipe\n"
+    replace_text(
+        out / "README.md",
+        f"""# {recipe.name}: a dualmode model
+
+One set of weights, two speech recognisers:
+
+| | server | device |
+|---|---|---|
+| context | the whole utterance | chunks of {chunk.chunk_frames * 40} ms, \
+{chunk.lookahead_frames * 40} ms look-ahead |
+| encoder weights pruned | none | {measured_sparsity(model.prunable(), index):.1%} |
+| WER on the development set | {rates["server"]} | {rates["device"]} |
+
+- parameters: {parameters / 1e6:.2f} million; tokens: {model.vocabulary}
+- trained on {data_seconds / 3600:.2f} h of speech, {progress.audio_seconds / 3600:.1f} h in all \
+with repetitions, in {progress.step} steps and {progress.seconds / 60:.0f} minutes
+- sparsities trained: {", ".join(f"{s:g}" for s in recipe.pruning.sparsities)}
+- training sets: {", ".join(recipe.data.train)}
+
+## Use
+
+    dualmode transcribe {out} recording.wav
+    dualmode transcribe {out} recording.wav --subnet device --stream
+    dualmode evaluate {out} CUTS
+
+```python
+import dualmode
+recognizer = dualmode.load("{out}")
+print(recognizer.transcribe("recording.wav", subnet="server").text)
+```
+
+The development set chose among checkpoints, so the figures above are a little optimistic;
+`config.yaml` holds the whole recipe.
+
+## Credits
+
+{credits}""",
+    )
+
+
+def _rates(out: Path) -> dict[str, str]:
+    """The WERs of the weights that were kept: the best validation, as the loop counts it."""
+    records = [r for r in read_log(out / "training" / LOG) if "wer/server" in r]
+    if not records:
+        return {"server": "not measured", "device": "not measured"}
+    fixed = [r for r in records if r.get("masks_fixed")] or records[-1:]
+    best = min(fixed, key=lambda r: r["wer/server"] + r["wer/device"])
+    return {name: f"{best[f'wer/{name}']:.2%}" for name in ("server", "device")}

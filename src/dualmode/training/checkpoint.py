@@ -1,0 +1,115 @@
+"""Checkpoints of a run: one safetensors file, replaced whole, with a JSON header.
+
+Holds all that the next step depends on: weights and masks, averaged weights, the optimiser's
+moments, the position in the data. Random numbers need no saving: each step seeds its own from
+(seed, step, process).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from dualmode.errors import CheckpointError, ModelError
+from dualmode.model.directory import pack_state, replace_tensors, unpack_state
+from dualmode.model.supernet import Supernet
+
+FILE = "checkpoint.safetensors"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        step: steps of the optimiser done.
+        epoch, batch: position in the data of the next batch; the step is its third part.
+        seconds: time spent training, validation included, over all sittings.
+        audio_seconds: audio trained on.
+        masks_fixed: whether the masks are final.
+        best: lowest mean WER of server and device since the masks were fixed.
+        skipped: steps dropped for gradients that were not finite.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    seconds: float = 0.0
+    audio_seconds: float = 0.0
+    masks_fixed: bool = False
+    best: float | None = None
+    skipped: int = 0
+
+
+def save_checkpoint(
+    path: Path,
+    model: Supernet,
+    average: Supernet,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    recipe_yaml: str,
+) -> None:
+    """Write everything needed to go on, atomically."""
+    tensors = {f"model/{k}": v for k, v in pack_state(model).items()}
+    tensors |= {f"average/{k}": v for k, v in pack_state(average).items()}
+    names = [name for name, _ in model.named_parameters()]
+    for name, parameter in zip(names, model.parameters(), strict=True):
+        for key, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"optimizer/{key}/{name}"] = torch.as_tensor(value).detach().cpu().contiguous()
+    header = {"progress": json.dumps(asdict(progress)), "recipe": recipe_yaml}
+    replace_tensors(path, tensors, header)
+
+
+def load_checkpoint(
+    path: Path,
+    model: Supernet,
+    average: Supernet,
+    optimizer: torch.optim.Optimizer,
+    recipe_yaml: str,
+) -> Progress:
+    """Put a checkpoint back and say how far it was.
+
+    Raises:
+        CheckpointError: the file is corrupt, or belongs to a run of another recipe.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({error}); delete it to start the run again"
+        ) from None
+    if header.get("recipe") != recipe_yaml:
+        raise CheckpointError(
+            f"{path} belongs to a run of another recipe; give another --out, the recipe that the "
+            "run began with, or --fresh to start again"
+        )
+    try:
+        unpack_state(model, _under(tensors, "model/"))
+        unpack_state(average, _under(tensors, "average/"))
+        _restore_moments(model, optimizer, _under(tensors, "optimizer/"))
+        return Progress(**json.loads(header["progress"]))
+    except (ModelError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from None
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _restore_moments(
+    model: Supernet, optimizer: torch.optim.Optimizer, moments: dict[str, Tensor]
+) -> None:
+    parameters = dict(model.named_parameters())
+    for path, value in moments.items():
+        key, name = path.split("/", 1)
+        parameter = parameters[name]
+        # The step counter stays where the optimiser made it; moments go with the weights.
+        placed = value if key == "step" else value.to(parameter.device)
+        optimizer.state[parameter][key] = placed

@@ -1,0 +1,86 @@
+"""What a run says: a progress bar, a line a log step, TensorBoard, and log.jsonl for pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+LOG = "log.jsonl"
+
+
+class Journal:
+    """Writes what the first process reports; for the others it is silent."""
+
+    def __init__(self, folder: Path, step: int, *, enabled: bool, console: Console) -> None:
+        self._enabled = enabled
+        self._console = console
+        if not enabled:
+            return
+        from torch.utils.tensorboard import SummaryWriter
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / LOG
+        kept = [r for r in read_log(self._path) if r["step"] <= step]
+        self._path.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+        self._bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:5.1f} %"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._task = self._bar.add_task("training", total=1.0)
+
+    def __enter__(self) -> Journal:
+        if self._enabled:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._enabled:
+            self._bar.stop()
+            self._board.close()
+
+    def advance(self, share: float) -> None:
+        """Move the progress bar to a share of the run, 0 to 1."""
+        if self._enabled:
+            self._bar.update(self._task, completed=share)
+
+    def record(self, step: int, values: dict[str, float]) -> None:
+        """Write numbers of one step to log.jsonl and TensorBoard."""
+        if not self._enabled:
+            return
+        with self._path.open("a") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+
+    def say(self, line: str) -> None:
+        """Print a line above the progress bar."""
+        if self._enabled:
+            self._console.print(line, highlight=False)
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The records of a log.jsonl; a last line cut off by a killed process is dropped."""
+    if not path.is_file():
+        return []
+    records = []
+    for line in path.read_text().splitlines():
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            continue
+    return records

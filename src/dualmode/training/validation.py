@@ -1,0 +1,33 @@
+"""Word error rates of both recognisers while they train, by greedy search."""
+
+from __future__ import annotations
+
+import torch
+
+from dualmode.data.batches import BatchSource
+from dualmode.decoding.greedy import GreedySearch
+from dualmode.evaluation.wer import word_errors
+from dualmode.model.subnet import SERVER, Subnet
+from dualmode.model.supernet import Supernet
+from dualmode.text import Tokens
+
+
+@torch.inference_mode()
+def validate(
+    model: Supernet, dev: BatchSource, tokens: Tokens, device: Subnet
+) -> dict[str, float]:
+    """WER, as a fraction, of ``server`` and ``device`` over one pass of ``dev``."""
+    place = model.encoder.norm.gain.device
+    references: list[str] = []
+    hypotheses: dict[str, list[str]] = {"server": [], "device": []}
+    for batch, _ in dev.batches():
+        references += batch.texts
+        moved = batch.to(place)
+        for name, subnet in (("server", SERVER), ("device", device)):
+            frames, lengths = model.recognize(moved.features, moved.feature_lengths, subnet)
+            search = GreedySearch(model.scorer(subnet))
+            state = search.advance(search.start(len(batch.ids), place), frames, lengths)
+            hypotheses[name] += [
+                tokens.decode([t.id for t in best]) for best in search.best(state)
+            ]
+    return {name: word_errors(references, found).rate for name, found in hypotheses.items()}

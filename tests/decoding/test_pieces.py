@@ -1,0 +1,59 @@
+"""Long audio is cut where it is quiet, and nothing is lost."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dualmode.decoding.pieces import FRAME_SAMPLES, cut_pieces
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.integers(0, 60_000), max_size=12),
+    st.floats(2.0, 4.0),
+    st.integers(0, 1000),
+)
+def test_pieces_join_to_the_whole_and_know_where_they_start(sizes, longest_s, seed) -> None:
+    rng = np.random.default_rng(seed)
+    blocks = [rng.standard_normal(n).astype(np.float32) for n in sizes]
+    whole = np.concatenate([np.zeros(0, np.float32), *blocks])
+    pieces = list(cut_pieces(iter(blocks), longest_s))
+    joined = np.concatenate([np.zeros(0, np.float32), *(p.samples for p in pieces)])
+    assert np.array_equal(joined, whole)
+    assert all(0 < len(p.samples) <= longest_s * 16000 for p in pieces)
+    at = 0
+    for piece in pieces:
+        assert piece.start * FRAME_SAMPLES == at
+        at += len(piece.samples)
+
+
+def test_cuts_fall_into_the_gaps_between_words() -> None:
+    rng = np.random.default_rng(1)
+    samples = rng.standard_normal(16000 * 60).astype(np.float32) * 0.1
+    gaps = [(7.9, 8.3), (16.0, 16.5), (24.2, 24.5), (33.0, 33.4), (41.5, 42.0), (50.0, 50.4)]
+    for start, end in gaps:
+        samples[int(start * 16000) : int(end * 16000)] *= 0.01
+    cuts = [p.start * 0.04 for p in cut_pieces([samples], 10.0)][1:]
+    assert cuts
+    assert all(any(a + 0.08 <= cut <= b - 0.08 for a, b in gaps) for cut in cuts), cuts
+
+
+def test_memory_is_bounded_by_a_block_and_a_piece() -> None:
+    alive = []
+
+    def blocks():
+        for _ in range(200):
+            block = np.zeros(16000, np.float32)
+            alive.append(1)
+            yield block
+
+    for number, _ in enumerate(cut_pieces(blocks(), 5.0)):
+        assert len(alive) <= 6 + 5 * (number + 1), "pieces come while blocks are still to be read"
+
+
+def test_pieces_too_short_to_cut_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least 2"):
+        list(cut_pieces([np.zeros(100, np.float32)], 0.5))

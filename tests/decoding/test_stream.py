@@ -1,0 +1,257 @@
+"""Streams: equal to the offline forward however they are cut, bounded, and strict about input."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dualmode.decoding.beam import BeamSearch
+from dualmode.decoding.chunks import ChunkEncoder, stream_many
+from dualmode.decoding.greedy import GreedySearch
+from dualmode.decoding.stream import TAIL_S, Endpointing, StreamSession, silence
+from dualmode.errors import AudioError, DualmodeError, SubnetError
+from dualmode.features import OnlineFbank, fbank
+from dualmode.model.subnet import SERVER, ChunkedContext, Subnet
+
+DEVICE = Subnet(ChunkedContext(4, 8, 2), 0.5)
+
+subnets = st.builds(
+    Subnet,
+    st.builds(ChunkedContext, st.integers(1, 9), st.integers(0, 12), st.integers(0, 5)),
+    st.sampled_from([0.0, 0.5]),
+)
+
+
+def offline_frames(net, subnet, samples):
+    features = torch.from_numpy(fbank(samples)).unsqueeze(0)
+    with torch.inference_mode():
+        frames, lengths = net.recognize(features, torch.tensor([features.shape[1]]), subnet)
+    return frames[0, : int(lengths[0])]
+
+
+def session(net, vocabulary, subnet=DEVICE, *, search=None, **options):
+    options.setdefault("endpointing", None)
+    search = search or GreedySearch(net.scorer(subnet))
+    return StreamSession(net, vocabulary, subnet, search, **options)
+
+
+def push_in_cuts(stream, samples, cuts):
+    partials, at = [], 0
+    for cut in cuts:
+        partials.append(stream.push(samples[at : at + cut]))
+        at += cut
+    partials.append(stream.push(samples[at:]))
+    return [p for p in partials if p is not None]
+
+
+@settings(max_examples=40, deadline=None)
+@given(subnets, st.integers(0, 40_000), st.lists(st.integers(0, 9000), max_size=6), st.integers())
+def test_streamed_frames_equal_the_offline_forward(net, babble, subnet, length, cuts, seed) -> None:
+    samples = babble(length / 16000, seed=abs(seed))
+    expected = offline_frames(net, subnet, samples)
+    online, encoder, chunks, at = OnlineFbank(), ChunkEncoder(net, subnet), [], 0
+    for cut in [*cuts, length]:
+        chunks += encoder.push(online.push(samples[at : at + cut]))
+        at += cut
+    chunks += encoder.push(online.finish())
+    chunks += encoder.finish()
+    assert all(1 <= c.shape[1] <= subnet.context.chunk for c in chunks)
+    streamed = torch.cat([expected[:0], *(c[0] for c in chunks)])
+    assert streamed.shape == expected.shape
+    assert torch.allclose(streamed, expected, atol=1e-4)
+
+
+@settings(max_examples=20, deadline=None)
+@given(subnets, st.lists(st.integers(0, 30_000), min_size=1, max_size=4))
+def test_streams_side_by_side_equal_each_alone(net, babble, subnet, lengths) -> None:
+    utterances = [babble(n / 16000, seed=n) for n in lengths]
+    steps = list(stream_many(net, subnet, [fbank(u) for u in utterances]))
+    for row, samples in enumerate(utterances):
+        expected = offline_frames(net, subnet, samples)
+        got = torch.cat([expected[:0], *(f[row, : int(n[row])] for f, n in steps)])
+        assert got.shape == expected.shape
+        assert torch.allclose(got, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("search", [GreedySearch, BeamSearch])
+@settings(max_examples=15, deadline=None)
+@given(cuts=st.lists(st.integers(0, 20_000), max_size=8))
+def test_transcripts_do_not_depend_on_the_cuts(net, vocabulary, babble, search, cuts) -> None:
+    samples = babble(4.0, seed=7)
+    searcher = search(net.scorer(DEVICE))
+    stream = session(net, vocabulary, search=searcher)
+    push_in_cuts(stream, samples, cuts)
+    streamed = stream.finish()
+
+    padded = np.concatenate([samples, silence(TAIL_S)])
+    frames = offline_frames(net, DEVICE, padded).unsqueeze(0)
+    (whole,) = searcher.best(
+        searcher.advance(searcher.start(1), frames, torch.tensor([frames.shape[1]]))
+    )
+    assert [(t.id, t.frame) for t in streamed.tokens] == [(t.id, t.frame) for t in whole]
+    assert len(streamed.words) > 3, "the tiny model must speak for this test to mean anything"
+    assert streamed.seconds == 4.0
+    assert all(0 <= w.start_s <= w.end_s <= 4.0 for w in streamed.words)
+
+
+@settings(max_examples=15, deadline=None)
+@given(cuts=st.lists(st.integers(0, 20_000), max_size=8), beams=st.sampled_from([None, 3]))
+def test_stable_words_stay_and_partials_lead_to_the_transcript(
+    net, vocabulary, babble, cuts, beams
+) -> None:
+    search = BeamSearch(net.scorer(DEVICE), beams) if beams else None
+    stream = session(net, vocabulary, search=search)
+    partials = push_in_cuts(stream, babble(4.0, seed=9), cuts)
+    final = [word.text for word in stream.finish().words]
+    for partial in partials:
+        assert [w.text for w in partial.words[: partial.stable]] == final[: partial.stable]
+        assert partial.text == " ".join(w.text for w in partial.words)
+    assert any(partial.stable > 0 for partial in partials)
+
+
+def test_nothing_new_is_none_and_silence_costs_nothing(net, vocabulary) -> None:
+    stream = session(net, vocabulary)
+    assert stream.push(np.zeros(0, np.float32)) is None
+    assert stream.push(np.zeros(100, np.float32)) is None
+    assert session(net, vocabulary, tail_s=0.0).finish().text == ""
+
+
+class Scheduled:
+    """A model of endpoints: frames carry their number, and the scorer emits by it."""
+
+    context_tokens = 1
+
+    def __init__(self, tokens: dict[int, int]) -> None:
+        self.tokens = tokens
+        self.now = 0
+        self.greedy = GreedySearch(self, max_symbols=1)
+
+    def predict(self, context):
+        return torch.zeros(len(context), 1)
+
+    def score(self, frames, predictions):
+        log_probs = torch.full((len(frames), 12), -20.0)
+        for row, number in enumerate(frames[:, 0].round().long().tolist()):
+            log_probs[row, self.tokens.get(number, 0)] = -0.1
+        return log_probs
+
+    def start(self, batch, device="cpu"):
+        return (0, self.greedy.start(batch, device))
+
+    def advance(self, state, frames, lengths):
+        count, inner = state
+        numbers = torch.arange(count, count + frames.shape[1]).float()
+        ahead = self.greedy.advance(inner, numbers[None, :, None], lengths)
+        return (count + frames.shape[1], ahead)
+
+    def best(self, state):
+        return self.greedy.best(state[1])
+
+    def stable(self, state):
+        return self.greedy.stable(state[1])
+
+    def commit(self, state, tokens):
+        return (state[0], self.greedy.commit(state[1], tokens))
+
+
+A, B, C, GO_ON = 2, 3, 4, 7  # words a, b, c; a letter that goes on with a word
+
+
+def run_scheduled(net, vocabulary, babble, tokens, seconds, cuts, **endpointing):
+    stream = session(
+        net,
+        vocabulary,
+        search=Scheduled(tokens),
+        endpointing=Endpointing(**endpointing),
+        tail_s=0.0,
+    )
+    partials = push_in_cuts(stream, babble(seconds), cuts)
+    return partials, stream
+
+
+@settings(max_examples=10, deadline=None)
+@given(cuts=st.lists(st.integers(0, 60_000), max_size=6))
+def test_segments_end_after_silence_wherever_the_samples_are_cut(
+    net, vocabulary, babble, cuts
+) -> None:
+    tokens = {5: A, 10: GO_ON, 60: B, 100: C}  # 2 s and 1.6 s between words
+    partials, stream = run_scheduled(net, vocabulary, babble, tokens, 8.0, cuts, silence_s=1.8)
+    segments = [s.text for p in partials for s in p.finished]
+    assert segments == ["aa", "b c"]
+    assert [w.start_s for w in stream.finish().words] == [0.2, 2.4, 4.0]
+
+
+def test_a_segment_that_is_too_long_is_cut_before_its_last_word(net, vocabulary, babble) -> None:
+    tokens = {frame: A + (frame // 10) % 3 for frame in range(0, 290, 10)} | {101: GO_ON}
+    partials, stream = run_scheduled(
+        net, vocabulary, babble, tokens, 12.0, [16_000] * 11, silence_s=1.2, longest_s=4.0
+    )
+    segments = [s for p in partials for s in p.finished]
+    assert len(segments) == 2
+    whole = stream.finish()
+    joined = " ".join(s.text for s in segments)
+    assert whole.text.startswith(joined)
+    assert len(whole.words) == 29
+    assert whole.words[10].text == "ba", "the word that went on over a chunk stays in one piece"
+
+
+def test_a_stream_that_never_ends_has_bounded_memory(net, vocabulary, babble) -> None:
+    search = BeamSearch(net.scorer(DEVICE), 3)
+    stream = session(
+        net,
+        vocabulary,
+        search=search,
+        endpointing=Endpointing(silence_s=0.5, longest_s=2.0),
+        keep_finished=False,
+    )
+    sizes = []
+    for second in range(24):
+        stream.push(babble(1.0, seed=second))
+        state = stream._state
+        sizes.append(state.history.token.shape[1] + len(state.prefix[0]) + len(stream._finished))
+    assert max(sizes[12:]) <= max(sizes[:12]) + 10
+    assert max(sizes) < 2 * 50 + 50
+    assert len(stream._encoder._mels) <= DEVICE.context.step_mels
+
+
+def test_full_context_cannot_stream(net, vocabulary) -> None:
+    with pytest.raises(SubnetError, match="stream with device"):
+        session(net, vocabulary, SERVER)
+    with pytest.raises(SubnetError, match=r"0\.5"):
+        session(
+            net, vocabulary, Subnet(DEVICE.context, 0.9), search=GreedySearch(net.scorer(DEVICE))
+        )
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (np.zeros((2, 100), np.float32), "one row"),
+        (np.zeros(100, np.int16), "divide int16"),
+        (np.array([0.0, np.nan], np.float32), "NaN"),
+        (np.array([np.inf], np.float32), "NaN or infinity"),
+    ],
+)
+def test_bad_samples_are_refused_and_leave_the_stream_as_it_was(
+    net, vocabulary, babble, samples, message
+) -> None:
+    stream, spared = session(net, vocabulary), session(net, vocabulary)
+    for s in (stream, spared):
+        s.push(babble(1.0))
+    with pytest.raises(AudioError, match=message):
+        stream.push(samples)
+    for s in (stream, spared):
+        s.push(babble(1.0, seed=1))
+    assert stream.finish() == spared.finish()
+
+
+def test_a_finished_stream_says_so(net, vocabulary) -> None:
+    stream = session(net, vocabulary)
+    stream.finish()
+    with pytest.raises(DualmodeError, match="cannot push"):
+        stream.push(np.zeros(10, np.float32))
+    with pytest.raises(DualmodeError, match="cannot finish"):
+        stream.finish()

@@ -1,0 +1,226 @@
+"""The facade: names, files, long audio, errors, and streams that equal transcriptions."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import soundfile
+import torch
+
+import dualmode
+from dualmode.config import ModelConfig, PruningConfig, Recipe, TextConfig, TrainingConfig
+from dualmode.config import ChunkConfig
+from dualmode.decoding.transcript import Transcript
+from dualmode.errors import AudioError, ModelError, SubnetError
+from dualmode.model.directory import save_model
+from dualmode.model.subnet import ChunkedContext, Subnet
+from dualmode.model.supernet import Supernet
+from dualmode.recognizer import Recognizer, load
+from dualmode.text import Tokens, train_tokens
+
+Samples = npt.NDArray[np.float32]
+
+RECIPE = Recipe(
+    name="tiny",
+    text=TextConfig(vocabulary_size=36),
+    model=ModelConfig(
+        width=16,
+        layers=2,
+        heads=2,
+        feed_forward=32,
+        kernel_frames=5,
+        subsampling_channels=4,
+        predictor_width=16,
+        joiner_width=16,
+        dropout=0.1,
+    ),
+    pruning=PruningConfig(sparsities=(0.5,), scope="all"),
+    training=TrainingConfig(device=ChunkConfig(chunk_frames=4, left_frames=8, lookahead_frames=2)),
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model directory of a tiny supernet whose tokens depend on what it hears."""
+    out = tmp_path_factory.mktemp("model")
+    tokens = train_tokens(["one two three four five six seven"] * 3, RECIPE.text, out)
+    torch.manual_seed(1)
+    net = Supernet(tokens.size, RECIPE.model, RECIPE.pruning)
+    with torch.no_grad():
+        net.encoder.subsampling.mean.fill_(-6.0)
+        net.encoder.subsampling.deviation.fill_(4.0)
+        net.joiner.out.weight.mul_(3.0)
+        net.joiner.out.bias[0] += 2.0
+        for layer in net.prunable():
+            layer.blocks.copy_(torch.rand(layer.blocks.shape) < 0.5)
+    save_model(out, net, RECIPE)
+    return out
+
+
+@pytest.fixture(scope="module")
+def rec(directory: Path) -> Recognizer:
+    return load(directory)
+
+
+def babble(seconds: float, seed: int = 0) -> Samples:
+    rng = np.random.default_rng(seed)
+    count = round(seconds * 16000)
+    syllable = np.arange(count) // 2400
+    loudness = rng.uniform(0.001, 0.3, size=count // 2400 + 1)[syllable]
+    return (loudness * rng.standard_normal(count)).astype(np.float32)
+
+
+@pytest.fixture
+def wav(tmp_path: Path) -> Callable[..., Path]:
+    def write(seconds: float, seed: int = 0) -> Path:
+        path = tmp_path / f"{seconds}-{seed}.wav"
+        soundfile.write(path, babble(seconds, seed), 16000, subtype="FLOAT")
+        return path
+
+    return write
+
+
+def shape(transcript: Transcript) -> list[tuple[int, int]]:
+    return [(t.id, t.frame) for t in transcript.tokens]
+
+
+@pytest.mark.parametrize("search", ["greedy", "beam"])
+def test_device_streamed_equals_device_transcribed(rec, wav, search) -> None:
+    path = wav(5.0)
+    whole = rec.transcribe(path, subnet="device", search=search)
+    assert len(whole.words) > 3, "the tiny model must speak for this test to mean anything"
+    stream = rec.stream(subnet="device", search=search, endpointing=None)
+    samples = babble(5.0)
+    for start in range(0, len(samples), 1700):
+        stream.push(samples[start : start + 1700])
+    assert shape(stream.finish()) == shape(whole)
+    (side_by_side, _) = rec.stream_batch([samples, babble(2.0, 1)], "device", search)
+    assert shape(side_by_side) == shape(whole)
+
+
+def test_the_pruned_copy_computes_what_the_masks_do(rec) -> None:
+    subnet = rec.subnet("device")
+    assert subnet.sparsity == 0.5
+    features = torch.randn(2, 60, 80) - 6
+    lengths = torch.tensor([60, 41])
+    with torch.inference_mode():
+        masked, _ = rec.model.recognize(features, lengths, subnet)
+        baked_model, baked = rec._network(subnet)
+        copied, _ = baked_model.recognize(features, lengths, baked)
+        dense, _ = rec.model.recognize(features, lengths, Subnet(subnet.context))
+        context = torch.tensor([[3, 4]])
+        masked_prediction = rec.model.scorer(subnet).predict(context)
+        assert torch.equal(masked_prediction, baked_model.scorer(baked).predict(context))
+    assert torch.equal(masked, copied)
+    assert not torch.allclose(masked, dense, atol=1e-3)
+
+
+def test_a_batch_equals_one_by_one_and_errors_stay_with_their_file(rec, wav, tmp_path) -> None:
+    files = [wav(3.0, 1), tmp_path / "missing.wav", wav(1.0, 2), wav(0.05, 3), wav(4.0, 4)]
+    for subnet in ("server", "device"):
+        found = rec.transcribe_batch(files, subnet)
+        assert isinstance(found[1], AudioError)
+        assert "missing.wav" in str(found[1])
+        for file, result in zip(files, found, strict=True):
+            if not isinstance(result, AudioError):
+                assert shape(result) == shape(rec.transcribe(file, subnet))
+        with pytest.raises(AudioError, match="no such file"):
+            rec.transcribe(files[1], subnet)
+
+
+def test_silence_and_almost_nothing_are_transcripts_not_errors(rec) -> None:
+    for subnet in ("server", "device"):
+        for samples in (np.zeros(16000, np.float32), np.zeros(800, np.float32), babble(0.0)):
+            result = rec.transcribe(samples, subnet)
+            assert result.seconds == len(samples) / 16000
+
+
+@pytest.mark.parametrize(
+    "samples", [np.zeros((2, 9), np.float32), np.zeros(9, np.int16), np.full(9, np.nan, np.float32)]
+)
+def test_bad_samples_are_audio_errors(rec, samples) -> None:
+    with pytest.raises(AudioError):
+        rec.transcribe(samples)
+
+
+def test_long_audio_is_recognised_in_pieces_with_times_of_the_whole(rec, wav, monkeypatch) -> None:
+    heard: list[int] = []
+    recognize = Supernet.recognize
+
+    def spy(self, features, lengths, subnet):
+        heard.append(features.shape[0] * features.shape[1])
+        return recognize(self, features, lengths, subnet)
+
+    monkeypatch.setattr(Supernet, "recognize", spy)
+    path = wav(200.0, 5)
+    server = rec.transcribe(path, "server")
+    assert max(heard) <= 12_100, "at most 120 s at once"
+    assert sum(heard) >= 19_900
+    starts = [word.start_s for word in server.words]
+    assert starts == sorted(starts)
+    assert starts[-1] > 180
+    heard.clear()
+    device = rec.transcribe(path, "device")
+    assert not heard, "long audio is streamed"
+    assert device.words[-1].end_s <= 200.0
+    assert device.words[-1].start_s > 180
+
+
+def test_long_device_audio_equals_one_forward(rec) -> None:
+    samples = babble(70.0, 6)
+    (at_once,) = rec.stream_batch([samples], "device")
+    assert shape(rec.transcribe(samples, "device")) == shape(at_once)
+
+
+def test_any_context_and_trained_sparsity_can_be_asked_for(rec) -> None:
+    samples = babble(2.0)
+    for subnet in (
+        Subnet(ChunkedContext(2, 4, 0), 0.0),
+        Subnet(ChunkedContext(8, 16, 3), 0.5),
+        Subnet(rec.subnet("server").context, 0.5),
+    ):
+        assert rec.transcribe(samples, subnet).seconds == 2.0
+    with pytest.raises(SubnetError, match=r"0\.5"):
+        rec.transcribe(samples, Subnet(ChunkedContext(2, 4, 0), 0.7))
+    with pytest.raises(SubnetError, match="server or device"):
+        rec.transcribe(samples, "laptop")
+    with pytest.raises(SubnetError, match="stream with device"):
+        rec.stream("server")
+    with pytest.raises(ValueError, match="greedy or beam"):
+        rec.transcribe(samples, search="best")
+
+
+def test_a_missing_model_says_what_is_missing(tmp_path) -> None:
+    with pytest.raises(ModelError, match=r"config\.yaml"):
+        load(tmp_path)
+
+
+def test_import_is_lazy_and_the_facade_complete(directory: Path) -> None:
+    code = (
+        "import sys, dualmode\n"
+        "assert not {'torch', 'lhotse', 'numpy'} & set(sys.modules), 'heavy import'\n"
+        "from dualmode import Recognizer, Transcript, load\n"
+        "assert isinstance(load(sys.argv[1]), Recognizer)\n"
+        "assert set(dir(dualmode)) >= {'load', 'Recognizer', 'Transcript', '__version__'}\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(directory)], check=True)
+    with pytest.raises(AttributeError, match="no attribute 'transcribe'"):
+        _ = dualmode.transcribe
+
+
+def test_tokens_are_those_of_the_directory(rec, directory: Path) -> None:
+    assert rec.tokens.pieces == Tokens.load(directory).pieces
