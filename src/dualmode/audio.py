@@ -96,7 +96,7 @@ def _low_pass(up: int, down: int) -> Samples:
 def _mono(samples: npt.NDArray[np.floating]) -> Samples:
     if samples.shape[1] == 1:
         return np.ascontiguousarray(samples[:, 0], dtype=np.float32)
-    return samples.mean(axis=1, dtype=np.float32)
+    return np.asarray(samples.mean(axis=1, dtype=np.float32))
 
 
 def _open(path: str | Path) -> soundfile.SoundFile:
@@ -209,4 +209,7 @@ def _check_finite(path: str | Path, samples: Samples) -> None:
 
 
 def _damaged(path: str | Path, reason: str) -> AudioError:
-    return AudioError(f"{path}: cut short or damaged ({reason.rstrip('.')}); {_REPLACE}")
+    return AudioError(
+        f"{path}: cut short or damaged ({reason.rstrip('.')}); copy or download it again, or, if "
+        f"it plays elsewhere, {_CONVERT}"
+    )

@@ -95,7 +95,9 @@ class DataConfig(Section):
     train: tuple[str, ...] = ()
     dev: tuple[str, ...] = ()
     noise: str | None = Field(None, description="CutSet of noise to mix in")
-    batch_seconds: float = Field(120.0, gt=0, description="audio in a batch of one process")
+    batch_seconds: float = Field(
+        120.0, gt=0, description="audio in a batch; each process of torchrun brings as much"
+    )
     buckets: int = Field(10, ge=1)
     min_seconds: float = Field(0.1, ge=0)
     max_seconds: float = Field(30.0, gt=0)
@@ -129,6 +131,9 @@ class TrainingConfig(Section):
     clip_norm: float = Field(5.0, gt=0)
     average_decay: float = Field(0.999, ge=0, lt=1, description="exponential average of weights")
     precision: Literal["auto", "32", "bf16"] = "auto"
+    processes: int | None = Field(
+        None, ge=1, description="processes that share a batch on CPUs; default: one a core"
+    )
     band: int = Field(5, ge=2, description="tokens a frame that the pruned transducer looks at")
     simple_weight: float = Field(0.3, ge=0)
     ctc_weight: float = Field(0.2, ge=0)

@@ -22,6 +22,15 @@ if TYPE_CHECKING:
     from dualmode.evaluation.results import Evaluation
 
 _SKIPPED_SHOWN = 10
+_FILE_WIDTH = 120  # characters of a line where no terminal says how many fit
+
+
+def make_console(*, stderr: bool = False) -> Console:
+    """A console as wide as the terminal; in files and pipes wide enough for the tables."""
+    console = Console(stderr=stderr, highlight=False)
+    if not console.is_terminal:
+        console.width = _FILE_WIDTH
+    return console
 
 
 class GrowingText:
@@ -50,7 +59,8 @@ class GrowingText:
     def show(self, seconds: float, partial: Partial) -> None:
         """Show what is known after ``seconds`` of audio."""
         for segment in partial.finished:
-            self._console.print(Text(f"{segment.seconds:7.2f} s  {segment.text}"))
+            ended = Text(f"{segment.seconds:7.2f} s  {segment.text}")
+            self._console.print(ended, soft_wrap=True)
         stable = " ".join(word.text for word in partial.words[: partial.stable])
         rest = " ".join(word.text for word in partial.words[partial.stable :])
         line = Text(f"{seconds:7.2f} s  ", style="cyan")
@@ -59,7 +69,7 @@ class GrowingText:
         if self._console.is_terminal:
             self._live.update(line)
         elif partial.words:
-            self._console.print(line)
+            self._console.print(line, soft_wrap=True)
 
 
 def hear(

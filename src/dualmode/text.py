@@ -27,7 +27,17 @@ TOKENS_TXT = "tokens.txt"
 
 _APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u201b\u02bc\u02b9\u2032\u00b4`", "'"))
 _WITHOUT_DECOMPOSITION = str.maketrans(
-    {"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"}
+    {
+        "ß": "ss",
+        "æ": "ae",
+        "œ": "oe",
+        "ø": "o",
+        "ł": "l",
+        "đ": "d",
+        "ð": "d",
+        "þ": "th",
+        "\u0131": "i",
+    }
 )
 # These stand for words that are spoken, so that dropping them would falsify the transcript.
 _SPOKEN_PUNCTUATION = frozenset("%&@#*")
@@ -45,7 +55,7 @@ def normalize(text: str, config: TextConfig) -> str:
     Raises:
         TextError: digits that are refused, characters that cannot be read aloud, or no word left.
     """
-    lowered = unicodedata.normalize("NFKC", text).translate(_APOSTROPHES).lower()
+    lowered = unicodedata.normalize("NFKC", text.translate(_APOSTROPHES)).lower()
     if config.digits == "spell":
         lowered = _spell_numbers(lowered)
     elif any(character.isdecimal() for character in lowered):
@@ -208,5 +218,7 @@ def _fit(sentences: list[str], config: TextConfig, letters: str, size: int) -> b
             minloglevel=2,
         )
     except (RuntimeError, OSError) as error:
-        raise TextError(f"SentencePiece cannot learn {size} tokens from these texts: {error}") from None
+        raise TextError(
+            f"SentencePiece cannot learn {size} tokens from these texts: {error}"
+        ) from None
     return model.getvalue()

@@ -1,12 +1,9 @@
-"""A tiny supernet with random weights, a vocabulary for it, and samples that make it speak."""
+"""A tiny supernet with random weights, and a vocabulary for it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 
@@ -52,26 +49,6 @@ def talkative_supernet(seed: int = 0, blank_bias: float = 0.6) -> Supernet:
     return net.eval()
 
 
-def babble(seconds: float, seed: int = 0) -> npt.NDArray[np.float32]:
-    """Tones and noise whose loudness changes from syllable to syllable."""
-    rng = np.random.default_rng(seed)
-    count = round(seconds * 16000)
-    syllable = np.arange(count) // 2400
-    loudness = rng.uniform(0.001, 0.3, size=syllable.max(initial=0) + 1)[syllable]
-    pitch = rng.uniform(100, 3000, size=syllable.max(initial=0) + 1)[syllable]
-    wave = np.sin(2 * np.pi * np.cumsum(pitch) / 16000) + 0.3 * rng.standard_normal(count)
-    return (loudness * wave).astype(np.float32)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Networks so small lose more to waiting for a second thread than it computes."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="session")
 def vocabulary() -> Letters:
     return letters()
@@ -80,8 +57,3 @@ def vocabulary() -> Letters:
 @pytest.fixture(scope="session")
 def net() -> Supernet:
     return talkative_supernet()
-
-
-@pytest.fixture(scope="session", name="babble")
-def babble_fixture() -> Callable[..., npt.NDArray[np.float32]]:
-    return babble

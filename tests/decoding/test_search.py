@@ -17,6 +17,8 @@ from dualmode.decoding.scorer import BLANK
 from dualmode.decoding.search import Search
 from dualmode.decoding.transcript import Token
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @dataclass
 class RandomScorer:
@@ -89,6 +91,29 @@ def test_greedy_equals_a_plain_loop(seed: int, limit: int, blank_bias: float) ->
     frames = random_frames(seed, 1, 30)
     (tokens,) = decode(GreedySearch(scorer, limit), frames, [30])
     assert [(t.id, t.frame) for t in tokens] == plain_greedy(scorer, frames[0], limit)
+
+
+class Counting:
+    """Emits 1, 2, 3, ... until the last token is what the frame holds."""
+
+    context_tokens = 1
+
+    def predict(self, context: Tensor) -> Tensor:
+        return context.float()
+
+    def score(self, frames: Tensor, predictions: Tensor) -> Tensor:
+        wanted, last = frames[:, 0], predictions[:, 0]
+        token = torch.where(last < wanted, last + 1, 0).long()
+        return torch.nn.functional.one_hot(token, 12).float().log()
+
+
+@pytest.mark.parametrize("silent", range(20))
+def test_the_limit_counts_the_symbols_of_one_frame(silent: int) -> None:
+    wanted = [1.0] * (1 + silent) + [3.0] + [0.0] * 5 + [9.0]
+    frames = torch.tensor(wanted).view(1, -1, 1)
+    (tokens,) = decode(GreedySearch(Counting(), max_symbols=2), frames, [len(wanted)])
+    loud = silent + 1
+    assert [t.frame for t in tokens] == [0, loud, loud, loud + 6, loud + 6]
 
 
 @pytest.mark.parametrize("make", SEARCHES)

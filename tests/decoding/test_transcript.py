@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -64,7 +65,7 @@ def test_captions_hold_every_word_once_and_are_short(parts) -> None:
     for line in lines:
         alone = " " not in line.text
         assert alone or (len(line.text) <= 42 and line.end_s - line.start_s <= 5.0 + 1e-6)
-    for before, after in zip(lines, lines[1:], strict=False):
+    for before, after in itertools.pairwise(lines):
         assert before.end_s <= after.start_s
 
 
@@ -78,8 +79,7 @@ def test_formats_in_full() -> None:
     transcript = Transcript(tuple(words), 3602.0)
     assert FORMATS["text"](transcript) == "hello world again\n"
     assert to_srt(transcript) == (
-        "1\n00:00:00,000 --> 00:00:00,940\nhello world\n"
-        "\n2\n00:59:59,940 --> 01:00:00,940\nagain\n"
+        "1\n00:00:00,000 --> 00:00:00,940\nhello world\n\n2\n00:59:59,940 --> 01:00:00,940\nagain\n"
     )
     assert to_vtt(transcript).startswith("WEBVTT\n\n00:00:00.000 --> 00:00:00.940\nhello world\n")
     parsed = json.loads(to_json(transcript))

@@ -48,10 +48,8 @@ def evaluate(
       dualmode evaluate MODEL CUTS --json figures.json
       dualmode evaluate MODEL CUTS --subnet device --chunk-ms 320 --lookahead-ms 80
     """
-    from rich.console import Console
-
     from dualmode.data.manifests import read_cuts
-    from dualmode.display import print_evaluation, scoring_bar
+    from dualmode.display import make_console, print_evaluation, scoring_bar
     from dualmode.evaluation.report import evaluate as score
     from dualmode.recognizer import load
 
@@ -67,7 +65,7 @@ def evaluate(
         left_ms=left_ms,
     )
     scored = read_cuts(cuts)
-    console = Console()
+    console = make_console()
     with scoring_bar(console) as progress:
         found = score(recognizer, scored, subnets, search=search, progress=progress)
     print_evaluation(found, console)

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 
     from dualmode.model.inspection import Inspection
 
-_HOW_COUNTED = """\
-Bytes count what recognition needs: heads that only training uses and norms that only the other
-recogniser uses are left out. int8: linear maps have a byte a weight and an fp32 scale an output;
-convolutions, embedding, norms and biases stay fp32. Indices: 2 bytes for the column of each kept
-block, 4 for the start of each row of blocks and for the end."""
+_HOW_COUNTED = (
+    "Bytes count what recognition needs: heads that only training uses and norms that only the "
+    "other recogniser uses are left out. int8: linear maps have a byte a weight and an fp32 scale "
+    "an output; convolutions, embedding, norms and biases stay fp32. Indices: 2 bytes for the "
+    "column of each kept block, 4 for the start of each row of blocks and for the end."
+)
 
 
 def inspect(
@@ -33,18 +34,17 @@ def inspect(
       dualmode inspect runs/quickstart/model
       dualmode inspect MODEL --json model.json
     """
-    from rich.console import Console
-
+    from dualmode.display import make_console
     from dualmode.model.directory import load_model
     from dualmode.model.inspection import inspect_model
 
     loaded = load_model(model)
     found = inspect_model(loaded.model)
-    console = Console()
+    console = make_console()
     console.print(_parts(found))
     console.print(_layers(found))
     console.print(_footprints(found))
-    console.print(_HOW_COUNTED, style="dim", highlight=False)
+    console.print(_HOW_COUNTED, style="dim")
     if json is not None:
         json.write_text(jsonlib.dumps(found.to_dict(), indent=2) + "\n", encoding="utf-8")
 

@@ -50,9 +50,7 @@ def listen(
       dualmode listen runs/quickstart/model
       dualmode listen MODEL --microphone 2 --chunk-ms 320
     """
-    from rich.console import Console
-
-    from dualmode.display import GrowingText, hear
+    from dualmode.display import GrowingText, hear, make_console
     from dualmode.recognizer import load
 
     sound = _sounddevice()
@@ -65,14 +63,15 @@ def listen(
         lookahead_ms=lookahead_ms,
         left_ms=left_ms,
     )
-    console = Console(highlight=False)
+    console = make_console()
     session = recognizer.stream(chosen, search, keep_finished=False)
     with _heard(sound, microphone) as blocks:
         console.print("listening; Ctrl-C ends")
         with GrowingText(console) as growing:
             rest = hear(session, blocks, growing)
     if rest.text:
-        console.print(f"{session.seconds:7.2f} s  {rest.text}", markup=False)
+        line = f"{session.seconds:7.2f} s  {rest.text}"
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def _sounddevice() -> Any:
@@ -125,6 +124,11 @@ def _heard(sound: Any, microphone: str | None) -> Iterator[Iterator[Samples]]:
     before = signal.signal(signal.SIGINT, end)
     try:
         with stream:
-            yield iter(waiting.get, None)
+            yield _until_none(waiting)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _until_none(waiting: queue.Queue[Samples | None]) -> Iterator[Samples]:
+    while (block := waiting.get()) is not None:
+        yield block

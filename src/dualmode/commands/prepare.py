@@ -91,10 +91,9 @@ def tsv(
       dualmode prepare tsv train.tsv data/train --digits spell --flac
       dualmode prepare tsv noise.tsv data/noise --noise
     """
-    from rich.console import Console
-
     from dualmode.config import TextConfig
     from dualmode.data.manifests import prepare_tsv
+    from dualmode.display import make_console
 
     report = prepare_tsv(
         table,
@@ -106,6 +105,6 @@ def tsv(
         max_seconds=max_seconds,
         jobs=jobs,
     )
-    console = Console()
-    console.print(report.table() if report.problems else report.summary(), highlight=False)
-    console.print(f"CutSet: {out / 'cuts.jsonl.gz'}", highlight=False)
+    console = make_console()
+    console.print(report.table() if report.problems else report.summary())
+    console.print(f"CutSet: {out / 'cuts.jsonl.gz'}")

@@ -26,10 +26,9 @@ def quickstart(
       dualmode quickstart
       dualmode quickstart --out runs/longer --minutes 30
     """
-    from rich.console import Console
-
     from dualmode.commands.train import INTERRUPTED
+    from dualmode.display import make_console
     from dualmode.quickstart import run_quickstart
 
-    if not run_quickstart(out, minutes, Console()):
+    if not run_quickstart(out, minutes, make_console()):
         raise typer.Exit(INTERRUPTED)

@@ -32,12 +32,11 @@ def train(
       dualmode train my.yaml --out runs/mine --set 'data.train=\\[data/train]' --fresh
       torchrun --nproc-per-node 2 -m dualmode train speech --out runs/speech
     """
-    from rich.console import Console
-
     from dualmode.config import load_recipe
+    from dualmode.display import make_console
     from dualmode.training.loop import train as run_training
 
-    console = Console()
+    console = make_console()
     resolved = load_recipe(recipe, overrides or [])
     result = run_training(resolved, out, fresh=fresh, console=console)
     if not result.finished:

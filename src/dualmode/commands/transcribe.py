@@ -104,14 +104,12 @@ def _whole(
 def _streamed(
     recognizer: Recognizer, files: list[Path], subnet: Subnet, search: SearchName
 ) -> Iterator[tuple[Path, Transcript | AudioError]]:
-    from rich.console import Console
-
     from dualmode.audio import stream_audio
-    from dualmode.display import GrowingText, hear
+    from dualmode.display import GrowingText, hear, make_console
 
     for path in files:
         try:
-            with GrowingText(Console(stderr=True, highlight=False)) as growing:
+            with GrowingText(make_console(stderr=True)) as growing:
                 session = recognizer.stream(subnet, search)
                 result: Transcript | AudioError
                 result = hear(session, stream_audio(path, _PIECE_S), growing)

@@ -78,11 +78,15 @@ class Espeak:
         self._starts: dict[int, int] = {}
         # ctypes frees a callback that nobody holds.
         self._callback = _Callback(self._collect)
-        rate = self._library.espeak_Initialize(
-            _SYNCHRONOUS, 0, _short_path(data).encode(), _DO_NOT_EXIT
-        )
+        if len(data.encode()) > _LONGEST_DATA_PATH:
+            self._link = tempfile.TemporaryDirectory(prefix="espeak-")
+            (Path(self._link.name) / "data").symlink_to(data, target_is_directory=True)
+            data = str(Path(self._link.name) / "data")
+        rate = self._library.espeak_Initialize(_SYNCHRONOUS, 0, data.encode(), _DO_NOT_EXIT)
         if rate <= 0:
-            raise DataError(f"eSpeak NG does not start with its data in {data}: reinstall the wheel")
+            raise DataError(
+                f"eSpeak NG does not start with its data in {data}: reinstall the wheel"
+            )
         self.sample_rate_hz = int(rate)
         self._library.espeak_SetSynthCallback(self._callback)
 
@@ -154,12 +158,3 @@ def _load() -> tuple[ctypes.CDLL, str]:
     library = ctypes.CDLL(espeakng_loader.get_library_path())
     library.espeak_TextToPhonemes.restype = ctypes.c_char_p
     return library, str(espeakng_loader.get_data_path())
-
-
-def _short_path(data: str) -> str:
-    """The data's path, or a link to it where eSpeak NG's fixed buffers would overflow."""
-    if len(data.encode()) <= _LONGEST_DATA_PATH:
-        return data
-    link = Path(tempfile.mkdtemp(prefix="espeak-")) / "espeak-ng-data"
-    link.symlink_to(data, target_is_directory=True)
-    return str(link)

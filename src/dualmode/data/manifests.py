@@ -16,9 +16,9 @@ from lhotse.cut import Cut
 from dualmode.audio import SAMPLE_RATE_HZ, decode, to_mono_16khz
 from dualmode.config import TextConfig
 from dualmode.data.parallel import map_in_processes
-from dualmode.data.render import write_flac
+from dualmode.data.render import to_int16, write_flac
 from dualmode.data.report import Report
-from dualmode.data.usable import Unusable
+from dualmode.data.usable import UnusableError
 from dualmode.errors import AudioError, DataError, TextError
 from dualmode.features import encoder_frames, mel_frames
 from dualmode.text import normalize
@@ -100,7 +100,7 @@ def prepare_tsv(
     table: str | Path,
     out: str | Path,
     *,
-    text: TextConfig = TextConfig(),
+    text: TextConfig | None = None,
     allow_untranscribed: bool = False,
     noise: bool = False,
     to_flac: bool = False,
@@ -126,7 +126,7 @@ def prepare_tsv(
     out = Path(out).resolve()
     report = Report(str(table))
     rows = _read_table(Path(table), out / "audio" if to_flac else None, report)
-    rows = _check_texts(rows, text, allow_untranscribed or noise, noise, report)
+    rows = _check_texts(rows, text or TextConfig(), allow_untranscribed or noise, noise, report)
     if to_flac:
         (out / "audio").mkdir(parents=True, exist_ok=True)
     out.mkdir(parents=True, exist_ok=True)
@@ -135,13 +135,13 @@ def prepare_tsv(
     sounds = map_in_processes(check, rows, title="Checking audio", jobs=jobs)
     for row, sound in zip(rows, sounds, strict=True):
         try:
-            if isinstance(sound, Unusable):
+            if isinstance(sound, UnusableError):
                 raise sound
             if not noise:
                 _check_pace(row.text, sound.seconds)
             cuts.append(_cut(row, sound))
             report.keep(sound.seconds)
-        except Unusable as problem:
+        except UnusableError as problem:
             report.leave_out(row.id, str(row.path), problem.kind, problem.why)
     report.write(out / REPORT)
     if not cuts:
@@ -172,7 +172,9 @@ def _read_table(table: Path, store: Path | None, report: Report) -> list[_Row]:
     for number, cells in enumerate(lines, start=2):
         where = f"{table}, line {number}"
         if None in cells or None in cells.values() or not cells["id"] or not cells["path"]:
-            report.leave_out(cells["id"] or "?", where, "table", "a line with too few or many cells")
+            report.leave_out(
+                cells["id"] or "?", where, "table", "a line with too few or many cells"
+            )
         elif cells["id"] in rows:
             report.leave_out(cells["id"], where, "duplicate id", "an earlier line has the same id")
         else:
@@ -212,35 +214,39 @@ def _check_texts(
     return checked
 
 
-def _check_sound(row: _Row, max_seconds: float) -> _Sound | Unusable:
+def _check_sound(row: _Row, max_seconds: float) -> _Sound | UnusableError:
     """Decode a file, store its copy if one is wanted, and say what it is or what is wrong."""
     try:
         samples, sample_rate_hz = decode(row.path)
     except AudioError as error:
-        return Unusable("audio", str(error))
+        return UnusableError("audio", str(error))
     seconds = len(samples) / sample_rate_hz
     if seconds < _SHORTEST_SECONDS:
-        return Unusable("too short", f"{seconds:.3f} s; at least {_SHORTEST_SECONDS} s are needed")
+        return UnusableError(
+            "too short", f"{seconds:.3f} s; at least {_SHORTEST_SECONDS} s are needed"
+        )
     if seconds > max_seconds:
-        return Unusable("too long", f"{seconds:.0f} s; cut it into pieces under {max_seconds:g} s")
+        return UnusableError(
+            "too long", f"{seconds:.0f} s; cut it into pieces under {max_seconds:g} s"
+        )
     if np.abs(samples).max() < _SILENT_PEAK:
-        return Unusable("silence", "nothing louder than -60 dB: check the recording")
+        return UnusableError("silence", "nothing louder than -60 dB: check the recording")
     if row.stored is None:
         return _Sound(row.path, sample_rate_hz, *samples.shape)
     mono = to_mono_16khz(samples, sample_rate_hz)
-    write_flac(row.stored, np.round(np.clip(mono, -1, 1) * 32767).astype(np.int16))
+    write_flac(row.stored, to_int16(mono))
     return _Sound(row.stored, SAMPLE_RATE_HZ, len(mono), 1)
 
 
 def _check_pace(text: str, seconds: float) -> None:
-    """Raise Unusable if there are more letters than frames of 40 ms: 25 a second.
+    """Raise UnusableError if there are more letters than frames of 40 ms: 25 a second.
 
     Fast speech has about 20. Tokens are not known yet; training checks their number again.
     """
     letters = len(text.replace(" ", ""))
     frames = encoder_frames(mel_frames(int(seconds * SAMPLE_RATE_HZ)))
     if letters > max(frames, 1):
-        raise Unusable(
+        raise UnusableError(
             "text too long", f"{letters} letters in {seconds:.2f} s: is the text another file's?"
         )
 

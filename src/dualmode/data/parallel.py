@@ -46,6 +46,4 @@ def map_in_processes(
 
 def _with_bar(results: Iterator[Result], title: str, total: int) -> Iterator[Result]:
     console = Console(stderr=True)
-    return iter(
-        track(results, title, total, console=console, disable=not console.is_terminal)
-    )
+    return iter(track(results, title, total, console=console, disable=not console.is_terminal))

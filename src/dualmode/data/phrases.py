@@ -9,24 +9,27 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-_ONES = "zero one two three four five six seven eight nine".split()
-_TEENS = (
-    "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
-)
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-_ORDINALS = (
+
+def _words(text: str, separator: str = " ") -> list[str]:
+    return text.split(separator)
+
+
+_ONES = _words("zero one two three four five six seven eight nine")
+_TEENS = _words("ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen")
+_TENS = _words("twenty thirty forty fifty sixty seventy eighty ninety")
+_ORDINALS = _words(
     "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth "
     "fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth twentieth"
-).split()
-_MONTHS = (
+)
+_MONTHS = _words(
     "january february march april may june july august september october november december"
-).split()
+)
 _DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
-_WEEKDAYS = "monday tuesday wednesday thursday friday saturday sunday".split()
-_NAMES = "anna ben clara david emma george maria peter".split()
-_ROOMS = "kitchen bedroom bathroom garden office".split()
-_THINGS = "light heating radio fan".split()
-_SHORT = "yes|no|stop|cancel|help|next song|stop the music|start again|go back".split("|")
+_WEEKDAYS = _words("monday tuesday wednesday thursday friday saturday sunday")
+_NAMES = _words("anna ben clara david emma george maria peter")
+_ROOMS = _words("kitchen bedroom bathroom garden office")
+_THINGS = _words("light heating radio fan")
+_SHORT = _words("yes|no|stop|cancel|help|next song|stop the music|start again|go back", "|")
 
 Random = np.random.Generator
 
@@ -130,9 +133,7 @@ def _weekday(rng: Random) -> str:
 
 def _timer(rng: Random) -> str:
     if rng.random() < 0.4:
-        return (
-            f"set a timer for {_number(rng, 2, 59)} minutes and {_number(rng, 2, 59)} seconds"
-        )
+        return f"set a timer for {_number(rng, 2, 59)} minutes and {_number(rng, 2, 59)} seconds"
     unit = _pick(rng, ("minutes", "seconds", "hours"))
     return f"set a timer for {_number(rng, 2, 90)} {unit}"
 

@@ -141,6 +141,11 @@ def _record(espeak: Espeak, reading: Reading, phrase: str, name: str, rng: Rando
     return Utterance(name, path, voice.name, len(samples), transcript(phrase), shifted)
 
 
+def to_int16(samples: Samples) -> npt.NDArray[np.int16]:
+    """Samples in [-1, 1] as 16-bit integers; what is louder is clipped."""
+    return np.asarray(np.round(np.clip(samples, -1, 1) * 32767), dtype=np.int16)
+
+
 def write_flac(path: Path, samples: npt.NDArray[np.int16]) -> None:
     """Write (S,) samples of 16 kHz. By way of memory: soundfile waits for the disk at each file."""
     encoded = io.BytesIO()
@@ -163,13 +168,11 @@ def _word_times(phrase: str, speech: Speech) -> tuple[list[tuple[str, float, flo
     return words, end / rate
 
 
-def _in_a_room(
-    clean: Samples, lead_s: float, tail_s: float, rng: Random
-) -> npt.NDArray[np.int16]:
+def _in_a_room(clean: Samples, lead_s: float, tail_s: float, rng: Random) -> npt.NDArray[np.int16]:
     """Put silence around the words, set the level, and lay faint white noise under it all."""
     pads = (round(lead_s * SAMPLE_RATE_HZ), round(tail_s * SAMPLE_RATE_HZ))
     peak = 10 ** (rng.uniform(*_PEAK_DB) / 20)
     samples = np.pad(clean * (peak / np.abs(clean).max()), pads)
     noise = rng.standard_normal(len(samples), dtype=np.float32)
     samples += noise * 10 ** (rng.uniform(*_NOISE_DB) / 20)
-    return np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16)
+    return to_int16(samples)

@@ -8,8 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from lhotse import AudioSource, MonoCut, Recording, SupervisionSegment
+from lhotse.supervision import AlignmentItem
 
 from dualmode.audio import SAMPLE_RATE_HZ
+from dualmode.data.manifests import CUTS, write_cuts
 from dualmode.data.parallel import map_in_processes
 from dualmode.data.phrases import draw_phrase, transcript
 from dualmode.data.render import VOICES, Reading, Utterance, read_aloud
@@ -17,7 +20,6 @@ from dualmode.errors import DataError
 
 SPLITS = ("train", "dev", "test")
 _SUMMARY = "synth.json"
-_CUTS = "cuts.jsonl.gz"
 _FEWEST_WORDS = 4  # shorter phrases are too few to keep any out of training
 
 
@@ -67,7 +69,7 @@ def synthesize(
     for reading, utterances in zip(readings, spoken, strict=True):
         made[reading.folder.parent.name].extend(utterances)
     for split, utterances in made.items():
-        _write_cuts(utterances, folders[split])
+        write_cuts(map(_cut, utterances), folders[split] / CUTS)
     _write_atomically(out / _SUMMARY, json.dumps(_summary(settings, made), indent=1) + "\n")
     return folders
 
@@ -105,18 +107,7 @@ def _held_out_phrases(settings: SynthSettings) -> dict[str, list[str]]:
     return {"dev": drawn[: wanted["dev"]], "test": drawn[wanted["dev"] :]}
 
 
-def _write_cuts(utterances: list[Utterance], folder: Path) -> None:
-    from lhotse import CutSet
-
-    partial = folder / f"partial-{_CUTS}"
-    CutSet.from_cuts(_cut(utterance) for utterance in utterances).to_file(partial)
-    partial.replace(folder / _CUTS)
-
-
-def _cut(utterance: Utterance):  # type: ignore[no-untyped-def]
-    from lhotse import AudioSource, MonoCut, Recording, SupervisionSegment
-    from lhotse.supervision import AlignmentItem
-
+def _cut(utterance: Utterance) -> MonoCut:
     duration = utterance.samples / SAMPLE_RATE_HZ
     words = [
         AlignmentItem(word, round(start, 4), round(length, 4))
@@ -179,7 +170,7 @@ def _clear(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     ours = {out / _SUMMARY} | {out / split for split in SPLITS}
     for split in SPLITS:
-        ours |= {out / split / name for name in ("audio", _CUTS, f"partial-{_CUTS}")}
+        ours |= {out / split / name for name in ("audio", CUTS, f"partial-{CUTS}")}
     found = [*out.iterdir(), *(path for split in SPLITS for path in (out / split).glob("*"))]
     strangers = sorted(set(found) - ours)
     if strangers:

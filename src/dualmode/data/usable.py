@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
-from lhotse import CutSet
+from lhotse import CutSet, SupervisionSegment
 from lhotse.cut import Cut
+from lhotse.utils import fastcopy
 
 from dualmode.audio import SAMPLE_RATE_HZ
 from dualmode.config import DataConfig, TextConfig
@@ -16,11 +18,12 @@ from dualmode.features import encoder_frames, mel_frames
 from dualmode.text import UNKNOWN_ID, Tokens, normalize
 
 
-class Unusable(Exception):
+class UnusableError(Exception):
     """Why a cut or a file is left out: a short kind to count by, and a sentence."""
 
     def __init__(self, kind: str, why: str) -> None:
-        super().__init__(why)
+        # Both go to the base class, so that the error can travel between processes.
+        super().__init__(kind, why)
         self.kind = kind
         self.why = why
 
@@ -42,10 +45,10 @@ def usable_cuts(
     for cut in _single_supervisions(cuts):
         try:
             if cut.id in kept:
-                raise Unusable("duplicate id", "another cut has this id: make ids unique")
+                raise UnusableError("duplicate id", "another cut has this id: make ids unique")
             kept[cut.id] = _normalized(cut, tokens, text, data)
             report.keep(cut.duration)
-        except Unusable as problem:
+        except UnusableError as problem:
             report.leave_out(cut.id, source_of(cut), problem.kind, problem.why)
     if not kept:
         first = f"; the first: {report.problems[0].why}" if report.problems else ""
@@ -65,7 +68,7 @@ def fits(tokens: Sequence[int], seconds: float) -> bool:
 
     The transducer would do with less, but the auxiliary CTC has no alignment otherwise.
     """
-    repeats = sum(a == b for a, b in zip(tokens, tokens[1:], strict=False))
+    repeats = sum(a == b for a, b in pairwise(tokens))
     frames = encoder_frames(mel_frames(math.floor(seconds * SAMPLE_RATE_HZ)))
     return len(tokens) + repeats <= frames
 
@@ -79,32 +82,31 @@ def _single_supervisions(cuts: CutSet) -> Iterable[Cut]:
 
 
 def _normalized(cut: Cut, tokens: Tokens, text: TextConfig, data: DataConfig) -> Cut:
-    """The cut with its text normalised. Raises Unusable."""
+    """The cut with its text normalised. Raises UnusableError."""
     if not cut.has_recording:
-        raise Unusable("no audio", "the cut has no recording: prepare the corpus with its audio")
+        raise UnusableError("no audio", "the cut has no recording: prepare it with audio")
     if not data.min_seconds <= cut.duration <= data.max_seconds:
         limits = f"{data.min_seconds:g} to {data.max_seconds:g} s"
-        raise Unusable(
+        raise UnusableError(
             "duration",
             f"{cut.duration:.2f} s is outside {limits}: see data.min_seconds, data.max_seconds",
         )
     if not cut.supervisions or not (cut.supervisions[0].text or "").strip():
-        raise Unusable("no transcript", "the cut has no text: transcribe it, or pre-train on it")
+        raise UnusableError("no transcript", "no text: transcribe it, or pre-train on it")
     try:
         normalized = normalize(cut.supervisions[0].text, text)
     except TextError as error:
-        raise Unusable("text", str(error)) from None
+        raise UnusableError("text", str(error)) from None
     ids = tokens.encode(normalized)
     if UNKNOWN_ID in ids:
-        raise Unusable("text", f"symbols without a token in {normalized!r}: is text.case right?")
+        raise UnusableError("text", f"symbols without a token in {normalized!r}")
     if not fits(ids, cut.duration / max((1.0, *data.speeds))):
-        raise Unusable(
+        raise UnusableError(
             "text too long",
             f"{len(ids)} tokens cannot be said in {cut.duration:.2f} s: is the text another's?",
         )
 
-    def with_text(supervision):  # type: ignore[no-untyped-def]
-        supervision.text = normalized
-        return supervision
+    def with_text(supervision: SupervisionSegment) -> SupervisionSegment:
+        return fastcopy(supervision, text=normalized)
 
     return cut.map_supervisions(with_text)

@@ -165,7 +165,7 @@ class StreamSession:
             )
 
     def _advance(self, chunks: Iterable[Tensor]) -> Partial | None:
-        finished = []
+        finished, before = [], self._frames
         # Chunk by chunk, so that endpoints do not depend on how the samples were cut.
         for frames in chunks:
             count = frames.shape[1]
@@ -174,6 +174,8 @@ class StreamSession:
             segment = self._segment()
             if segment is not None:
                 finished.append(segment)
+        if self._frames == before:
+            return None
         words, stable = self._words()
         if not finished and words == self._shown:
             return None

@@ -12,7 +12,7 @@ from lhotse import CutSet
 from lhotse.cut import Cut
 
 from dualmode.audio import SAMPLE_RATE_HZ
-from dualmode.data.batches import load_samples
+from dualmode.data.loading import load_samples
 from dualmode.decoding.transcript import Transcript
 from dualmode.errors import AudioError, DataError, TextError
 from dualmode.evaluation.latency import (

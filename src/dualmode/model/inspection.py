@@ -85,7 +85,7 @@ def inspect_model(model: Supernet) -> Inspection:
     sparse = [
         row
         for index, target in enumerate(model.sparsities)
-        for row in _device_footprints(model, index, f"device, sparsity {target:g}")
+        for row in _device_footprints(model, index, f"device at {target:g}")
     ]
     return Inspection(
         parameters=_count(model),

@@ -7,10 +7,12 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from rich.console import Console
 from torch import Tensor
 
@@ -26,7 +28,7 @@ from dualmode.training.finetune import Losses, Scale, finetune_step
 from dualmode.training.journal import Journal
 from dualmode.training.picture import draw_training
 from dualmode.training.schedule import learning_rate, run_share, sparsity_reached
-from dualmode.training.setup import Run, set_up
+from dualmode.training.setup import Run, cpu_processes, make_fabric, set_up
 from dualmode.training.validation import validate
 
 FOLDER = "training"  # inside the model directory: checkpoint, logs, picture
@@ -66,27 +68,50 @@ def train(
         DataError: the CutSets cannot be used.
     """
     out, console = Path(out), console or Console()
-    run = set_up(recipe, out)
+    processes = cpu_processes(recipe)
+    fabric = make_fabric(recipe.training, processes)
+    if processes == 1:
+        fabric.launch()
+        return _train(fabric, recipe, out, 1, fresh, console)
+    with _graceful_stop():  # the processes get the signal too, and it is they who act on it
+        progress, finished = fabric.launch(
+            _train_on_one_core, recipe, out, processes, fresh, console.width
+        )
+    return TrainingResult(out, Progress(**progress), finished)
+
+
+def _train_on_one_core(
+    fabric: Fabric, recipe: Recipe, out: Path, processes: int, fresh: bool, width: int
+) -> tuple[dict[str, Any], bool]:
+    """Progress and whether the run is finished, as plain values: Fabric hands back no others."""
+    torch.set_num_threads(1)
+    result = _train(fabric, recipe, out, processes, fresh, Console(width=width))
+    return asdict(result.progress), result.finished
+
+
+def _train(
+    fabric: Fabric, recipe: Recipe, out: Path, shares: int, fresh: bool, console: Console
+) -> TrainingResult:
+    run = set_up(fabric, recipe, out, shares)
     checkpoint = out / FOLDER / FILE
-    if run.fabric.is_global_zero:
+    if fabric.is_global_zero:
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
         if fresh:
             checkpoint.unlink(missing_ok=True)
         run.source.report.write(out / FOLDER / "left_out.json")
         console.print(run.source.report.summary(), highlight=False)
-    run.fabric.barrier()
+    fabric.barrier()
     progress = Progress()
     if checkpoint.is_file():
         progress = load_checkpoint(
             checkpoint, run.model, run.average, run.optimizer, recipe.to_yaml()
         )
-        console.print(f"resuming after step {progress.step}")
-    journal = Journal(
-        out / FOLDER, progress.step, enabled=run.fabric.is_global_zero, console=console
-    )
+    journal = Journal(out / FOLDER, progress.step, enabled=fabric.is_global_zero, console=console)
+    if progress.step:
+        journal.say(f"resuming after step {progress.step}")
     with journal, _graceful_stop() as stop:
         progress, finished = _loop(run, progress, journal, stop)
-    if run.fabric.is_global_zero:
+    if fabric.is_global_zero:
         draw_training(out / FOLDER)
         if finished:
             write_card(out, run.model, recipe, progress, run.source.seconds)
@@ -102,7 +127,7 @@ def _loop(
     window = _Window({}, began=time.perf_counter())
     began = time.perf_counter() - progress.seconds
     batches = run.source.batches(Position(progress.epoch, progress.batch, progress.step))
-    share = run_share(progress.step, progress.seconds, config)
+    share = _agreed(run, run_share(progress.step, progress.seconds, config))
     skipped_in_a_row = 0
     while share < 1:
         waited = time.perf_counter()
@@ -125,7 +150,7 @@ def _loop(
             audio_seconds=progress.audio_seconds + seconds,
             skipped=progress.skipped + (skipped_in_a_row > 0),
         )
-        share = run_share(progress.step, progress.seconds, config)
+        share = _agreed(run, run_share(progress.step, progress.seconds, config))
         _gather(window, losses, norm, seconds, waited)
         journal.advance(share)
         ended = share >= 1
@@ -178,6 +203,14 @@ def _step(
         )
     run.optimizer.zero_grad(set_to_none=True)
     return losses, norm, seconds, stops > 0
+
+
+def _agreed(run: Run, share: float) -> float:
+    """The first process's share of the run: clocks differ, but all must stop at the same step."""
+    if run.fabric.world_size == 1 or run.recipe.training.minutes is None:
+        return share
+    told = run.fabric.broadcast(torch.tensor(share, dtype=torch.float64))
+    return float(told)
 
 
 def _average_gradients(run: Run, parameters: list[torch.nn.Parameter]) -> None:
@@ -249,9 +282,18 @@ def _named(losses: Losses) -> dict[str, float]:
     return named
 
 
+def _over_processes(run: Run, values: dict[str, float]) -> dict[str, float]:
+    """The mean over all processes, of which each knows the losses of its share of a batch."""
+    if run.fabric.world_size == 1:
+        return values
+    mine = torch.tensor(list(values.values()), device=run.fabric.device)
+    mean = run.fabric.all_reduce(mine, reduce_op="mean")
+    return dict(zip(values, mean.tolist(), strict=True))  # type: ignore[union-attr]
+
+
 def _log(run: Run, progress: Progress, share: float, window: _Window, journal: Journal) -> None:
     elapsed = time.perf_counter() - window.began
-    values = {name: total / window.steps for name, total in window.losses.items()}
+    values = _over_processes(run, {n: total / window.steps for n, total in window.losses.items()})
     reached = sparsity_reached(share, run.recipe.pruning) * run.device.sparsity
     values |= {
         "sparsity": reached,
@@ -270,15 +312,16 @@ def _log(run: Run, progress: Progress, share: float, window: _Window, journal: J
 
 
 def _validate(run: Run, progress: Progress, journal: Journal) -> Progress:
-    """Measure the averaged weights on the first process; keep them if they are the best yet.
+    """Measure the averaged weights; keep them if they are the best yet.
 
     Before the masks are fixed a device WER is not yet that of the target sparsity, so until then
     the newest weights are kept.
     """
-    if not run.fabric.is_global_zero:
-        run.fabric.barrier()
-        return progress
-    rates = validate(run.average, run.dev, run.tokens, run.device)
+    counts = validate(run.average, run.dev, run.tokens, run.device).to(run.fabric.device)
+    if run.fabric.world_size > 1:
+        counts = run.fabric.all_reduce(counts, reduce_op="sum")  # type: ignore[assignment]
+    server, device, words = counts.tolist()
+    rates = {"server": server / words, "device": device / words}
     record = {f"wer/{name}": rate for name, rate in rates.items()}
     journal.record(progress.step, {**record, "masks_fixed": float(progress.masks_fixed)})
     mean = sum(rates.values()) / len(rates)
@@ -287,11 +330,10 @@ def _validate(run: Run, progress: Progress, journal: Journal) -> Progress:
         f"step {progress.step:6d}  [bold]WER  server {rates['server']:.2%}  "
         f"device {rates['device']:.2%}[/bold]"
     )
-    if better or not progress.masks_fixed:
+    if run.fabric.is_global_zero and (better or not progress.masks_fixed):
         save_model(run.out, run.average, run.recipe)
     if progress.masks_fixed and better:
         progress = replace(progress, best=mean)
-    run.fabric.barrier()
     return progress
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from lhotse import CutSet
 from lightning_fabric import Fabric
+from torch.distributed import is_torchelastic_launched
 
 from dualmode.config import Recipe, TrainingConfig
 from dualmode.data.batches import BatchSource, Position
@@ -19,6 +22,7 @@ from dualmode.model.supernet import Supernet, device_subnet
 from dualmode.text import Tokens, normalize, train_tokens
 
 _STATISTICS_CUTS = 300  # utterances that the features' mean and deviation are measured on
+_FEWEST_SECONDS = 20.0  # of audio that make a process of its own worth it
 
 
 @dataclass(frozen=True)
@@ -37,13 +41,12 @@ class Run:
     device: Subnet
 
 
-def set_up(recipe: Recipe, out: Path) -> Run:
-    """Prepare a run in the directory ``out``.
+def set_up(fabric: Fabric, recipe: Recipe, out: Path, shares: int) -> Run:
+    """Prepare a run in the directory ``out``; ``shares`` processes share the recipe's batch.
 
     Raises:
         DataError: a CutSet is missing or nothing in it can be used.
     """
-    fabric = start_fabric(recipe.training)
     if not recipe.data.train or not recipe.data.dev:
         raise DataError(
             "the recipe names no CutSets; add --set data.train=[DIR] --set data.dev=[DIR]"
@@ -51,14 +54,23 @@ def set_up(recipe: Recipe, out: Path) -> Run:
     cuts, dev_cuts = read_cuts(recipe.data.train), read_cuts(recipe.data.dev)
     noise = read_cuts(recipe.data.noise) if recipe.data.noise else None
     tokens = _tokens(fabric, cuts, recipe, out)
-    source = _source(fabric, cuts, tokens, recipe, noise)
-    dev = BatchSource(
-        _spread(dev_cuts, recipe.training.validation_utterances),
+    seconds = recipe.data.batch_seconds / shares
+    data = recipe.data.model_copy(update={"batch_seconds": seconds})
+    rank, world = fabric.global_rank, fabric.world_size
+    source = BatchSource(
+        cuts,
         tokens,
         recipe.text,
-        recipe.data,
-        seed=0,
-        train=False,
+        data,
+        seed=recipe.training.seed,
+        train=True,
+        rank=rank,
+        world_size=world,
+        noise=noise,
+    )
+    sample = _spread(dev_cuts, recipe.training.validation_utterances)
+    dev = BatchSource(
+        sample, tokens, recipe.text, data, seed=0, train=False, rank=rank, world_size=world
     )
     torch.manual_seed(recipe.training.seed)
     model = Supernet(tokens.size, recipe.model, recipe.pruning)
@@ -70,27 +82,32 @@ def set_up(recipe: Recipe, out: Path) -> Run:
     return Run(fabric, recipe, out, tokens, source, dev, model, average, optimizer, subnet)
 
 
-def start_fabric(config: TrainingConfig) -> Fabric:
-    """Devices and processes: all that torchrun started, or one process on the best device."""
-    from torch.distributed import is_torchelastic_launched
+def cpu_processes(recipe: Recipe) -> int:
+    """How many processes share the work where neither torchrun nor a GPU decides that.
 
-    precision = "bf16-mixed" if wants_bf16(config.precision) else "32-true"
-    if not is_torchelastic_launched():
-        fabric = Fabric(accelerator="auto", devices=1, precision=precision)  # type: ignore[arg-type]
-    else:
-        import os
+    Two processes of one thread each train up to twice as fast as one process of two threads:
+    the operations of a step are too small to be cut up well.
+    """
+    if torch.cuda.is_available() or is_torchelastic_launched():
+        return 1
+    if recipe.training.processes is not None:
+        return recipe.training.processes
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(cores or 1, int(recipe.data.batch_seconds // _FEWEST_SECONDS)))
 
+
+def make_fabric(config: TrainingConfig, processes: int) -> Fabric:
+    """Devices and processes: all that torchrun started, ``processes`` of our own, or one."""
+    precision: Any = "bf16-mixed" if wants_bf16(config.precision) else "32-true"
+    if is_torchelastic_launched():
         local = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ["WORLD_SIZE"]) // local
-        fabric = Fabric(
-            accelerator="auto",
-            devices=local,
-            num_nodes=nodes,
-            strategy="ddp",
-            precision=precision,  # type: ignore[arg-type]
+        return Fabric(devices=local, num_nodes=nodes, strategy="ddp", precision=precision)
+    if processes > 1:
+        return Fabric(
+            accelerator="cpu", devices=processes, strategy="ddp_spawn", precision=precision
         )
-    fabric.launch()
-    return fabric
+    return Fabric(devices=1, precision=precision)
 
 
 def wants_bf16(precision: str) -> bool:
@@ -132,22 +149,6 @@ def _texts(cuts: CutSet, recipe: Recipe) -> list[str]:
             except TextError:
                 continue  # BatchSource lists these cuts in its report
     return texts
-
-
-def _source(
-    fabric: Fabric, cuts: CutSet, tokens: Tokens, recipe: Recipe, noise: CutSet | None
-) -> BatchSource:
-    return BatchSource(
-        cuts,
-        tokens,
-        recipe.text,
-        recipe.data,
-        seed=recipe.training.seed,
-        train=True,
-        rank=fabric.global_rank,
-        world_size=fabric.world_size,
-        noise=noise,
-    )
 
 
 def _spread(cuts: CutSet, count: int) -> CutSet:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from dualmode.data.batches import BatchSource
 from dualmode.decoding.greedy import GreedySearch
@@ -15,8 +16,11 @@ from dualmode.text import Tokens
 @torch.inference_mode()
 def validate(
     model: Supernet, dev: BatchSource, tokens: Tokens, device: Subnet
-) -> dict[str, float]:
-    """WER, as a fraction, of ``server`` and ``device`` over one pass of ``dev``."""
+) -> Tensor:
+    """Word errors of ``server`` and of ``device`` and words, (3,), over one pass of ``dev``.
+
+    Sums, because each process sees its part of ``dev``.
+    """
     place = model.encoder.norm.gain.device
     references: list[str] = []
     hypotheses: dict[str, list[str]] = {"server": [], "device": []}
@@ -30,4 +34,6 @@ def validate(
             hypotheses[name] += [
                 tokens.decode([t.id for t in best]) for best in search.best(state)
             ]
-    return {name: word_errors(references, found).rate for name, found in hypotheses.items()}
+    counts = [word_errors(references, found) for found in hypotheses.values()]
+    words = counts[0].reference.sum()
+    return torch.tensor([*(float(c.errors.sum()) for c in counts), float(words)])

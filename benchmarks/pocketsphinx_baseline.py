@@ -1,0 +1,144 @@
+"""Word errors of PocketSphinx with the US English model of its wheel: a baseline to beat.
+
+Usage:
+    python -m benchmarks.pocketsphinx_baseline CUTS [CUTS...] [--json FILE] [--processes N]
+
+CUTS are CutSets (cuts.jsonl.gz, or the folder that holds it). References and hypotheses go
+through the same normalisation as dualmode's, and the intervals are made the same way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from lhotse.cut import Cut
+from rich.console import Console
+from rich.table import Table
+
+from dualmode.config import TextConfig
+from dualmode.data.loading import load_samples
+from dualmode.data.manifests import read_cuts
+from dualmode.errors import AudioError, TextError
+from dualmode.evaluation.results import Scores, Utterance
+from dualmode.text import normalize
+
+TEXT = TextConfig(digits="spell")
+
+
+def main() -> None:
+    arguments = _arguments()
+    report = {}
+    for path in arguments.cuts:
+        cuts = list(read_cuts(path))
+        start = time.perf_counter()
+        utterances, hypotheses = _recognize(cuts, arguments.processes)
+        elapsed_s = time.perf_counter() - start
+        report[str(path)] = _scores(utterances, hypotheses) | {
+            "recogniser": f"pocketsphinx {version('pocketsphinx')}, its own en-us model",
+            "skipped": len(cuts) - len(utterances),
+            "rtf": elapsed_s * arguments.processes / sum(u.seconds for u in utterances),
+        }
+        Console().print(_table(str(path), report[str(path)]))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("cuts", nargs="+", type=Path)
+    parser.add_argument("--json", type=Path, help="where to write the figures")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    return parser.parse_args()
+
+
+def _recognize(cuts: list[Cut], processes: int) -> tuple[list[Utterance], list[str]]:
+    """References and hypotheses of all cuts that have a usable text and audio."""
+    with ProcessPoolExecutor(processes, initializer=_start_decoder) as pool:
+        found = [pair for pair in pool.map(_hear, cuts, chunksize=4) if pair is not None]
+    return [utterance for utterance, _ in found], [text for _, text in found]
+
+
+def _start_decoder() -> None:
+    from pocketsphinx import Decoder
+
+    # A batch normalises cepstra by utterance, so results do not depend on who decodes what.
+    global _decoder
+    _decoder = Decoder(samprate=16000, loglevel="FATAL")
+
+
+def _hear(cut: Cut) -> tuple[Utterance, str] | None:
+    try:
+        reference = normalize(" ".join(s.text or "" for s in cut.supervisions), TEXT)
+        samples = load_samples(cut)
+    except (AudioError, TextError):
+        return None
+    pcm = (samples.clip(-1.0, 1.0) * 32767).astype(np.int16)
+    _decoder.start_utt()
+    _decoder.process_raw(pcm.tobytes(), full_utt=True)
+    _decoder.end_utt()
+    hypothesis = _decoder.hyp()
+    supervision = cut.supervisions[0]
+    utterance = Utterance(
+        id=cut.id,
+        corpus=(supervision.custom or {}).get("corpus", ""),
+        speaker=supervision.speaker or "",
+        reference=reference,
+        seconds=len(samples) / 16000,
+    )
+    return utterance, _normalized(hypothesis.hypstr if hypothesis else "")
+
+
+def _normalized(hypothesis: str) -> str:
+    """Its dictionary writes letters as words and marks variants; what cannot be said is nothing."""
+    try:
+        return normalize(hypothesis, TEXT)
+    except TextError:
+        return ""
+
+
+def _scores(utterances: list[Utterance], hypotheses: list[str]) -> dict[str, object]:
+    scores = Scores.of(utterances, hypotheses)
+    corpora = sorted({u.corpus for u in utterances})
+    rows = {c: [row for row, u in enumerate(utterances) if u.corpus == c] for c in corpora}
+    return scores.to_dict() | {
+        "corpora": {corpus: scores.select(rows[corpus]).to_dict() for corpus in corpora}
+    }
+
+
+def _table(title: str, report: dict[str, object]) -> Table:
+    table = Table("corpus", "utterances", "words", "WER %", "95 %", "95 % by speaker", title=title)
+    for name, entry in _entries(report):
+        by_speaker = entry.get("ci95_speakers")
+        table.add_row(
+            name,
+            f"{entry['utterances']}",
+            f"{entry['words']}",
+            f"{100 * entry['wer']:.1f}",
+            _percent(entry["ci95"]),
+            _percent(by_speaker) if by_speaker else "",
+        )
+    return table
+
+
+def _entries(report: dict[str, object]) -> Iterator[tuple[str, dict[str, object]]]:
+    yield "all", report
+    corpora = report["corpora"]
+    assert isinstance(corpora, dict)
+    yield from corpora.items()
+
+
+def _percent(interval: object) -> str:
+    assert isinstance(interval, list)
+    return " to ".join(f"{100 * bound:.1f}" for bound in interval)
+
+
+if __name__ == "__main__":
+    main()

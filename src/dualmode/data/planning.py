@@ -1,0 +1,135 @@
+"""Which utterances make a batch: dynamic bucketing by duration, without a look at the audio.
+
+Lhotse's DynamicBucketingSampler is not used because its length of a batch ignores speed
+perturbation, its buffer delays the curriculum, and its end of an epoch may drop cuts.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+
+from dualmode.config import DataConfig
+from dualmode.errors import DataError
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An utterance of a batch: its row, the speed to play it at, and what it then lasts."""
+
+    row: int
+    speed: float
+    seconds: float
+
+
+class Planner:
+    """Batches of utterances of similar duration, for all processes together.
+
+    A batch is full when its utterances, padded to the longest, would exceed ``data.batch_seconds``
+    times ``world_size``. In training they stream into buckets in an order drawn from (seed,
+    epoch), a full bucket is a batch, and what is left at the end is batched by duration. In
+    evaluation everything is batched by duration.
+
+    Args:
+        durations: of each row, in seconds.
+
+    Raises:
+        DataError: the curriculum starts below the shortest row.
+    """
+
+    def __init__(
+        self,
+        durations: Sequence[float],
+        data: DataConfig,
+        *,
+        seed: int,
+        train: bool,
+        world_size: int,
+    ) -> None:
+        self._durations = durations
+        self._longest = max(durations)
+        self._data = data
+        self._seed = seed
+        self._train = train
+        self._world_size = world_size
+        self._seconds = data.batch_seconds * world_size
+        self._bounds = bucket_bounds(durations, data.buckets)
+        if min(durations) > self._admitted_seconds(0):
+            raise DataError(
+                f"data.curriculum_seconds={data.curriculum_seconds:g} lets no utterance in: "
+                f"the shortest lasts {min(durations):.2f} s"
+            )
+
+    def epoch(self, epoch: int, step: int) -> Iterator[list[Planned]]:
+        """The batches of an epoch that begins at ``step``; training drops those too small to share.
+
+        Raises:
+            DataError: an epoch of training without a batch.
+        """
+        if not self._train:
+            items = [Planned(row, 1.0, seconds) for row, seconds in enumerate(self._durations)]
+            yield from self._by_duration(items)
+            return
+        rng = np.random.default_rng((self._seed, epoch))
+        buckets: list[list[Planned]] = [[] for _ in range(len(self._bounds) + 1)]
+        longest = [0.0] * len(buckets)
+        first_step = step
+        for item in self._shuffled(rng):
+            if self._durations[item.row] > self._admitted_seconds(step):
+                continue
+            number = bisect_right(self._bounds, item.seconds)
+            if self._is_full(buckets[number], max(longest[number], item.seconds)):
+                if len(buckets[number]) >= self._world_size:
+                    step += 1
+                    yield buckets[number]
+                buckets[number], longest[number] = [], 0.0
+            buckets[number].append(item)
+            longest[number] = max(longest[number], item.seconds)
+        rest = list(self._by_duration(list(chain(*buckets))))
+        for index in rng.permutation(len(rest)):
+            if len(rest[index]) >= self._world_size:
+                step += 1
+                yield rest[index]
+        if step == first_step:
+            raise DataError(
+                f"no batch has an utterance for each of {self._world_size} processes: use fewer"
+            )
+
+    def _shuffled(self, rng: np.random.Generator) -> Iterator[Planned]:
+        rows = len(self._durations)
+        speeds = rng.choice(self._data.speeds or (1.0,), rows).tolist()
+        for row in rng.permutation(rows).tolist():
+            yield Planned(row, speeds[row], self._durations[row] / speeds[row])
+
+    def _admitted_seconds(self, step: int) -> float:
+        """The curriculum: the longest utterance that is let in at a step."""
+        first, steps = self._data.curriculum_seconds, self._data.curriculum_steps
+        if not self._train or not first or step >= steps:
+            return float("inf")
+        return first + (self._longest - first) * step / steps
+
+    def _is_full(self, batch: list[Planned], longest: float) -> bool:
+        """Whether one more would be too much, the longest then lasting ``longest`` seconds."""
+        return bool(batch) and (len(batch) + 1) * longest > self._seconds
+
+    def _by_duration(self, items: Sequence[Planned]) -> Iterator[list[Planned]]:
+        batch: list[Planned] = []
+        for item in sorted(items, key=lambda item: (item.seconds, item.row)):
+            if self._is_full(batch, item.seconds):
+                yield batch
+                batch = []
+            batch.append(item)
+        if batch:
+            yield batch
+
+
+def bucket_bounds(durations: Sequence[float], buckets: int) -> list[float]:
+    """Durations that part the rows into ``buckets`` of about equal total duration."""
+    ordered = np.sort(np.asarray(durations))
+    totals = np.cumsum(ordered)
+    shares = np.arange(1, buckets) / buckets * totals[-1]
+    return sorted({float(ordered[index]) for index in np.searchsorted(totals, shares)})

@@ -1,0 +1,81 @@
+"""Disturbances do what they are named after, and no more."""
+
+import numpy as np
+import pytest
+
+from dualmode.config import DataConfig
+from dualmode.data.augment import add_noise, draw_noise, mask_mels, perturb_speed
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+@pytest.mark.parametrize("speed", [0.9, 1.0, 1.1, 0.95])
+def test_speed_changes_length_and_pitch(speed: float) -> None:
+    time_s = np.arange(16000) / 16000
+    tone = np.sin(2 * np.pi * 500 * time_s).astype(np.float32)
+    fast = perturb_speed(tone, speed)
+    assert fast.dtype == np.float32
+    assert len(fast) == pytest.approx(16000 / speed, abs=1)
+    spectrum = np.abs(np.fft.rfft(fast * np.hanning(len(fast))))
+    assert spectrum.argmax() * 16000 / len(fast) == pytest.approx(500 * speed, abs=2)
+
+
+@pytest.mark.parametrize("snr_db", [-5.0, 0.0, 20.0])
+def test_noise_is_added_at_its_level(snr_db: float) -> None:
+    speech = rng(1).normal(0, 0.2, 16000).astype(np.float32)
+    noise = rng(2).normal(0, 0.01, 16000).astype(np.float32)
+    added = add_noise(speech, noise, snr_db) - speech
+    measured = 10 * np.log10(np.mean(speech**2) / np.mean(added**2))
+    assert measured == pytest.approx(snr_db, abs=0.01)
+
+
+@pytest.mark.parametrize("silent", ["speech", "noise", "nothing"])
+def test_silence_stays_as_it_is(silent: str) -> None:
+    loud = rng().normal(0, 0.1, 1000).astype(np.float32)
+    nothing = np.zeros(1000, np.float32)
+    if silent == "nothing":
+        assert len(add_noise(nothing[:0], nothing[:0], 10)) == 0
+    elif silent == "speech":
+        assert np.array_equal(add_noise(nothing, loud, 10), nothing)
+    else:
+        assert np.array_equal(add_noise(loud, nothing, 10), loud)
+
+
+def test_noise_is_cut_or_repeated_to_length() -> None:
+    noise = np.arange(100, dtype=np.float32)
+    starts = set()
+    for seed in range(30):
+        stretch = draw_noise([noise], 40, rng(seed))
+        assert np.array_equal(np.diff(stretch), np.ones(39))
+        starts.add(float(stretch[0]))
+    assert len(starts) > 10
+    assert np.array_equal(draw_noise([noise], 250, rng()), np.resize(noise, 250))
+
+
+def test_masks_hold_the_mean_and_leave_the_rest() -> None:
+    mels = rng(3).normal(0, 1, (200, 80)).astype(np.float32)
+    before = mels.copy()
+    masked = mask_mels(mels, DataConfig(), rng(4))
+    changed = masked != mels
+    assert np.array_equal(mels, before)
+    assert changed.any()
+    assert np.allclose(masked[changed], np.broadcast_to(mels.mean(axis=0), mels.shape)[changed])
+    rows, columns = changed.all(axis=1), changed.all(axis=0)
+    assert not changed[~rows][:, ~columns].any()
+
+
+def test_masks_keep_to_their_widths() -> None:
+    mels = rng(3).normal(0, 1, (50, 80)).astype(np.float32)
+    data = DataConfig(time_masks=1, time_mask_frames=40, frequency_masks=0)
+    widths = [int((mask_mels(mels, data, rng(s)) != mels).any(axis=1).sum()) for s in range(200)]
+    # A fifth of 50 mel frames, although the recipe would allow 40.
+    assert max(widths) == 10
+    assert min(widths) == 0
+
+
+@pytest.mark.parametrize("frames", [0, 1, 4])
+def test_next_to_nothing_can_be_masked(frames: int) -> None:
+    mels = np.ones((frames, 80), np.float32)
+    assert np.array_equal(mask_mels(mels, DataConfig(), rng()), mels)

@@ -1,0 +1,73 @@
+"""Plans of batches: full, little padded, and fair to every utterance."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from dualmode.config import DataConfig
+from dualmode.data.planning import Planner, bucket_bounds
+
+DURATIONS = np.random.default_rng(0).gamma(4, 0.8, 3000).clip(0.3, 12).tolist()
+
+
+def planner(data: DataConfig, *, train: bool = True, world_size: int = 1) -> Planner:
+    return Planner(DURATIONS, data, seed=3, train=train, world_size=world_size)
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_batches_are_full_and_little_padded(train: bool) -> None:
+    data = DataConfig(batch_seconds=120, buckets=30)
+    batches = list(planner(data, train=train).epoch(0, 0))
+    used = [sum(item.seconds for item in batch) for batch in batches]
+    padded = [len(batch) * max(item.seconds for item in batch) for batch in batches]
+    assert max(padded) <= 120
+    assert sum(used) / sum(padded) > 0.93
+    assert np.mean(used) > 100
+    assert Counter(i.row for batch in batches for i in batch) == Counter(range(len(DURATIONS)))
+
+
+def test_every_epoch_has_its_own_order_and_speeds() -> None:
+    data = DataConfig(batch_seconds=120)
+    epochs = [list(planner(data).epoch(epoch, 0)) for epoch in (0, 0, 1)]
+    assert epochs[0] == epochs[1] != epochs[2]
+    speeds = [{item.row: item.speed for batch in epoch for item in batch} for epoch in epochs]
+    changed = np.mean([speeds[0][row] != speeds[2][row] for row in speeds[0]])
+    assert changed == pytest.approx(2 / 3, abs=0.05)
+
+
+def test_order_does_not_follow_duration() -> None:
+    batches = list(planner(DataConfig(batch_seconds=60, buckets=10)).epoch(0, 0))
+    longest = [max(item.seconds for item in batch) for batch in batches]
+    assert abs(np.corrcoef(longest, np.arange(len(longest)))[0, 1]) < 0.3
+
+
+def test_evaluation_plays_at_its_own_speed() -> None:
+    plan = planner(DataConfig(speeds=(0.9,)), train=False)
+    assert {item.speed for batch in plan.epoch(0, 0) for item in batch} == {1.0}
+
+
+def test_one_that_fills_more_than_a_batch_gets_its_own() -> None:
+    plan = Planner([1.0, 9.0, 1.5], DataConfig(batch_seconds=4), seed=0, train=False, world_size=1)
+    rows = [[item.row for item in batch] for batch in plan.epoch(0, 0)]
+    assert rows == [[0, 2], [1]]
+
+
+def test_the_curriculum_acts_within_an_epoch() -> None:
+    data = DataConfig(batch_seconds=30, curriculum_seconds=1.0, curriculum_steps=100)
+    longest = [max(DURATIONS[item.row] for item in batch) for batch in planner(data).epoch(0, 50)]
+    half = (1.0 + max(DURATIONS)) / 2
+    assert longest[0] <= half
+    assert max(longest) == max(DURATIONS)
+    everything = list(planner(data).epoch(0, 100))
+    assert sum(map(len, everything)) == len(DURATIONS)
+
+
+def test_buckets_hold_equal_shares() -> None:
+    bounds = bucket_bounds(DURATIONS, 5)
+    shares = np.bincount(np.searchsorted(bounds, DURATIONS, side="right"), weights=DURATIONS)
+    assert len(bounds) == 4
+    assert np.ptp(shares) / sum(DURATIONS) < 0.01
+    assert bucket_bounds([2.0] * 50, 10) == [2.0]

@@ -1,0 +1,131 @@
+"""Emission delays: what is computed from frames is what a stream measures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dualmode.decoding.transcript import Token, Transcript, token_spans, transcript_of
+from dualmode.errors import SubnetError
+from dualmode.evaluation.latency import (
+    TimedWord,
+    audio_needed_s,
+    matches,
+    summarize,
+    tail_report,
+    word_delays_s,
+)
+from dualmode.features import encoder_frames
+from dualmode.model.subnet import SERVER, ChunkedContext, Subnet
+from dualmode.recognizer import Recognizer, load
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def rec(talkative_model) -> Recognizer:
+    return load(talkative_model)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    st.builds(ChunkedContext, st.integers(1, 9), st.integers(0, 8), st.integers(0, 5)),
+    st.integers(0, 100),
+)
+def test_delays_are_those_that_a_session_shows(rec, babble, context, seed) -> None:
+    """Push 10 ms at a time, and note how much was pushed when each word was complete."""
+    subnet = Subnet(context, 0.5)
+    samples = babble(2.0, seed)
+    stream = rec.stream(subnet, endpointing=None)
+    heard_s: dict[int, float] = {}  # by number of tokens
+    for at in range(0, len(samples), 160):
+        stream.push(samples[at : at + 160])
+        count = len(stream._search.best(stream._state)[0])
+        for number in range(len(heard_s) + 1, count + 1):
+            heard_s[number] = (at + 160) / 16000
+    transcript = stream.finish()
+    spans = token_spans(transcript.tokens, rec.tokens)
+    reference = [TimedWord(span.text, 0.0) for span in spans]
+    delays = word_delays_s(transcript, reference, rec.tokens, subnet)
+    measured = [heard_s.get(span.end, 2.0) for span in spans]
+    assert len(delays) == len(spans)
+    assert np.allclose(delays, measured, atol=0.0101)
+    assert all(delay <= shown + 1e-9 for delay, shown in zip(delays, measured, strict=True))
+
+
+@given(
+    st.builds(ChunkedContext, st.integers(1, 20), st.just(0), st.integers(0, 9)),
+    st.integers(0, 500),
+)
+def test_the_worst_frame_waits_for_chunk_and_lookahead(context, frame) -> None:
+    waits_s = audio_needed_s(context, frame) - (frame + 1) * 0.04
+    beyond_s = 0.0375  # what a frame reads after its own 40 ms
+    longest = (context.chunk - 1 + context.lookahead) * 0.04 + beyond_s
+    assert context.lookahead * 0.04 + beyond_s - 1e-9 <= waits_s <= longest + 1e-9
+
+
+def test_a_frame_needs_exactly_its_mel_frames() -> None:
+    context = ChunkedContext(4, 8, 2)
+    samples = round(audio_needed_s(context, 5) * 16000)
+    # The second chunk ends with frame 7, its look-ahead with frame 9: 4 * 9 + 7 mel frames.
+    complete = [m for m in range(60) if 160 * m + 80 + 200 <= samples]
+    assert encoder_frames(len(complete)) == 10
+    assert encoder_frames(len(complete) - 1) == 9
+
+
+def test_only_right_words_with_known_ends_are_measured(rec) -> None:
+    pieces = rec.tokens.pieces
+    ids = [pieces.index("\u2581t"), pieces.index("\u2581f"), pieces.index("\u2581s")]
+    tokens = [Token(number, 10 * at, -0.1) for at, number in enumerate(ids)]
+    transcript = transcript_of(tokens, rec.tokens, 10.0)
+    assert transcript.text == "t f s"
+    subnet = Subnet(ChunkedContext(10, 8, 2), 0.5)
+    reference = [TimedWord("t", 0.3), TimedWord("g", 0.7), TimedWord("s", None)]
+    (delay,) = word_delays_s(transcript, reference, rec.tokens, subnet)
+    assert delay == pytest.approx(audio_needed_s(subnet.context, 0) - 0.3)
+    with pytest.raises(SubnetError):
+        word_delays_s(transcript, reference, rec.tokens, SERVER)
+
+
+def test_a_finished_stream_needs_no_more_than_the_audio(rec) -> None:
+    number = rec.tokens.pieces.index("\u2581t")
+    transcript = transcript_of([Token(number, 24, -0.1)], rec.tokens, 1.0)
+    subnet = Subnet(ChunkedContext(50, 8, 10), 0.5)
+    assert word_delays_s(transcript, [TimedWord("t", 0.9)], rec.tokens, subnet) == [
+        pytest.approx(0.1)
+    ]
+
+
+def test_summary_is_in_milliseconds() -> None:
+    found = summarize([0.1 * n for n in range(1, 12)])
+    assert (found.words, found.median_ms, found.p90_ms) == (11, 600.0, 1000.0)
+    assert np.isnan(summarize([]).median_ms)
+
+
+def test_matches_are_equal_words_in_order() -> None:
+    assert matches(["a", "b", "c", "d"], ["x", "b", "d"]) == [(1, 1), (3, 2)]
+    assert matches([], ["a"]) == []
+
+
+def test_the_tail_report_finds_the_words_that_more_silence_saves(monkeypatch, rec) -> None:
+    """A recogniser that emits a word only when half a second of audio follows it."""
+    number = rec.tokens.pieces.index("\u2581t")
+
+    def late(audios, subnet):
+        found = []
+        for samples in audios:
+            frames = [10, 40] if len(samples) > 2.5 * 16000 else [10]
+            tokens = [Token(number, frame, -0.1) for frame in frames]
+            found.append(transcript_of(tokens, rec.tokens, len(samples) / 16000))
+        return found
+
+    monkeypatch.setattr(rec, "stream_batch", late)
+    quiet = [np.zeros(n, np.float32) for n in (32_000, 48_000, 32_000)]
+    utterances = list(zip("abc", quiet, ["t t", "t t", "t v"], strict=True))
+    report = tail_report(rec, utterances, silence_s=1.0)
+    assert report.utterances == 3
+    assert report.lost == ("a",), "b was long enough; c's last word is wrong either way"
+    assert report.changed == ("a", "c")
+    assert isinstance(late(quiet, "device")[0], Transcript)

@@ -1,0 +1,126 @@
+"""Recipes: shipped ones load at their size, errors name the key, YAML goes there and back."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dualmode.config import Recipe, load_recipe, parse_recipe, shipped_recipes
+from dualmode.errors import RecipeError
+from dualmode.model.supernet import Supernet
+
+MILLIONS = {"quickstart": 1.5}
+
+
+def millions(name: str) -> float | None:
+    """The size that a recipe's name promises, in millions of parameters."""
+    named = re.fullmatch(r".*-(\d+)m", name)
+    return float(named[1]) if named else MILLIONS.get(name)
+
+
+def test_recipes_are_shipped() -> None:
+    sizes = {"conformer-10m", "conformer-30m", "conformer-80m"}
+    assert {"quickstart", "speech", *sizes} <= set(shipped_recipes())
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_shipped_recipe_builds_at_its_size(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    with torch.device("meta"):
+        model = Supernet(recipe.text.vocabulary_size, recipe.model, recipe.pruning)
+    count = sum(p.numel() for p in model.parameters()) / 1e6
+    promised = millions(name)
+    if promised is not None:
+        assert count == pytest.approx(promised, rel=0.15)
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_resolved_recipe_reads_back(name: str, tmp_path: Path) -> None:
+    recipe = load_recipe(name)
+    path = tmp_path / "config.yaml"
+    path.write_text(recipe.to_yaml())
+    assert load_recipe(path) == recipe
+
+
+@given(
+    steps=st.integers(1, 10**7),
+    sparsities=st.lists(st.integers(1, 99), min_size=1, max_size=4, unique=True),
+    minutes=st.none() | st.floats(0.1, 1e4),
+    noise=st.none() | st.text("abcé:#'\" -", min_size=1),
+)
+def test_any_recipe_reads_back(
+    steps: int, sparsities: list[int], minutes: float | None, noise: str | None
+) -> None:
+    tree = {
+        "name": "any",
+        "pruning": {"sparsities": [s / 100 for s in sorted(sparsities)]},
+        "training": {"steps": steps, "minutes": minutes},
+        "data": {"noise": noise},
+    }
+    recipe = parse_recipe(tree, "any")
+    assert parse_recipe(yaml.safe_load(recipe.to_yaml()), "again") == recipe
+
+
+def test_overrides_change_what_they_name_and_nothing_else() -> None:
+    plain = load_recipe("quickstart")
+    changed = load_recipe(
+        "quickstart", ["training.steps=7", "data.train=[a, b]", "training.device.chunk_frames=4"]
+    )
+    assert changed.training.steps == 7
+    assert changed.data.train == ("a", "b")
+    assert changed.training.device.chunk_frames == 4
+    assert changed.model == plain.model
+    assert changed.training.device.left_frames == plain.training.device.left_frames
+
+
+def test_override_makes_a_section_that_the_file_leaves_out(tmp_path: Path) -> None:
+    path = tmp_path / "short.yaml"
+    path.write_text("name: short\n")
+    assert load_recipe(path, ["model.layers=3"]).model.layers == 3
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("training.stepz=3", "training.stepz"),
+        ("training.steps=-1", "training.steps"),
+        ("training.steps=many", "training.steps"),
+        ("model.kernel_frames=4", "kernel_frames"),
+        ("model.width=30", "width"),
+        ("pruning.sparsities=[0.7, 0.5]", "sparsities"),
+        ("pruning.sparsities=[1.0]", "sparsities"),
+        ("pruning.end=0.01", "end"),
+        ("name.first=x", "name.first"),
+        ("steps", "section.key=value"),
+    ],
+)
+def test_errors_name_the_key(override: str, named: str) -> None:
+    with pytest.raises(RecipeError, match=re.escape(named)):
+        load_recipe("quickstart", [override])
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", "just words", "a: [", ""])
+def test_a_file_that_is_no_recipe_is_refused(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text(content)
+    with pytest.raises(RecipeError, match=r"broken\.yaml"):
+        load_recipe(path)
+
+
+@pytest.mark.parametrize("source", ["no-such-recipe", "no-such-file.yaml"])
+def test_a_missing_recipe_is_named(source: str) -> None:
+    with pytest.raises(RecipeError, match=source):
+        load_recipe(source)
+
+
+def test_recipes_do_not_change() -> None:
+    recipe = Recipe(name="fixed")
+    with pytest.raises(ValueError, match="frozen"):
+        recipe.name = "other"  # type: ignore[misc]

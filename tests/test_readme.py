@@ -1,0 +1,149 @@
+"""What the documents say is true: commands parse, targets and files exist, Python runs."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+
+import dualmode
+from dualmode.config import load_recipe, shipped_recipes
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(document: Path, language: str = "") -> list[str]:
+    """Fenced blocks of a language, and for the empty language and sh the indented ones too."""
+    text = document.read_text(encoding="utf-8")
+    found: list[str] = re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+    if language in {"", "sh"}:
+        outside = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+        found += re.findall(r"(?:^ {4}\S.*\n)+", outside, re.MULTILINE)
+    return found
+
+
+def shell_lines(document: Path) -> list[str]:
+    """Everything in a document that a reader may paste into a shell."""
+    lines = [line.strip() for block in blocks(document, "sh") for line in block.splitlines()]
+    inline = re.findall(r"`((?:make|dualmode|torchrun) [^`]+)`", document.read_text("utf-8"))
+    return [
+        line.removeprefix("$ ")
+        for line in (*lines, *inline)
+        if re.match(r"(\$ )?(make|dualmode|torchrun|python -m dualmode) ", line)
+    ]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_commands_parse(document: Path, parse_command: Callable[[str], None]) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    variables = set(re.findall(r"\$\((?:if \$\()?([A-Z]+)\)", makefile))
+    for line in shell_lines(document):
+        if line.startswith("make "):
+            words = line.split()[1:]
+            assert {w for w in words if "=" not in w} <= targets, line
+            assert {w.partition("=")[0] for w in words if "=" in w} <= variables, line
+        else:
+            # A command that is merely named, without arguments, has to exist.
+            parse_command(f"{line} --help" if len(line.split()) == 2 else line)
+
+
+def test_documents_have_commands_to_check() -> None:
+    assert sum(len(shell_lines(document)) for document in DOCUMENTS) >= 20
+    assert "make quickstart" in "\n".join(shell_lines(ROOT / "README.md"))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_recipes_and_keys_exist(document: Path) -> None:
+    for line in shell_lines(document):
+        trained = re.search(r"dualmode train (\S+)", line)
+        if trained and not trained[1].endswith(".yaml"):
+            assert trained[1] in shipped_recipes(), line
+        if trained:
+            overrides = re.findall(r"--set \"?([^\"\s]+(?:=\[[^\]]*\])?)\"?", line)
+            load_recipe("quickstart", overrides)
+    tree = yaml.safe_load(load_recipe("quickstart").to_yaml())
+    sections = r"`((?:text|data|model|training|pruning)(?:\.[a-z_]+)+)"
+    for key in re.findall(sections, document.read_text(encoding="utf-8")):
+        node = tree
+        for part in key.split(".") if not key.endswith((".py", ".safetensors")) else ():
+            assert part in node, f"{document.name} speaks of {key}"
+            node = node[part]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        if not target.startswith("http"):
+            assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def test_python_examples_run(
+    babbling_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of the README's Python in one program, as a reader would type it, on a small model."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "quickstart").mkdir(parents=True)
+    shutil.copytree(babbling_model, tmp_path / "runs" / "quickstart" / "model")
+    noise = 0.1 * np.random.default_rng(0).standard_normal(32000)
+    soundfile.write(tmp_path / "recording.wav", noise, 16000)
+    program = "\n".join(blocks(ROOT / "README.md", "python"))
+    assert "dualmode.load" in program
+    exec(compile(program, "README.md", "exec"), {})
+
+
+def test_the_tree_names_every_module() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    tree = text.partition("## The tree")[2].partition("\n[docs/")[0]
+    shown: list[Path] = []
+    folder = {4: Path()}
+    for line in tree.splitlines():
+        entry = re.match(r"( {4,})(\S+)(?:\s|$)", line)
+        if entry is None:
+            continue
+        indent, path = len(entry[1]), folder[len(entry[1])] / entry[2]
+        folder[indent + 2] = path
+        shown.append(path)
+    assert len(shown) == len(set(shown))
+    absent = [str(path) for path in shown if not (ROOT / path).exists()]
+    assert not absent, "the README's tree shows what is not there"
+    modules = {
+        path.relative_to(ROOT)
+        for path in (ROOT / "src" / "dualmode").rglob("*.py")
+        if not path.name.startswith("__")
+    }
+    missing = sorted(str(path) for path in modules - set(shown))
+    assert not missing, "the README's tree lacks modules: give each a line"
+
+
+def test_versions_agree() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"]
+    assert str(cited) == dualmode.__version__
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'version = "{dualmode.__version__}"' in project
+    assert f"## {dualmode.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_constraints_pin_every_dependency() -> None:
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = [name for group in project["optional-dependencies"].values() for name in group]
+    wanted = {plain(re.split(r"[<>=\[]", name)[0]) for name in (*project["dependencies"], *extras)}
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", pin) for pin in pins)
+    assert wanted <= {plain(pin.partition("==")[0]) for pin in pins}
+
+
+def plain(name: str) -> str:
+    """A package's name as registries compare it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
