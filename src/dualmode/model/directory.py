@@ -54,13 +54,13 @@ def unpack_state(model: nn.Module, packed: dict[str, Tensor]) -> None:
         ModelError: names or shapes do not fit the model.
     """
     shapes = {f"{name}.blocks": layer.blocks.shape for name, layer in prunable(model).items()}
-    state = {
-        key: unpack_bits(value, shapes[key]) if key in shapes else value
-        for key, value in packed.items()
-    }
     try:
+        state = {
+            key: unpack_bits(value, shapes[key]) if key in shapes else value
+            for key, value in packed.items()
+        }
         model.load_state_dict(state)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise ModelError(f"the weights do not fit the recipe: {error}") from None
 
 

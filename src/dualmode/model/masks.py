@@ -137,6 +137,12 @@ def pack_bits(mask: Tensor) -> Tensor:
 
 
 def unpack_bits(packed: Tensor, shape: Sequence[int]) -> Tensor:
-    """Undo :func:`pack_bits` for a tensor of ``shape``."""
+    """Undo :func:`pack_bits` for a tensor of ``shape``.
+
+    Raises:
+        ValueError: there are more or fewer bytes than that.
+    """
+    if packed.numel() != -(-math.prod(shape) // 8):
+        raise ValueError(f"{packed.numel()} bytes cannot be a mask of {tuple(shape)} blocks")
     bits = (packed[:, None] >> torch.arange(8, dtype=torch.uint8)) & 1
     return bits.flatten()[: math.prod(shape)].bool().view(*shape)

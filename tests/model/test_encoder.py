@@ -1,0 +1,170 @@
+"""Streamed equals trained, causality from gradients, and padding that never matters."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from torch import Tensor
+
+from dualmode.config import ModelConfig, PruningConfig
+from dualmode.errors import SubnetError
+from dualmode.model.masks import draw_masks
+from dualmode.model.subnet import SERVER, ChunkedContext, FullContext, Subnet
+from dualmode.model.supernet import Supernet
+
+CONTEXTS = [
+    ChunkedContext(4, 8, 2),
+    ChunkedContext(3, 7, 5),
+    ChunkedContext(1, 0, 0),
+    ChunkedContext(5, 3, 0),
+    ChunkedContext(2, 9, 7),
+    ChunkedContext(16, 64, 4),
+]
+
+
+@pytest.fixture(scope="module")
+def net() -> Supernet:
+    torch.manual_seed(0)
+    config = ModelConfig(
+        width=32,
+        layers=2,
+        heads=2,
+        feed_forward=48,
+        kernel_frames=7,
+        subsampling_channels=4,
+        predictor_width=16,
+        joiner_width=16,
+    )
+    net = Supernet(30, config, PruningConfig(sparsities=(0.5, 0.8))).eval()
+    for parameter in net.parameters():  # gains and biases too, so that server and device differ
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    draw_masks(net.prunable(), net.sparsities)
+    return net
+
+
+@pytest.fixture
+def batch() -> tuple[Tensor, Tensor]:
+    torch.manual_seed(1)
+    lengths = torch.tensor([211, 150, 64, 7])
+    features = torch.randn(4, 211, 80)
+    for row, length in enumerate(lengths.tolist()):
+        features[row, length:] = 0
+    return features, lengths
+
+
+def stream(
+    net: Supernet, features: Tensor, lengths: Tensor, subnet: Subnet, chunks: list[int]
+) -> Tensor:
+    """Frames of a stream that takes ``chunks[i]`` chunks in its i-th step, then one a step."""
+    context = subnet.context
+    assert isinstance(context, ChunkedContext)
+    state = net.initial_state(len(features), subnet)
+    frames = (lengths - 7) // 4 + 1
+    outputs, done = [], 0
+    while done < int(frames.max()):
+        count = chunks.pop() if chunks else 1
+        span = count * context.chunk + context.lookahead
+        piece = features[:, 4 * done : 4 * done + 4 * span + 3]
+        piece = torch.nn.functional.pad(piece, (0, 0, 0, 4 * span + 3 - piece.shape[1]))
+        out, state = net.stream(piece, (frames - done).clamp(0, span), state, subnet)
+        outputs.append(out)
+        done += count * context.chunk
+    return torch.cat(outputs, dim=1)
+
+
+@pytest.mark.parametrize("context", CONTEXTS, ids=str)
+@pytest.mark.parametrize("sparsity", [0.0, 0.8])
+@torch.no_grad()
+def test_a_stream_gives_what_training_computes(net, batch, context, sparsity):
+    features, lengths = batch
+    subnet = Subnet(context, sparsity)
+    whole, frames = net.recognize(features, lengths, subnet)
+    chunks = [random.Random(str(context)).randint(1, 3) for _ in range(4)]
+    streamed = stream(net, features, lengths, subnet, chunks)
+    for row, count in enumerate(frames.tolist()):
+        torch.testing.assert_close(streamed[row, :count], whole[row, :count], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("context", [FullContext(), *CONTEXTS], ids=str)
+@torch.no_grad()
+def test_neither_padding_nor_neighbours_change_an_utterance(net, batch, context):
+    features, lengths = batch
+    subnet = Subnet(context, 0.5)
+    together, frames = net.recognize(features, lengths, subnet)
+    noise = features.clone()
+    for row, length in enumerate(lengths.tolist()):
+        noise[row, length:] = 50.0
+        alone, _ = net.recognize(features[row : row + 1, :length], lengths[row : row + 1], subnet)
+        count = int(frames[row])
+        torch.testing.assert_close(alone[0], together[row, :count], atol=1e-5, rtol=1e-4)
+    padded, _ = net(noise, lengths, subnet)
+    clean, _ = net(features, lengths, subnet)
+    torch.testing.assert_close(padded, clean, atol=1e-5, rtol=1e-4)
+    assert not padded[2, int(frames[2]) :].any()
+
+
+@pytest.mark.parametrize("context", CONTEXTS[:5], ids=str)
+def test_gradients_reach_just_what_a_frame_may_see(net, context):
+    """Through two layers of attention the left context adds up; the look-ahead does not."""
+    mels, lengths = torch.randn(1, 163, 80, requires_grad=True), torch.tensor([163])
+    frames, _ = net(mels, lengths, Subnet(context, 0.8))
+    layers, reach = len(net.encoder.layers), net.encoder.reach
+    for at in (0, 13, 22, 39):
+        (gradient,) = torch.autograd.grad(frames[0, at].sum(), mels, retain_graph=True)
+        touched = gradient[0].abs().sum(dim=1).nonzero().flatten()
+        chunk_start = at // context.chunk * context.chunk
+        last = min(chunk_start + context.window, frames.shape[1]) - 1
+        assert touched.max() == 4 * last + 6  # the whole look-ahead is used, and no more
+        left = layers * (max(context.left, reach) + context.chunk + reach)
+        assert touched.min() >= 4 * max(0, chunk_start - left)
+        if context.left == 0 and context.chunk == 1:  # then only the convolutions look back
+            assert touched.min() >= 4 * max(0, chunk_start - layers * reach)
+
+
+@torch.no_grad()
+def test_full_context_equals_one_window_over_everything(net, batch):
+    features, lengths = batch
+    frames = int((lengths.max() - 7) // 4 + 1)
+    latents, counts = net.latents(features, lengths)
+    choice = net.choice(SERVER)
+    full = net.encoder(latents, counts, FullContext(), choice)
+    window = net.encoder(latents, counts, ChunkedContext(frames, 0, 0), choice)
+    torch.testing.assert_close(full, window, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_every_frame_of_the_server_sees_the_whole_utterance(net):
+    with torch.enable_grad():
+        mels = torch.randn(1, 83, 80, requires_grad=True)
+        frames, _ = net(mels, torch.tensor([83]), SERVER)
+        (gradient,) = torch.autograd.grad(frames[0, 0].sum(), mels)
+    assert (gradient[0].abs().sum(dim=1) > 0).all()
+
+
+@torch.no_grad()
+def test_an_hour_into_a_stream_positions_are_still_exact(net):
+    """The same window, seen now and an hour later, gives the same frames."""
+    subnet = Subnet(ChunkedContext(4, 0, 0), 0.0)
+    mels = torch.randn(1, subnet.context.step_mels, 80)
+    state = net.initial_state(1, subnet)
+    now, _ = net.stream(mels, torch.tensor([4]), state, subnet)
+    late = type(state)(state.processed + 90_000, state.layers)
+    later, _ = net.stream(mels, torch.tensor([4]), late, subnet)
+    torch.testing.assert_close(now, later, atol=1e-5, rtol=0)
+
+
+def test_what_the_model_does_not_hold_is_said_by_name(net):
+    features, lengths = torch.randn(1, 20, 80), torch.tensor([20])
+    with pytest.raises(SubnetError, match=r"0\.6.*0, 0\.5, 0\.8"):
+        net(features, lengths, Subnet(FullContext(), 0.6))
+    with pytest.raises(SubnetError, match="cannot stream"):
+        net.initial_state(1, SERVER)
+
+
+@torch.no_grad()
+def test_utterances_shorter_than_a_frame_have_none(net):
+    frames, lengths = net(torch.randn(2, 3, 80), torch.tensor([3, 0]), SERVER)
+    assert lengths.tolist() == [0, 0]
+    assert not frames.any()
