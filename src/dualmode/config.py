@@ -135,8 +135,14 @@ class TrainingConfig(Section):
         None, ge=1, description="processes that share a batch on CPUs; default: one a core"
     )
     band: int = Field(5, ge=2, description="tokens a frame that the pruned transducer looks at")
+    transducer_start: float = Field(
+        0.0, ge=0, lt=1, description="share of the run that only the CTC head trains on"
+    )
+    transducer_ramp: float = Field(
+        0.05, gt=0, lt=1, description="share of the run over which the transducer then fades in"
+    )
     simple_weight: float = Field(0.3, ge=0)
-    ctc_weight: float = Field(0.2, ge=0)
+    ctc_weight: float = Field(0.2, ge=0, description="once the transducer has its full weight")
     distillation: Literal["none", "lattice", "ctc"] = "ctc"
     distillation_weight: float = Field(0.2, ge=0)
     device: ChunkConfig = ChunkConfig()

@@ -125,7 +125,7 @@ def _example(cuts: list[Cut]) -> Cut:
 
 
 def _transcribe(recognizer: Recognizer, cut: Cut, console: Console) -> None:
-    from dualmode.data.batches import load_samples
+    from dualmode.data.loading import load_samples
 
     samples = load_samples(cut)
     console.print(Text(f"{cut.recording.sources[0].source}, {cut.duration:.1f} s", style="dim"))
@@ -135,7 +135,7 @@ def _transcribe(recognizer: Recognizer, cut: Cut, console: Console) -> None:
 
 
 def _stream(recognizer: Recognizer, cut: Cut, console: Console) -> None:
-    from dualmode.data.batches import load_samples
+    from dualmode.data.loading import load_samples
     from dualmode.display import GrowingText, hear
 
     samples = load_samples(cut)

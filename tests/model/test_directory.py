@@ -21,7 +21,9 @@ def saved(tmp_path):
         text=TextConfig(vocabulary_size=34),
         model=ModelConfig(width=32, layers=1, heads=2, feed_forward=48, subsampling_channels=4),
     )
-    tokens = train_tokens(["turn the light on", "call anna at nine", "zebra fox jump"], recipe.text, tmp_path)
+    tokens = train_tokens(
+        ["turn the light on", "call anna at nine", "zebra fox jump"], recipe.text, tmp_path
+    )
     net = Supernet(tokens.size, recipe.model, recipe.pruning).eval()
     draw_masks(net.prunable(), net.sparsities)
     save_model(tmp_path, net, recipe)
@@ -39,7 +41,9 @@ def test_saving_and_loading_changes_no_bit(saved):
     mels, lengths = torch.randn(1, 60, 80), torch.tensor([60])
     with torch.no_grad():
         for subnet in (loaded.device_subnet,):
-            assert torch.equal(net(mels, lengths, subnet)[0], loaded.model(mels, lengths, subnet)[0])
+            assert torch.equal(
+                net(mels, lengths, subnet)[0], loaded.model(mels, lengths, subnet)[0]
+            )
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "model.safetensors", "tokens.model"])

@@ -86,8 +86,11 @@ def test_pruned_weights_learn_through_the_server_only():
         net.zero_grad()
         frames, _ = net(mels, lengths, subnet)
         frames.square().mean().backward()
-        return [layer.weight.grad.clone() for layer in net.encoder.layers.modules()
-                if isinstance(layer, PrunableLinear)]
+        return [
+            layer.weight.grad.clone()
+            for layer in net.encoder.layers.modules()
+            if isinstance(layer, PrunableLinear)
+        ]
 
     kept = [
         layer.expand(layer.blocks[index])
@@ -97,7 +100,9 @@ def test_pruned_weights_learn_through_the_server_only():
     for gradient, mask in zip(gradients(device), kept, strict=True):
         assert not gradient[~mask].any()
         assert gradient[mask].any()
-    assert all(gradient[~mask].any() for gradient, mask in zip(gradients(SERVER), kept, strict=True))
+    assert all(
+        gradient[~mask].any() for gradient, mask in zip(gradients(SERVER), kept, strict=True)
+    )
 
 
 def test_predictor_and_joiner_are_pruned_only_when_asked():

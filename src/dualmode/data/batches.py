@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from dualmode.audio import SAMPLE_RATE_HZ, Samples
 from dualmode.config import DataConfig, TextConfig
 from dualmode.data.augment import add_noise, draw_noise, mask_mels, perturb_speed
-from dualmode.data.fast_fbank import fast_fbank
+from dualmode.data.training_features import training_fbank
 from dualmode.data.loading import load_noise, load_samples
 from dualmode.data.planning import Planned, Planner
 from dualmode.data.usable import source_of, usable_cuts
@@ -223,7 +223,7 @@ class _Maker(Dataset[tuple[Batch, Position] | str]):
             noise = draw_noise(self._noises, len(samples), rng)
             samples = add_noise(samples, noise, rng.uniform(*self._data.noise_snr_db))
         # Evaluation hears exactly what recognisers do; training, the same to rounding, but faster.
-        mels = fast_fbank(samples) if self._train else fbank(samples)
+        mels = training_fbank(samples) if self._train else fbank(samples)
         if not np.isfinite(mels).all():
             raise AudioError(f"{cut.id} ({source_of(cut)}) holds NaN: prepare the corpus again")
         if self._train:

@@ -89,6 +89,8 @@ class Espeak:
             )
         self.sample_rate_hz = int(rate)
         self._library.espeak_SetSynthCallback(self._callback)
+        # The library has just seeded its source of breath and echo by the clock.
+        self._library.espeak_ng_SetRandSeed(ctypes.c_long(1))
 
     def set_voice(self, name: str) -> None:
         """Choose a voice such as ``en-us`` or ``en-gb-scotland+f2``.

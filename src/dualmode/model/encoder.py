@@ -80,9 +80,7 @@ class Encoder(nn.Module):
         layer = LayerState(attended, attended, conv)
         return EncoderState(processed, (layer,) * len(self.layers))
 
-    def forward(
-        self, latents: Tensor, lengths: Tensor, context: Context, choice: Choice
-    ) -> Tensor:
+    def forward(self, latents: Tensor, lengths: Tensor, context: Context, choice: Choice) -> Tensor:
         """Encode whole utterances: latents (B, T, D), of which ``lengths`` (B,) are real.
 
         Returns frames (B, T, D), zero past the lengths.

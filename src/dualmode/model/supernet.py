@@ -127,9 +127,7 @@ class Supernet(nn.Module):
         Returns frames (B, N C, J) projected for the scorer, and the new state.
         """
         context = _chunked(subnet)
-        frames, after = self.encoder.step(
-            mels, frame_counts, context, self.choice(subnet), state
-        )
+        frames, after = self.encoder.step(mels, frame_counts, context, self.choice(subnet), state)
         return self.project_frames(frames, subnet), after
 
     def scorer(self, subnet: Subnet) -> TransducerScorer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
 import torch
@@ -15,15 +15,20 @@ from dualmode.losses.distillation import frame_distillation, lattice_distillatio
 from dualmode.losses.transducer import TransducerLoss, band_log_probs, pruned_transducer_loss
 from dualmode.model.subnet import SERVER, Subnet
 from dualmode.model.supernet import Supernet
+from dualmode.training.schedule import Weights
 
 
 class TrainingBatch(Protocol):
     """What the objective needs of a batch; shapes as in :class:`dualmode.data.batches.Batch`."""
 
-    features: Tensor
-    feature_lengths: Tensor
-    tokens: Tensor
-    token_lengths: Tensor
+    @property
+    def features(self) -> Tensor: ...
+    @property
+    def feature_lengths(self) -> Tensor: ...
+    @property
+    def tokens(self) -> Tensor: ...
+    @property
+    def token_lengths(self) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -46,13 +51,20 @@ class Losses:
 
 
 @dataclass(frozen=True)
-class _Pass:
-    """One recogniser's forward pass, kept for distillation."""
+class _Band:
+    """The transducer's part of a forward pass."""
 
     frames: Tensor
     predictions: Tensor
-    lattice: TransducerLoss
+    loss: TransducerLoss
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """One recogniser's forward pass, kept for distillation."""
+
     ctc_log_probs: Tensor
+    band: _Band | None
 
 
 @dataclass(frozen=True)
@@ -69,6 +81,7 @@ def finetune_step(
     batch: TrainingBatch,
     subnets: tuple[Subnet, ...],
     config: TrainingConfig,
+    weights: Weights,
     scale: Scale,
     backward: Callable[[Tensor], None],
 ) -> Losses:
@@ -82,15 +95,22 @@ def finetune_step(
     """
     latents, lengths = model.latents(batch.features, batch.feature_lengths)
     leaf = latents.detach().requires_grad_()
-    server = _forward(model, leaf, lengths, batch, SERVER, config)
-    zero = leaf.new_zeros(())
-    losses = [_backward(server, lengths, batch, zero, config, scale, backward)]
-    teacher = _detached(server)
-    for subnet in subnets:
-        student = _forward(model, leaf, lengths, batch, subnet, config)
-        distillation = _distill(model, teacher, student, lengths, batch, subnet, config)
-        losses.append(_backward(student, lengths, batch, distillation, config, scale, backward))
-        del student
+    losses: list[SubnetLosses] = []
+    teacher: _Pass | None = None
+    for subnet in (SERVER, *subnets):
+        result = _forward(model, leaf, lengths, batch, subnet, config, weights)
+        taught = leaf.new_zeros(())
+        if teacher is not None:
+            taught = _distill(model, teacher, result, lengths, batch, subnet, config)
+        measured = _measure(result, lengths, batch, taught, scale)
+        backward(
+            weights.transducer * (measured.transducer + config.simple_weight * measured.simple)
+            + weights.ctc * measured.ctc
+            + config.distillation_weight * measured.distillation
+        )
+        losses.append(SubnetLosses(*(getattr(measured, f.name).detach() for f in fields(measured))))
+        teacher = teacher or _detached(result)
+        del result, measured
     torch.autograd.backward([latents], [leaf.grad])
     return Losses(losses[0], losses[1], losses[2] if len(losses) > 2 else None)
 
@@ -102,12 +122,16 @@ def _forward(
     batch: TrainingBatch,
     subnet: Subnet,
     config: TrainingConfig,
+    weights: Weights,
 ) -> _Pass:
     encoded = model.encode(latents, lengths, subnet)
+    ctc_log_probs = model.ctc_log_probs(encoded)
+    if weights.transducer == 0:
+        return _Pass(ctc_log_probs, None)
     predicted = model.predict(batch.tokens, subnet)
     frames = model.project_frames(encoded, subnet)
     predictions = model.project_predictions(predicted, subnet)
-    lattice = pruned_transducer_loss(
+    loss = pruned_transducer_loss(
         frames,
         predictions,
         lambda f, p: model.join(f, p, subnet),
@@ -119,17 +143,11 @@ def _forward(
         band=config.band,
         reduction="sum",
     )
-    return _Pass(frames, predictions, lattice, model.ctc_log_probs(encoded))
+    return _Pass(ctc_log_probs, _Band(frames, predictions, loss))
 
 
-def _backward(
-    result: _Pass,
-    lengths: Tensor,
-    batch: TrainingBatch,
-    distillation: Tensor,
-    config: TrainingConfig,
-    scale: Scale,
-    backward: Callable[[Tensor], None],
+def _measure(
+    result: _Pass, lengths: Tensor, batch: TrainingBatch, taught: Tensor, scale: Scale
 ) -> SubnetLosses:
     ctc = F.ctc_loss(
         result.ctc_log_probs.transpose(0, 1),
@@ -139,32 +157,27 @@ def _backward(
         reduction="sum",
         zero_infinity=True,
     )
-    transducer = result.lattice.pruned / scale.tokens
-    simple = result.lattice.simple / scale.tokens
-    ctc = ctc / scale.tokens
-    distillation = distillation / scale.frames
-    backward(
-        transducer
-        + config.simple_weight * simple
-        + config.ctc_weight * ctc
-        + config.distillation_weight * distillation
-    )
+    transducer = simple = ctc.new_zeros(())
+    if result.band is not None:
+        transducer, simple = result.band.loss.pruned, result.band.loss.simple
     return SubnetLosses(
-        transducer.detach(), simple.detach(), ctc.detach(), distillation.detach()
+        transducer / scale.tokens, simple / scale.tokens, ctc / scale.tokens, taught / scale.frames
     )
 
 
 def _detached(result: _Pass) -> _Pass:
-    lattice = TransducerLoss(
-        result.lattice.simple.detach(),
-        result.lattice.pruned.detach(),
-        result.lattice.starts,
-        result.lattice.token_log_probs.detach(),
-        result.lattice.blank_log_probs.detach(),
+    """The teacher, freed of its graph."""
+    ctc_log_probs, band = result.ctc_log_probs.detach(), result.band
+    if band is None:
+        return _Pass(ctc_log_probs, None)
+    loss = replace(
+        band.loss,
+        simple=band.loss.simple.detach(),
+        pruned=band.loss.pruned.detach(),
+        token_log_probs=band.loss.token_log_probs.detach(),
+        blank_log_probs=band.loss.blank_log_probs.detach(),
     )
-    return _Pass(
-        result.frames.detach(), result.predictions.detach(), lattice, result.ctc_log_probs.detach()
-    )
+    return _Pass(ctc_log_probs, _Band(band.frames.detach(), band.predictions.detach(), loss))
 
 
 def _distill(
@@ -176,14 +189,15 @@ def _distill(
     subnet: Subnet,
     config: TrainingConfig,
 ) -> Tensor:
-    if config.distillation == "none":
-        return student.frames.new_zeros(())
     if config.distillation == "ctc":
         return frame_distillation(teacher.ctc_log_probs, student.ctc_log_probs, lengths)
-    starts, band = teacher.lattice.starts, teacher.lattice.token_log_probs.shape[2]
-    token, blank = band_log_probs(
-        student.frames,
-        student.predictions,
+    if config.distillation == "none" or teacher.band is None or student.band is None:
+        return student.ctc_log_probs.new_zeros(())
+    taught = teacher.band.loss
+    starts, band = taught.starts, taught.token_log_probs.shape[2]
+    learnt = band_log_probs(
+        student.band.frames,
+        student.band.predictions,
         lambda f, p: model.join(f, p, subnet),
         batch.tokens,
         starts,
@@ -194,5 +208,4 @@ def _distill(
     index = starts[:, :, None] + torch.arange(band, device=starts.device)
     frames = torch.arange(starts.shape[1], device=starts.device)
     valid = (index <= batch.token_lengths[:, None, None]) & (frames < lengths[:, None])[..., None]
-    taught = (teacher.lattice.token_log_probs, teacher.lattice.blank_log_probs)
-    return lattice_distillation(taught, (token, blank), valid)
+    return lattice_distillation((taught.token_log_probs, taught.blank_log_probs), learnt, valid)

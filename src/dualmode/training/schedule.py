@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from dualmode.config import PruningConfig, TrainingConfig
 
@@ -27,3 +28,25 @@ def sparsity_reached(share: float, pruning: PruningConfig) -> float:
     (arXiv 1710.01878), 0 before ``start`` and 1 from ``end`` on."""
     along = (share - pruning.start) / (pruning.end - pruning.start)
     return 1 - (1 - min(max(along, 0.0), 1.0)) ** 3
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of the two families of losses at some point of a run."""
+
+    transducer: float
+    ctc: float
+
+
+def loss_weights(share: float, config: TrainingConfig) -> Weights:
+    """CTC alone until ``transducer_start``, then a linear change to the recipe's weights.
+
+    A transducer that starts on an encoder that knows nothing yet can settle on emitting
+    everything at the first frame of full context, where its predictor is all it needs. CTC has
+    to spread its tokens over time, and an encoder that does so leaves the transducer no doubt.
+    """
+    if config.transducer_start == 0:
+        return Weights(1.0, config.ctc_weight)
+    along = (share - config.transducer_start) / config.transducer_ramp
+    along = min(max(along, 0.0), 1.0)
+    return Weights(along, 1.0 + along * (config.ctc_weight - 1.0))

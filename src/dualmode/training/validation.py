@@ -14,9 +14,7 @@ from dualmode.text import Tokens
 
 
 @torch.inference_mode()
-def validate(
-    model: Supernet, dev: BatchSource, tokens: Tokens, device: Subnet
-) -> Tensor:
+def validate(model: Supernet, dev: BatchSource, tokens: Tokens, device: Subnet) -> Tensor:
     """Word errors of ``server`` and of ``device`` and words, (3,), over one pass of ``dev``.
 
     Sums, because each process sees its part of ``dev``.
@@ -31,9 +29,7 @@ def validate(
             frames, lengths = model.recognize(moved.features, moved.feature_lengths, subnet)
             search = GreedySearch(model.scorer(subnet))
             state = search.advance(search.start(len(batch.ids), place), frames, lengths)
-            hypotheses[name] += [
-                tokens.decode([t.id for t in best]) for best in search.best(state)
-            ]
+            hypotheses[name] += [tokens.decode([t.id for t in best]) for best in search.best(state)]
     counts = [word_errors(references, found) for found in hypotheses.values()]
     words = counts[0].reference.sum()
     return torch.tensor([*(float(c.errors.sum()) for c in counts), float(words)])

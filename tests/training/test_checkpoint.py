@@ -1,0 +1,73 @@
+"""Checkpoints bring everything back, and say what is wrong when they cannot."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from dualmode.config import ModelConfig, PruningConfig, TrainingConfig
+from dualmode.errors import CheckpointError
+from dualmode.model.masks import draw_masks
+from dualmode.model.subnet import SERVER
+from dualmode.model.supernet import Supernet
+from dualmode.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from dualmode.training.setup import make_optimizer
+
+PROGRESS = Progress(step=3, epoch=1, batch=2, seconds=4.5, audio_seconds=60.0, best=0.25)
+
+
+def make(seed: int) -> tuple[Supernet, Supernet, torch.optim.Optimizer]:
+    torch.manual_seed(seed)
+    config = ModelConfig(
+        width=16, layers=1, heads=2, feed_forward=24, subsampling_channels=2, dropout=0.0
+    )
+    net = Supernet(20, config, PruningConfig())
+    return net, copy.deepcopy(net), make_optimizer(net, TrainingConfig())
+
+
+def step(net: Supernet, optimizer: torch.optim.Optimizer) -> None:
+    mels = torch.randn(1, 40, 80, generator=torch.Generator().manual_seed(5))
+    net(mels, torch.tensor([40]), SERVER)[0].square().mean().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def test_training_goes_on_as_if_it_had_never_stopped(tmp_path):
+    net, average, optimizer = make(0)
+    draw_masks(net.prunable(), [0.7])
+    step(net, optimizer)
+    save_checkpoint(tmp_path / "c.safetensors", net, average, optimizer, PROGRESS, "recipe")
+    other, other_average, other_optimizer = make(1)
+    progress = load_checkpoint(
+        tmp_path / "c.safetensors", other, other_average, other_optimizer, "recipe"
+    )
+    assert progress == PROGRESS
+    for model, opt in ((net, optimizer), (other, other_optimizer)):
+        step(model, opt)
+    for (name, ours), theirs in zip(
+        net.state_dict().items(), other.state_dict().values(), strict=True
+    ):
+        assert torch.equal(ours, theirs), name
+    for ours, theirs in zip(average.parameters(), other_average.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_another_recipe_is_refused(tmp_path):
+    net, average, optimizer = make(0)
+    path = tmp_path / "c.safetensors"
+    save_checkpoint(path, net, average, optimizer, PROGRESS, "recipe")
+    with pytest.raises(CheckpointError, match="another recipe"):
+        load_checkpoint(path, net, average, optimizer, "other recipe")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
+def test_a_cut_file_is_a_clear_error(tmp_path, share):
+    net, average, optimizer = make(0)
+    path = tmp_path / "c.safetensors"
+    save_checkpoint(path, net, average, optimizer, PROGRESS, "recipe")
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_checkpoint(path, net, average, optimizer, "recipe")

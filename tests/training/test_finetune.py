@@ -1,0 +1,132 @@
+"""The supernet step: its gradients are those of its losses, whatever way they are summed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from dualmode.config import ModelConfig, PruningConfig, TrainingConfig
+from dualmode.data.batches import Batch
+from dualmode.model.masks import draw_masks
+from dualmode.model.subnet import SERVER, ChunkedContext, Subnet
+from dualmode.model.supernet import Supernet
+from dualmode.training.finetune import Scale, finetune_step
+from dualmode.training.schedule import Weights
+
+DEVICE = Subnet(ChunkedContext(4, 8, 2), 0.7)
+
+
+@pytest.fixture
+def net() -> Supernet:
+    torch.manual_seed(0)
+    model = ModelConfig(
+        width=32,
+        layers=1,
+        heads=2,
+        feed_forward=48,
+        kernel_frames=5,
+        subsampling_channels=4,
+        predictor_width=16,
+        joiner_width=16,
+        dropout=0.0,
+    )
+    net = Supernet(20, model, PruningConfig())
+    draw_masks(net.prunable(), net.sparsities)
+    return net
+
+
+def make_batch(rows: int = 3) -> Batch:
+    generator = torch.Generator().manual_seed(1)
+    lengths = torch.tensor([83, 60, 47])[:rows]
+    token_lengths = torch.tensor([5, 3, 0])[:rows]
+    tokens = torch.randint(1, 20, (rows, 5), generator=generator)
+    for row, count in enumerate(token_lengths.tolist()):
+        tokens[row, count:] = 0
+    return Batch(
+        torch.randn(rows, 83, 80, generator=generator),
+        lengths,
+        tokens,
+        token_lengths,
+        ["text"] * rows,
+        [str(i) for i in range(rows)],
+        1.0,
+    )
+
+
+def gradients(net, batch, config, subnets=(DEVICE,), weights=None):
+    net.zero_grad()
+    weights = weights or Weights(1.0, config.ctc_weight)
+    losses = finetune_step(
+        net, batch, subnets, config, weights, Scale(8.0, 40.0), lambda loss: loss.backward()
+    )
+    return losses, {n: p.grad.clone() for n, p in net.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("distillation", ["none", "ctc", "lattice"])
+def test_every_parameter_learns_and_every_loss_is_finite(net, distillation):
+    config = TrainingConfig(distillation=distillation)
+    losses, found = gradients(net, make_batch(), config)
+    assert set(found) == {name for name, _ in net.named_parameters()}
+    assert all(gradient.isfinite().all() for gradient in found.values())
+    assert losses.server.distillation == 0
+    assert (losses.device.distillation > 0) == (distillation != "none")
+    assert losses.sampled is None
+
+
+def test_sharing_the_latents_gives_the_gradient_of_two_separate_passes(net):
+    config = TrainingConfig(distillation="none")
+    _, together = gradients(net, make_batch(), config)
+    _, server_twice = gradients(net, make_batch(), config, subnets=(SERVER,))
+    _, device_too = gradients(net, make_batch(), config, subnets=(DEVICE, DEVICE))
+    for name, gradient in together.items():
+        # server + device = (2 server) / 2 + ((server + 2 device) - (2 server) / 2) / 2
+        server = server_twice[name] / 2
+        device = (device_too[name] - server) / 2
+        torch.testing.assert_close(gradient, server + device, atol=1e-5, rtol=1e-3)
+
+
+def test_distillation_teaches_the_device_and_not_the_server(net):
+    plain = TrainingConfig(distillation="none", ctc_weight=0.0, simple_weight=0.0)
+    taught = plain.model_copy(update={"distillation": "ctc", "distillation_weight": 1.0})
+    _, without = gradients(net, make_batch(), plain)
+    _, with_it = gradients(net, make_batch(), taught)
+    difference = with_it["encoder.norm.gain"] - without["encoder.norm.gain"]
+    assert difference[1].abs().max() > 1e-6  # gains of chunked context
+    assert difference[0].abs().max() < 1e-7  # gains of full context
+
+
+def test_parts_of_a_batch_add_up_to_the_whole(net):
+    """What two processes compute, summed, is what one computes on both parts."""
+    config = TrainingConfig(distillation="ctc")
+    batch = make_batch(2)
+    _, whole = gradients(net, batch, config)
+    parts = []
+    for row in range(2):
+        one = slice(row, row + 1)
+        part = replace(
+            batch,
+            features=batch.features[one],
+            feature_lengths=batch.feature_lengths[one],
+            tokens=batch.tokens[one],
+            token_lengths=batch.token_lengths[one],
+        )
+        parts.append(gradients(net, part, config)[1])
+    for name, gradient in whole.items():
+        total = parts[0][name] + parts[1][name]
+        torch.testing.assert_close(gradient, total, atol=1e-5, rtol=1e-3)
+
+
+def test_a_sampled_subnet_is_reported_beside_the_device(net):
+    other = Subnet(ChunkedContext(8, 4, 0), 0.0)
+    losses, _ = gradients(net, make_batch(), TrainingConfig(), subnets=(DEVICE, other))
+    assert losses.sampled is not None
+    assert losses.sampled.transducer.isfinite()
+
+
+def test_without_the_transducer_only_encoder_and_ctc_head_learn(net):
+    losses, found = gradients(net, make_batch(), TrainingConfig(), weights=Weights(0.0, 1.0))
+    assert losses.server.transducer == losses.device.simple == 0
+    assert losses.device.ctc > 0
+    assert {name.split(".")[0] for name in found} == {"encoder", "ctc"}
