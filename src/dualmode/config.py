@@ -98,7 +98,7 @@ class DataConfig(Section):
     batch_seconds: float = Field(
         120.0, gt=0, description="audio in a batch; each process of torchrun brings as much"
     )
-    buckets: int = Field(10, ge=1)
+    buckets: int = Field(30, ge=1)
     min_seconds: float = Field(0.1, ge=0)
     max_seconds: float = Field(30.0, gt=0)
     curriculum_seconds: float = Field(

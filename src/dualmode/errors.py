@@ -2,7 +2,7 @@
 
 
 class DualmodeError(Exception):
-    """Root of all errors that dualmode raises on purpose; the CLI prints them without a traceback."""
+    """Root of all errors raised on purpose; the CLI prints them without a traceback."""
 
 
 class RecipeError(DualmodeError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,7 +41,7 @@ def test_the_learning_rate_warms_up_and_comes_down():
     assert max(rates) > 0.95
     assert rates.index(max(rates)) == pytest.approx(100, abs=2)
     assert rates[-1] == pytest.approx(0.1, rel=0.01)
-    assert all(a >= b for a, b in zip(rates[100:], rates[101:], strict=False))
+    assert all(a >= b for a, b in pairwise(rates[100:]))
 
 
 def test_a_budget_of_time_ends_a_run_that_steps_would_not():

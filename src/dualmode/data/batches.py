@@ -23,9 +23,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from dualmode.audio import SAMPLE_RATE_HZ, Samples
 from dualmode.config import DataConfig, TextConfig
 from dualmode.data.augment import add_noise, draw_noise, mask_mels, perturb_speed
-from dualmode.data.training_features import training_fbank
 from dualmode.data.loading import load_noise, load_samples
 from dualmode.data.planning import Planned, Planner
+from dualmode.data.training_features import training_fbank
 from dualmode.data.usable import source_of, usable_cuts
 from dualmode.errors import AudioError
 from dualmode.features import Mels, fbank

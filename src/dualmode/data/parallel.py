@@ -14,6 +14,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _FEW = 16  # items not worth the start of a process
+# All that the work here needs; a server that runs already takes no other list.
+_SLOW_IMPORTS = ["dualmode.data.render"]
 
 
 def map_in_processes(
@@ -34,11 +36,11 @@ def map_in_processes(
     if not fresh and (jobs == 1 or len(items) <= _FEW):
         yield from _with_bar(map(function, items), title, len(items))
         return
-    # A fork server forks from a process without threads, after one import of the function.
+    # A fork server forks from a process without threads, in which the slow imports are done.
     forks = "forkserver" in multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if forks else "spawn")
     if forks:
-        context.set_forkserver_preload([function.__module__])
+        context.set_forkserver_preload(_SLOW_IMPORTS)
     with context.Pool(min(jobs, len(items)), maxtasksperchild=1 if fresh else None) as pool:
         results = pool.imap(function, items, chunksize=1 if fresh else 8)
         yield from _with_bar(results, title, len(items))

@@ -100,16 +100,21 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> LoadedMo
 
 def replace_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write a safetensors file whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
+    part = _part(path)
     save_file(tensors, part, metadata)
     _settle(part, path)
 
 
 def replace_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
+    part = _part(path)
     part.write_text(text)
     _settle(part, path)
+
+
+def _part(path: Path) -> Path:
+    """Where a file is written before it is whole; two processes never share one."""
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
 def _settle(part: Path, path: Path) -> None:

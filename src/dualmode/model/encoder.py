@@ -49,7 +49,8 @@ class Subsampling(nn.Module):
             mels = F.pad(mels, (0, 0, 0, MEL_REACH - mels.shape[1]))
         x = F.relu(self.first(mels.unsqueeze(1)))
         x = F.relu(self.second(x))
-        return self.out(x.permute(0, 2, 3, 1).flatten(2))
+        output: Tensor = self.out(x.permute(0, 2, 3, 1).flatten(2))
+        return output
 
 
 @dataclass(frozen=True)

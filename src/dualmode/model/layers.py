@@ -52,14 +52,15 @@ class FeedForward(nn.Module):
 
     def __init__(self, model: ModelConfig, pruning: PruningConfig) -> None:
         super().__init__()
-        make = linear_maker(pruning)
+        make = LinearMaker(pruning)
         self.norm = Norms(model.width, norm_sets(model))
         self.expand = make(model.width, model.feed_forward)
         self.contract = make(model.feed_forward, model.width)
 
     def forward(self, x: Tensor, choice: Choice) -> Tensor:
         x = F.silu(self.expand(self.norm(x, choice), choice.mask))
-        return self.contract(x, choice.mask)
+        output: Tensor = self.contract(x, choice.mask)
+        return output
 
 
 class Attention(nn.Module):
@@ -67,7 +68,7 @@ class Attention(nn.Module):
 
     def __init__(self, model: ModelConfig, pruning: PruningConfig) -> None:
         super().__init__()
-        make = linear_maker(pruning)
+        make = LinearMaker(pruning)
         self.heads = model.heads
         self.norm = Norms(model.width, norm_sets(model))
         self.project = make(model.width, 3 * model.width)
@@ -111,7 +112,7 @@ class Convolution(nn.Module):
 
     def __init__(self, model: ModelConfig, pruning: PruningConfig) -> None:
         super().__init__()
-        make = linear_maker(pruning)
+        make = LinearMaker(pruning)
         self.reach = (model.kernel_frames - 1) // 2
         self.norm = Norms(model.width, norm_sets(model))
         self.gate = make(model.width, 2 * model.width)
@@ -199,7 +200,7 @@ def norm_sets(model: ModelConfig) -> int:
     return 2 if model.norms == "separate" else 1
 
 
-class linear_maker:
+class LinearMaker:
     """Makes prunable linear maps of one pruning configuration."""
 
     def __init__(self, pruning: PruningConfig) -> None:

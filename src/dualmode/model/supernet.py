@@ -75,7 +75,8 @@ class Supernet(nn.Module):
 
     def encode(self, latents: Tensor, frame_lengths: Tensor, subnet: Subnet) -> Tensor:
         """Encode latents (B, T, D) by ``subnet`` to frames (B, T, D), zero past the lengths."""
-        return self.encoder(latents, frame_lengths, subnet.context, self.choice(subnet))
+        output: Tensor = self.encoder(latents, frame_lengths, subnet.context, self.choice(subnet))
+        return output
 
     def forward(
         self, features: Tensor, feature_lengths: Tensor, subnet: Subnet
@@ -93,11 +94,13 @@ class Supernet(nn.Module):
 
     def project_frames(self, frames: Tensor, subnet: Subnet) -> Tensor:
         """Project frames (B, T, D) to the joiner's width (B, T, J)."""
-        return self.joiner.from_frames(frames, self._transducer_mask(subnet))
+        output: Tensor = self.joiner.from_frames(frames, self._transducer_mask(subnet))
+        return output
 
     def project_predictions(self, predictions: Tensor, subnet: Subnet) -> Tensor:
         """Project predictions (B, U + 1, P) to the joiner's width (B, U + 1, J)."""
-        return self.joiner.from_predictions(predictions, self._transducer_mask(subnet))
+        output: Tensor = self.joiner.from_predictions(predictions, self._transducer_mask(subnet))
+        return output
 
     def predict(self, targets: Tensor, subnet: Subnet) -> Tensor:
         """Predictions (B, U + 1, P) over targets (B, U)."""
@@ -105,11 +108,13 @@ class Supernet(nn.Module):
 
     def join(self, frames: Tensor, predictions: Tensor, subnet: Subnet) -> Tensor:
         """Logits (..., V) of projected frames and predictions."""
-        return self.joiner(frames, predictions, self._transducer_mask(subnet))
+        output: Tensor = self.joiner(frames, predictions, self._transducer_mask(subnet))
+        return output
 
     def ctc_log_probs(self, frames: Tensor) -> Tensor:
         """Log-probabilities (B, T, V) of the auxiliary CTC head over frames (B, T, D)."""
-        return self.ctc(frames).float().log_softmax(-1)
+        output: Tensor = self.ctc(frames).float().log_softmax(-1)
+        return output
 
     def initial_state(self, batch: int, subnet: Subnet) -> EncoderState:
         """The state of ``batch`` streams that have heard nothing yet.

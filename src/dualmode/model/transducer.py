@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dualmode.config import ModelConfig, PruningConfig
-from dualmode.model.layers import linear_maker
+from dualmode.model.layers import LinearMaker
 from dualmode.model.masks import PrunableLinear
 
 BLANK = 0
@@ -23,7 +23,7 @@ class Predictor(nn.Module):
         self.context_tokens = model.context_tokens
         self.embedding = nn.Embedding(vocabulary, model.predictor_width)
         mixed = model.context_tokens * model.predictor_width
-        self.mix = linear_maker(pruning)(mixed, model.predictor_width)
+        self.mix = LinearMaker(pruning)(mixed, model.predictor_width)
 
     def forward(self, context: Tensor, mask: int | None) -> Tensor:
         """Map the last tokens (..., context_tokens) to predictions (..., P)."""
@@ -33,7 +33,8 @@ class Predictor(nn.Module):
     def over_targets(self, targets: Tensor, mask: int | None) -> Tensor:
         """Map targets (B, U) to the predictions (B, U + 1, P) before each of them and after."""
         padded = F.pad(targets, (self.context_tokens, 0), value=BLANK)
-        return self(padded.unfold(1, self.context_tokens, 1), mask)
+        output: Tensor = self(padded.unfold(1, self.context_tokens, 1), mask)
+        return output
 
 
 class Joiner(nn.Module):
@@ -41,14 +42,15 @@ class Joiner(nn.Module):
 
     def __init__(self, vocabulary: int, model: ModelConfig, pruning: PruningConfig) -> None:
         super().__init__()
-        make = linear_maker(pruning)
+        make = LinearMaker(pruning)
         self.from_frames = make(model.width, model.joiner_width)
         self.from_predictions = make(model.predictor_width, model.joiner_width)
         self.out = make(model.joiner_width, vocabulary)
 
     def forward(self, frames: Tensor, predictions: Tensor, mask: int | None) -> Tensor:
         """Logits (..., V) of projected frames and predictions (..., J), broadcast together."""
-        return self.out(torch.tanh(frames + predictions), mask)
+        output: Tensor = self.out(torch.tanh(frames + predictions), mask)
+        return output
 
 
 def transducer_mask(pruning: PruningConfig, mask: int | None) -> int | None:
@@ -73,11 +75,13 @@ class TransducerScorer:
 
     def predict(self, context: Tensor) -> Tensor:
         """Predictions (B, J) after the last tokens (B, context_tokens); blanks before the first."""
-        return self.joiner.from_predictions(self.predictor(context, self.mask), self.mask)
+        output: Tensor = self.joiner.from_predictions(self.predictor(context, self.mask), self.mask)
+        return output
 
     def score(self, frames: Tensor, predictions: Tensor) -> Tensor:
         """Log-probabilities (B, V) of frames (B, J) and predictions (B, J)."""
-        return self.joiner(frames, predictions, self.mask).float().log_softmax(-1)
+        output: Tensor = self.joiner(frames, predictions, self.mask).float().log_softmax(-1)
+        return output
 
 
 def prunable_parts(

@@ -67,16 +67,22 @@ def fold(x: Tensor, shape: Shape) -> Tensor:
     if windows == 1 and chunk + lookahead == x.shape[1]:
         return x.unsqueeze(1)
     x = F.pad(x, (0, 0, 0, windows * chunk + lookahead - x.shape[1]))
-    centre = x[:, : windows * chunk].unflatten(1, (windows, chunk))
+    centre = _chunks(x[:, : windows * chunk], windows)
     if lookahead == 0:
-        return centre
+        output: Tensor = centre
+        return output
     # Shifted views and a concatenation: their gradients are plain slices, unlike a gather's.
     parts, start = [centre], chunk
     while start < chunk + lookahead:
         shifted = F.pad(x, (0, 0, 0, chunk))[:, start : start + windows * chunk]
-        parts.append(shifted.unflatten(1, (windows, chunk)))
+        parts.append(_chunks(shifted, windows))
         start += chunk
     return torch.cat(parts, dim=2)[:, :, : chunk + lookahead]
+
+
+def _chunks(x: Tensor, count: int) -> Tensor:
+    """Cut (B, T, ...) into (B, count, T / count, ...)."""
+    return x.reshape(x.shape[0], count, x.shape[1] // count, *x.shape[2:])
 
 
 def unfold_left(past: Tensor, centre: Tensor, length: int) -> Tensor:
@@ -94,7 +100,7 @@ def unfold_left(past: Tensor, centre: Tensor, length: int) -> Tensor:
     chunks = -(-length // chunk)
     gap = chunks * chunk - length
     padding = [0, 0] * (past.dim() - 2) + [gap, 0]
-    earlier = F.pad(past, padding).unflatten(1, (chunks, chunk))
+    earlier = _chunks(F.pad(past, padding), chunks)
     sequence = torch.cat([earlier, centre[:, :-1]], dim=1)
     shifted = [sequence[:, i : i + windows] for i in range(chunks)]
     return torch.cat(shifted, dim=2)[:, :, gap:]
@@ -145,7 +151,7 @@ class _Rotate(torch.autograd.Function):
         return _rotated(x, cos, sin)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         cos, sin = ctx.saved_tensors
         return _rotated(grad, cos, -sin), None, None
 
@@ -160,5 +166,7 @@ def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 def rotate(x: Tensor, windows: Windows) -> Tensor:
     """Rotate queries or keys (B, N, W, ..., H, head width), of 6 dimensions, by position."""
-    rotated: Tensor = _Rotate.apply(x, windows.cos.to(x.dtype), windows.sin.to(x.dtype))
+    rotated: Tensor = _Rotate.apply(  # type: ignore[no-untyped-call]
+        x, windows.cos.to(x.dtype), windows.sin.to(x.dtype)
+    )
     return rotated

@@ -87,17 +87,31 @@ def finetune_step(
 ) -> Losses:
     """Accumulate the gradients of server and of each of ``subnets`` (device first).
 
-    The latents are the same for all, so they are computed once and take their gradient at the
-    end; each recogniser's graph is freed before the next is built.
-
     Args:
         backward: called with each scalar loss; accumulates gradients.
+    """
+    return Losses(*accumulate(model, batch, (SERVER, *subnets), config, weights, scale, backward))
+
+
+def accumulate(
+    model: Supernet,
+    batch: TrainingBatch,
+    subnets: tuple[Subnet, ...],
+    config: TrainingConfig,
+    weights: Weights,
+    scale: Scale,
+    backward: Callable[[Tensor], None],
+) -> list[SubnetLosses]:
+    """Accumulate the gradients of ``subnets``, the first of which teaches the others.
+
+    The latents are the same for all, so they are computed once and take their gradient at the
+    end; each recogniser's graph is freed before the next is built.
     """
     latents, lengths = model.latents(batch.features, batch.feature_lengths)
     leaf = latents.detach().requires_grad_()
     losses: list[SubnetLosses] = []
     teacher: _Pass | None = None
-    for subnet in (SERVER, *subnets):
+    for subnet in subnets:
         result = _forward(model, leaf, lengths, batch, subnet, config, weights)
         taught = leaf.new_zeros(())
         if teacher is not None:
@@ -112,7 +126,7 @@ def finetune_step(
         teacher = teacher or _detached(result)
         del result, measured
     torch.autograd.backward([latents], [leaf.grad])
-    return Losses(losses[0], losses[1], losses[2] if len(losses) > 2 else None)
+    return losses
 
 
 def _forward(

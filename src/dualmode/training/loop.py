@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,12 +25,13 @@ from dualmode.training.checkpoint import FILE, Progress, load_checkpoint, save_c
 from dualmode.training.journal import Journal
 from dualmode.training.meter import Meter, describe
 from dualmode.training.picture import draw_training
-from dualmode.training.schedule import run_share, sparsity_reached
+from dualmode.training.schedule import loss_weights, run_share, sparsity_reached
 from dualmode.training.setup import Run, cpu_processes, make_fabric, set_up
 from dualmode.training.step import take_step, update_masks
 from dualmode.training.validation import validate
 
 FOLDER = "training"  # inside the model directory: checkpoint, logs, picture
+_ONE_SIGNAL_S = 1.0
 _MOST_SKIPPED = 20  # steps in a row without a finite gradient
 
 
@@ -59,9 +62,10 @@ def train(
     if processes == 1:
         fabric.launch()
         return _train(fabric, recipe, out, 1, fresh, console)
+    on_one_core: Callable[..., Any] = _train_on_one_core
     with _graceful_stop():  # the processes get the signal too, and it is they who act on it
         progress, finished = fabric.launch(
-            _train_on_one_core, recipe, out, processes, fresh, console.width
+            on_one_core, recipe, out, processes, fresh, console.width
         )
     return TrainingResult(out, Progress(**progress), finished)
 
@@ -107,7 +111,7 @@ def _train(
 
 
 def _loop(
-    run: Run, progress: Progress, journal: Journal, stop: list[bool]
+    run: Run, progress: Progress, journal: Journal, stop: list[float]
 ) -> tuple[Progress, bool]:
     config = run.recipe.training
     began = time.perf_counter() - progress.seconds
@@ -139,7 +143,7 @@ def _loop(
             _log(run, progress, share, meter, journal)
             meter = Meter()
         if progress.step % config.validate_every_steps == 0 or ended:
-            progress = _validate(run, update_masks(run, progress, share), journal)
+            progress = _validate(run, update_masks(run, progress, share), share, journal)
         if progress.step % config.checkpoint_every_steps == 0 or ended or result.halt:
             _save(run, progress)
         if result.halt and not ended:
@@ -175,13 +179,15 @@ def _log(run: Run, progress: Progress, share: float, meter: Meter, journal: Jour
     journal.say(describe(progress.step, values))
 
 
-def _validate(run: Run, progress: Progress, journal: Journal) -> Progress:
+def _validate(run: Run, progress: Progress, share: float, journal: Journal) -> Progress:
     """Measure the averaged weights; keep them if they are the best yet.
 
     Before the masks are fixed a device WER is not yet that of the target sparsity, so until then
     the newest weights are kept.
     """
-    counts = validate(run.average, run.dev, run.tokens, run.device).to(run.fabric.device)
+    by_ctc = loss_weights(share, run.recipe.training).transducer < 1
+    counts = validate(run.average, run.dev, run.tokens, run.device, by_ctc=by_ctc)
+    counts = counts.to(run.fabric.device)
     if run.fabric.world_size > 1:
         counts = run.fabric.all_reduce(counts, reduce_op="sum")  # type: ignore[assignment]
     server, device, words = counts.tolist()
@@ -209,14 +215,21 @@ def _save(run: Run, progress: Progress) -> None:
 
 
 @contextmanager
-def _graceful_stop() -> Iterator[list[bool]]:
-    """Turn the first Ctrl-C (or SIGTERM) into a stop after the step; a second one is immediate."""
-    asked: list[bool] = []
+def _graceful_stop() -> Iterator[list[float]]:
+    """Turn the first Ctrl-C (or SIGTERM) into a stop after the step; a later one is immediate.
+
+    A process that only waits for others passes the signal on; those may have had it from the
+    terminal already, so what arrives within a second counts as one.
+    """
+    asked: list[float] = []
 
     def ask(number: int, frame: object) -> None:
-        if asked:
+        if asked and time.monotonic() - asked[0] > _ONE_SIGNAL_S:
             raise KeyboardInterrupt
-        asked.append(True)
+        asked.append(time.monotonic())
+        for child in multiprocessing.active_children():
+            if child.pid is not None and not child.daemon:
+                os.kill(child.pid, number)
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

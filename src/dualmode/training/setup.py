@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from dualmode.model.supernet import Supernet, device_subnet
 from dualmode.text import Tokens, normalize, train_tokens
 
 _STATISTICS_CUTS = 300  # utterances that the features' mean and deviation are measured on
-_FEWEST_SECONDS = 20.0  # of audio that make a process of its own worth it
+_FEWEST_SECONDS = 15.0  # of audio that make a process of its own worth it
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ def cpu_processes(recipe: Recipe) -> int:
 
 def make_fabric(config: TrainingConfig, processes: int) -> Fabric:
     """Devices and processes: all that torchrun started, ``processes`` of our own, or one."""
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # our journal says enough
     precision: Any = "bf16-mixed" if wants_bf16(config.precision) else "32-true"
     if is_torchelastic_launched():
         local = int(os.environ["LOCAL_WORLD_SIZE"])
@@ -115,8 +117,8 @@ def wants_bf16(precision: str) -> bool:
     if precision != "auto":
         return precision == "bf16"
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+        return bool(torch.cuda.is_bf16_supported())
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 

@@ -95,11 +95,10 @@ def _average_gradients(run: Run, parameters: list[torch.nn.Parameter]) -> None:
     if run.fabric.world_size == 1:
         return
     flat = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
-    mean = run.fabric.all_reduce(flat, reduce_op="mean")
-    at = 0
-    for parameter in parameters:
-        parameter.grad = mean[at : at + parameter.numel()].view_as(parameter).clone()  # type: ignore[index]
-        at += parameter.numel()
+    mean = torch.as_tensor(run.fabric.all_reduce(flat, reduce_op="mean"))
+    pieces = torch.split(mean, [p.numel() for p in parameters])
+    for parameter, piece in zip(parameters, pieces, strict=True):
+        parameter.grad = piece.view_as(parameter).clone()
 
 
 def _subnets(run: Run, step: int) -> tuple[Subnet, ...]:

@@ -1,4 +1,4 @@
-"""Word error rates of both recognisers while they train, by greedy search."""
+"""Word error rates of both recognisers while they train, decoded greedily."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from dualmode.data.batches import BatchSource
+from dualmode.decoding.ctc import best_path
 from dualmode.decoding.greedy import GreedySearch
 from dualmode.evaluation.wer import word_errors
 from dualmode.model.subnet import SERVER, Subnet
@@ -14,10 +15,13 @@ from dualmode.text import Tokens
 
 
 @torch.inference_mode()
-def validate(model: Supernet, dev: BatchSource, tokens: Tokens, device: Subnet) -> Tensor:
+def validate(
+    model: Supernet, dev: BatchSource, tokens: Tokens, device: Subnet, *, by_ctc: bool
+) -> Tensor:
     """Word errors of ``server`` and of ``device`` and words, (3,), over one pass of ``dev``.
 
-    Sums, because each process sees its part of ``dev``.
+    Sums, because each process sees its part of ``dev``. ``by_ctc`` decodes the CTC head, for
+    while the transducer has not begun to learn.
     """
     place = model.encoder.norm.gain.device
     references: list[str] = []
@@ -26,10 +30,15 @@ def validate(model: Supernet, dev: BatchSource, tokens: Tokens, device: Subnet) 
         references += batch.texts
         moved = batch.to(place)
         for name, subnet in (("server", SERVER), ("device", device)):
-            frames, lengths = model.recognize(moved.features, moved.feature_lengths, subnet)
-            search = GreedySearch(model.scorer(subnet))
-            state = search.advance(search.start(len(batch.ids), place), frames, lengths)
-            hypotheses[name] += [tokens.decode([t.id for t in best]) for best in search.best(state)]
+            frames, lengths = model(moved.features, moved.feature_lengths, subnet)
+            if by_ctc:
+                found = best_path(model.ctc_log_probs(frames), lengths)
+            else:
+                search = GreedySearch(model.scorer(subnet))
+                start = search.start(len(batch.ids), place)
+                state = search.advance(start, model.project_frames(frames, subnet), lengths)
+                found = [[token.id for token in best] for best in search.best(state)]
+            hypotheses[name] += [tokens.decode(ids) for ids in found]
     counts = [word_errors(references, found) for found in hypotheses.values()]
     words = counts[0].reference.sum()
     return torch.tensor([*(float(c.errors.sum()) for c in counts), float(words)])

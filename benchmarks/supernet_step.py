@@ -1,0 +1,156 @@
+"""What a supernet step costs: against its two recognisers trained apart, and against the machine.
+
+    python -m benchmarks.supernet_step [--json FILE]
+
+For the recipes of 1.5 and 10 million parameters, on random audio, in one process of one thread
+(training runs one such process a core) or on one GPU:
+
+- cost of a supernet step over the cost of a dense full-context step and a sparse streaming step;
+- hours of audio per hour, of this one process;
+- FLOPs a second (counted by torch's own counter, forward and backward) over what a large matrix
+  product reaches in the same run and precision.
+
+Contenders take turns, and medians are reported: machines are noisy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from dualmode.config import Recipe, load_recipe
+from dualmode.data.batches import Batch
+from dualmode.model.masks import draw_masks
+from dualmode.model.subnet import SERVER, Subnet
+from dualmode.model.supernet import Supernet, device_subnet
+from dualmode.training.finetune import Scale, accumulate
+from dualmode.training.schedule import Weights
+from dualmode.training.setup import make_optimizer, wants_bf16
+
+_UTTERANCE_S = 5.0
+_TOKENS_PER_S = 4
+_MATMUL_SIZE = 2048
+
+
+def make_batch(seconds: float, vocabulary: int, device: torch.device) -> Batch:
+    """Random utterances of 5 s with 4 tokens a second."""
+    rows = max(1, round(seconds / _UTTERANCE_S))
+    mels, tokens = int(100 * _UTTERANCE_S), int(_TOKENS_PER_S * _UTTERANCE_S)
+    batch = Batch(
+        features=torch.randn(rows, mels, 80),
+        feature_lengths=torch.full((rows,), mels),
+        tokens=torch.randint(2, vocabulary, (rows, tokens)),
+        token_lengths=torch.full((rows,), tokens),
+        texts=[""] * rows,
+        ids=[str(row) for row in range(rows)],
+        seconds=rows * _UTTERANCE_S,
+    )
+    return batch.to(device)
+
+
+def stepper(
+    recipe: Recipe, batch: Batch, subnets: tuple[Subnet, ...], device: torch.device
+) -> Callable[[], None]:
+    """A function that takes one whole optimiser step of ``subnets``."""
+    torch.manual_seed(0)
+    model = Supernet(recipe.text.vocabulary_size, recipe.model, recipe.pruning).to(device)
+    draw_masks(model.prunable(), recipe.pruning.sparsities)
+    optimizer = make_optimizer(model, recipe.training)
+    scale = Scale(float(batch.token_lengths.sum()), float(batch.feature_lengths.sum()) / 4)
+    weights = Weights(1.0, recipe.training.ctc_weight)
+    bf16 = wants_bf16(recipe.training.precision)
+
+    def step() -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            accumulate(model, batch, subnets, recipe.training, weights, scale, Tensor.backward)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.training.clip_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    return step
+
+
+def in_turns(contenders: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
+    """Median seconds of each contender, run one after the other ``rounds`` times."""
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for turn in range(rounds + 1):
+        for name, run in contenders.items():
+            began = time.perf_counter()
+            run()
+            if turn:  # the first turn warms up
+                times[name].append(time.perf_counter() - began)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def measure(name: str, rounds: int, device: torch.device) -> dict[str, float]:
+    """All figures of one recipe."""
+    recipe = load_recipe(name)
+    batch = make_batch(40.0, recipe.text.vocabulary_size, device)
+    streaming = device_subnet(recipe)
+    dtype = torch.bfloat16 if wants_bf16(recipe.training.precision) else torch.float32
+    left = torch.randn(_MATMUL_SIZE, _MATMUL_SIZE, dtype=dtype, device=device)
+
+    def matmul() -> None:
+        torch.matmul(left, left)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    supernet = stepper(recipe, batch, (SERVER, streaming), device)
+    seconds = in_turns(
+        {
+            "supernet": supernet,
+            "dense": stepper(recipe, batch, (SERVER,), device),
+            "streaming": stepper(recipe, batch, (streaming,), device),
+            "matmul": matmul,
+        },
+        rounds,
+    )
+    with FlopCounterMode(display=False) as counter:
+        supernet()
+    reached = counter.get_total_flops() / seconds["supernet"]
+    peak = 2 * _MATMUL_SIZE**3 / seconds["matmul"]
+    return {
+        "supernet_over_apart": seconds["supernet"] / (seconds["dense"] + seconds["streaming"]),
+        "audio_hours_per_hour": batch.seconds / seconds["supernet"],
+        "share_of_matmul": reached / peak,
+        "matmul_gflops": peak / 1e9,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--rounds", type=int, default=7)
+    arguments = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.set_num_threads(1)
+    results = {
+        name: measure(name, arguments.rounds, device) for name in ("quickstart", "conformer-10m")
+    }
+    table = Table("recipe", "supernet / (dense + streaming)", "hours per hour", "share of matmul")
+    for name, values in results.items():
+        table.add_row(
+            name,
+            f"{values['supernet_over_apart']:.2f}",
+            f"{values['audio_hours_per_hour']:.0f}",
+            f"{values['share_of_matmul']:.2f} of {values['matmul_gflops']:.0f} GFLOP/s",
+        )
+    Console().print(table)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
