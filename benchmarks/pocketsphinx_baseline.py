@@ -2,6 +2,10 @@
 
 Usage:
     python -m benchmarks.pocketsphinx_baseline CUTS [CUTS...] [--json FILE] [--processes N]
+        [--hypotheses FILE]
+
+It takes about as long as the audio on one core. With --hypotheses what was recognised is kept in
+a file of JSON lines, and a run that was stopped goes on from there.
 
 CUTS are CutSets (cuts.jsonl.gz, or the folder that holds it). References and hypotheses go
 through the same normalisation as dualmode's, and the intervals are made the same way.
@@ -21,8 +25,10 @@ from pathlib import Path
 import numpy as np
 from lhotse.cut import Cut
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
+from dualmode.audio import Samples
 from dualmode.config import TextConfig
 from dualmode.data.loading import load_samples
 from dualmode.data.manifests import read_cuts
@@ -35,11 +41,12 @@ TEXT = TextConfig(digits="spell")
 
 def main() -> None:
     arguments = _arguments()
+    kept = _kept(arguments.hypotheses)
     report = {}
     for path in arguments.cuts:
         cuts = list(read_cuts(path))
         start = time.perf_counter()
-        utterances, hypotheses = _recognize(cuts, arguments.processes)
+        utterances, hypotheses = _recognize(cuts, arguments.processes, kept, arguments.hypotheses)
         elapsed_s = time.perf_counter() - start
         report[str(path)] = _scores(utterances, hypotheses) | {
             "recogniser": f"pocketsphinx {version('pocketsphinx')}, its own en-us model",
@@ -55,15 +62,34 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cuts", nargs="+", type=Path)
     parser.add_argument("--json", type=Path, help="where to write the figures")
+    parser.add_argument("--hypotheses", type=Path, help="JSON lines to keep and to go on from")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     return parser.parse_args()
 
 
-def _recognize(cuts: list[Cut], processes: int) -> tuple[list[Utterance], list[str]]:
+def _kept(path: Path | None) -> dict[str, str]:
+    """Hypotheses of an earlier run, by cut id."""
+    if path is None or not path.is_file():
+        return {}
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return {record["id"]: record["hyp"] for record in records}
+
+
+def _recognize(
+    cuts: list[Cut], processes: int, kept: dict[str, str], path: Path | None
+) -> tuple[list[Utterance], list[str]]:
     """References and hypotheses of all cuts that have a usable text and audio."""
+    found: list[tuple[Utterance, str]] = []
     with ProcessPoolExecutor(processes, initializer=_start_decoder) as pool:
-        found = [pair for pair in pool.map(_hear, cuts, chunksize=4) if pair is not None]
-    return [utterance for utterance, _ in found], [text for _, text in found]
+        tasks = [(cut, kept.get(cut.id)) for cut in cuts]
+        for pair in track(pool.map(_hear, tasks, chunksize=4), "PocketSphinx", total=len(cuts)):
+            if pair is None:
+                continue
+            found.append(pair)
+            if path is not None and pair[0].id not in kept:
+                with path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({"id": pair[0].id, "hyp": pair[1]}) + "\n")
+    return [utterance for utterance, _ in found], [_normalized(text) for _, text in found]
 
 
 def _start_decoder() -> None:
@@ -74,17 +100,13 @@ def _start_decoder() -> None:
     _decoder = Decoder(samprate=16000, loglevel="FATAL")
 
 
-def _hear(cut: Cut) -> tuple[Utterance, str] | None:
+def _hear(task: tuple[Cut, str | None]) -> tuple[Utterance, str] | None:
+    cut, known = task
     try:
         reference = normalize(" ".join(s.text or "" for s in cut.supervisions), TEXT)
         samples = load_samples(cut)
     except (AudioError, TextError):
         return None
-    pcm = (samples.clip(-1.0, 1.0) * 32767).astype(np.int16)
-    _decoder.start_utt()
-    _decoder.process_raw(pcm.tobytes(), full_utt=True)
-    _decoder.end_utt()
-    hypothesis = _decoder.hyp()
     supervision = cut.supervisions[0]
     utterance = Utterance(
         id=cut.id,
@@ -93,7 +115,16 @@ def _hear(cut: Cut) -> tuple[Utterance, str] | None:
         reference=reference,
         seconds=len(samples) / 16000,
     )
-    return utterance, _normalized(hypothesis.hypstr if hypothesis else "")
+    return utterance, _decode(samples) if known is None else known
+
+
+def _decode(samples: Samples) -> str:
+    pcm = (samples.clip(-1.0, 1.0) * 32767).astype(np.int16)
+    _decoder.start_utt()
+    _decoder.process_raw(pcm.tobytes(), full_utt=True)
+    _decoder.end_utt()
+    hypothesis = _decoder.hyp()
+    return hypothesis.hypstr if hypothesis else ""
 
 
 def _normalized(hypothesis: str) -> str:

@@ -108,11 +108,22 @@ class DataConfig(Section):
     speeds: tuple[float, ...] = (0.9, 1.0, 1.1)
     noise_probability: float = Field(0.5, ge=0, le=1)
     noise_snr_db: tuple[float, float] = (5.0, 25.0)
+    tail_silence_seconds: float = Field(
+        0.5, ge=0, description="at most; half of the utterances end in it, as streams do"
+    )
     time_masks: int = Field(2, ge=0)
     time_mask_frames: int = Field(40, ge=0, description="longest time mask, in mel frames")
     frequency_masks: int = Field(2, ge=0)
     frequency_mask_bins: int = Field(20, ge=0)
     workers: int = Field(1, ge=0)
+
+
+class DecodingConfig(Section):
+    """How transcripts are found."""
+
+    blank_penalty: float = Field(
+        0.0, description="taken off blank's log-probability: more words, fewer deletions"
+    )
 
 
 class TrainingConfig(Section):
@@ -162,6 +173,7 @@ class Recipe(Section):
     pruning: PruningConfig = PruningConfig()
     data: DataConfig = DataConfig()
     training: TrainingConfig = TrainingConfig()
+    decoding: DecodingConfig = DecodingConfig()
     credits: tuple[str, ...] = Field((), description="corpora to credit in the model card")
 
     def to_yaml(self) -> str:

@@ -214,7 +214,7 @@ class Recognizer:
         return np.concatenate([samples, silence(self.tail_s)]) if subnet.streams else samples
 
     def _search(self, model: Supernet, subnet: Subnet, name: SearchName) -> Search[Any]:
-        scorer = model.scorer(subnet)
+        scorer = model.scorer(subnet, self.recipe.decoding.blank_penalty)
         if name == "beam":
             return BeamSearch(scorer, self.beam_width)
         if name == "greedy":

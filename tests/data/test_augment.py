@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dualmode.config import DataConfig
-from dualmode.data.augment import add_noise, draw_noise, mask_mels, perturb_speed
+from dualmode.data.augment import add_noise, append_silence, draw_noise, mask_mels, perturb_speed
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -79,3 +79,13 @@ def test_masks_keep_to_their_widths() -> None:
 def test_next_to_nothing_can_be_masked(frames: int) -> None:
     mels = np.ones((frames, 80), np.float32)
     assert np.array_equal(mask_mels(mels, DataConfig(), rng()), mels)
+
+
+def test_half_of_the_utterances_end_in_silence_and_none_lose_a_sample() -> None:
+    samples = np.ones(1600, np.float32)
+    rng = np.random.default_rng(0)
+    longer = [append_silence(samples, 0.5, rng) for _ in range(200)]
+    assert all((tail[:1600] == 1).all() and not tail[1600:].any() for tail in longer)
+    assert 60 < sum(len(tail) > 1600 for tail in longer) < 140
+    assert max(map(len, longer)) <= 1600 + 8000
+    assert append_silence(samples, 0.0, rng) is samples

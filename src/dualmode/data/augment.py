@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from dualmode.audio import Samples, resample
+from dualmode.audio import SAMPLE_RATE_HZ, Samples, resample
 from dualmode.config import DataConfig
 from dualmode.features import Mels
 
@@ -43,6 +43,15 @@ def draw_noise(noises: Sequence[Samples], length: int, rng: Random) -> Samples:
     start = int(rng.integers(max(1, len(noise) - length + 1)))
     stretch = noise[start : start + length]
     return stretch if len(stretch) == length else np.resize(stretch, length)
+
+
+def append_silence(samples: Samples, longest_s: float, rng: Random) -> Samples:
+    """Let half of the utterances end in up to ``longest_s`` of zeros, which is what a stream
+    appends when it is told that no more comes."""
+    if not longest_s or rng.random() < 0.5:
+        return samples
+    count = int(rng.uniform(0, longest_s) * SAMPLE_RATE_HZ)
+    return np.concatenate([samples, np.zeros(count, dtype=np.float32)])
 
 
 def mask_mels(mels: Mels, data: DataConfig, rng: Random) -> Mels:

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dualmode.audio import SAMPLE_RATE_HZ, Samples
 from dualmode.config import DataConfig, TextConfig
-from dualmode.data.augment import add_noise, draw_noise, mask_mels, perturb_speed
+from dualmode.data.augment import add_noise, append_silence, draw_noise, mask_mels, perturb_speed
 from dualmode.data.loading import load_noise, load_samples
 from dualmode.data.planning import Planned, Planner
 from dualmode.data.training_features import training_fbank
@@ -222,13 +222,16 @@ class _Maker(Dataset[tuple[Batch, Position] | str]):
         if self._noises and rng.random() < self._data.noise_probability:
             noise = draw_noise(self._noises, len(samples), rng)
             samples = add_noise(samples, noise, rng.uniform(*self._data.noise_snr_db))
+        seconds = len(samples) / SAMPLE_RATE_HZ
+        if self._train:
+            samples = append_silence(samples, self._data.tail_silence_seconds, rng)
         # Evaluation hears exactly what recognisers do; training, the same to rounding, but faster.
         mels = training_fbank(samples) if self._train else fbank(samples)
         if not np.isfinite(mels).all():
             raise AudioError(f"{cut.id} ({source_of(cut)}) holds NaN: prepare the corpus again")
         if self._train:
             mels = mask_mels(mels, self._data, rng)
-        return mels, len(samples) / SAMPLE_RATE_HZ
+        return mels, seconds
 
 
 def _entropy(name: str) -> tuple[int, ...]:

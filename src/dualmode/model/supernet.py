@@ -135,9 +135,10 @@ class Supernet(nn.Module):
         frames, after = self.encoder.step(mels, frame_counts, context, self.choice(subnet), state)
         return self.project_frames(frames, subnet), after
 
-    def scorer(self, subnet: Subnet) -> TransducerScorer:
+    def scorer(self, subnet: Subnet, blank_penalty: float = 0.0) -> TransducerScorer:
         """What decoding with ``subnet`` searches over."""
-        return TransducerScorer(self.predictor, self.joiner, self._transducer_mask(subnet))
+        mask = self._transducer_mask(subnet)
+        return TransducerScorer(self.predictor, self.joiner, mask, blank_penalty)
 
     def _transducer_mask(self, subnet: Subnet) -> int | None:
         return transducer_mask(self.pruning, self.choice(subnet).mask)

@@ -62,12 +62,14 @@ def transducer_mask(pruning: PruningConfig, mask: int | None) -> int | None:
 class TransducerScorer:
     """Scores next tokens for decoding: the predictor and joiner of one subnet.
 
-    Frames and predictions are both of the joiner's width J.
+    Frames and predictions are both of the joiner's width J. ``blank_penalty`` is taken off
+    blank's score, for transducers that would rather say nothing than be wrong.
     """
 
     predictor: Predictor
     joiner: Joiner
     mask: int | None
+    blank_penalty: float = 0.0
 
     @property
     def context_tokens(self) -> int:
@@ -80,8 +82,10 @@ class TransducerScorer:
 
     def score(self, frames: Tensor, predictions: Tensor) -> Tensor:
         """Log-probabilities (B, V) of frames (B, J) and predictions (B, J)."""
-        output: Tensor = self.joiner(frames, predictions, self.mask).float().log_softmax(-1)
-        return output
+        logits: Tensor = self.joiner(frames, predictions, self.mask).float()
+        if self.blank_penalty:
+            logits = torch.cat([logits[:, :1] - self.blank_penalty, logits[:, 1:]], dim=1)
+        return logits.log_softmax(-1)
 
 
 def prunable_parts(

@@ -185,8 +185,14 @@ def _validate(run: Run, progress: Progress, share: float, journal: Journal) -> P
     Before the masks are fixed a device WER is not yet that of the target sparsity, so until then
     the newest weights are kept.
     """
-    by_ctc = loss_weights(share, run.recipe.training).transducer < 1
-    counts = validate(run.average, run.dev, run.tokens, run.device, by_ctc=by_ctc)
+    counts = validate(
+        run.average,
+        run.dev,
+        run.tokens,
+        run.device,
+        blank_penalty=run.recipe.decoding.blank_penalty,
+        by_ctc=loss_weights(share, run.recipe.training).transducer < 1,
+    )
     counts = counts.to(run.fabric.device)
     if run.fabric.world_size > 1:
         counts = run.fabric.all_reduce(counts, reduce_op="sum")  # type: ignore[assignment]

@@ -16,7 +16,13 @@ from dualmode.text import Tokens
 
 @torch.inference_mode()
 def validate(
-    model: Supernet, dev: BatchSource, tokens: Tokens, device: Subnet, *, by_ctc: bool
+    model: Supernet,
+    dev: BatchSource,
+    tokens: Tokens,
+    device: Subnet,
+    *,
+    blank_penalty: float,
+    by_ctc: bool,
 ) -> Tensor:
     """Word errors of ``server`` and of ``device`` and words, (3,), over one pass of ``dev``.
 
@@ -34,7 +40,7 @@ def validate(
             if by_ctc:
                 found = best_path(model.ctc_log_probs(frames), lengths)
             else:
-                search = GreedySearch(model.scorer(subnet))
+                search = GreedySearch(model.scorer(subnet, blank_penalty))
                 start = search.start(len(batch.ids), place)
                 state = search.advance(start, model.project_frames(frames, subnet), lengths)
                 found = [[token.id for token in best] for best in search.best(state)]
