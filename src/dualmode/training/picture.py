@@ -28,9 +28,11 @@ def draw_training(folder: Path) -> Path | None:
         3, 1, figsize=(8, 9), sharex=True, gridspec_kw={"height_ratios": [3, 3, 1]}
     )
     for name, color in (("server", "tab:blue"), ("device", "tab:orange")):
-        losses.plot(*_series(records, f"{name}/transducer"), color=color, label=name)
+        learning = [r for r in records if r.get(f"{name}/transducer", 0) > 0]
+        losses.plot(*_series(learning, f"{name}/transducer"), color=color, label=name)
+        losses.plot(*_series(records, f"{name}/ctc"), color=color, ls=":", label=f"{name}, CTC")
         errors.plot(*_series(records, f"wer/{name}", 100), color=color, marker=".", label=name)
-    losses.set(ylabel="transducer loss (nats a token)", yscale="log")
+    losses.set(ylabel="loss (nats a token)", yscale="log")
     errors.set(ylabel="WER on dev (%)", ylim=(0, 105))
     sparsity.plot(*_series(records, "sparsity", 100), color="tab:green")
     sparsity.set(ylabel="device sparsity (%)", xlabel="step", ylim=(0, 100))

@@ -22,6 +22,9 @@ from dualmode.model.subnet import Subnet
 from dualmode.model.supernet import Supernet, device_subnet
 from dualmode.text import Tokens, normalize, train_tokens
 
+# The journal says enough; here, because processes that are started import this first.
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+
 _STATISTICS_CUTS = 300  # utterances that the features' mean and deviation are measured on
 _FEWEST_SECONDS = 15.0  # of audio that make a process of its own worth it
 
@@ -99,7 +102,6 @@ def cpu_processes(recipe: Recipe) -> int:
 
 def make_fabric(config: TrainingConfig, processes: int) -> Fabric:
     """Devices and processes: all that torchrun started, ``processes`` of our own, or one."""
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # our journal says enough
     precision: Any = "bf16-mixed" if wants_bf16(config.precision) else "32-true"
     if is_torchelastic_launched():
         local = int(os.environ["LOCAL_WORLD_SIZE"])

@@ -1,0 +1,72 @@
+"""Masks follow their schedule around the steps: they breathe until they are fixed, then never."""
+
+from __future__ import annotations
+
+import copy
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from dualmode.config import ModelConfig, PruningConfig, Recipe
+from dualmode.model.masks import measured_sparsity
+from dualmode.model.supernet import Supernet
+from dualmode.training.checkpoint import Progress
+from dualmode.training.step import update_masks
+
+
+@pytest.fixture
+def run() -> Any:
+    torch.manual_seed(0)
+    recipe = Recipe(
+        name="masks",
+        model=ModelConfig(width=32, layers=1, heads=2, feed_forward=64, subsampling_channels=4),
+        pruning=PruningConfig(sparsities=(0.5, 0.75), start=0.2, end=0.6, every_steps=10),
+    )
+    model = Supernet(20, recipe.model, recipe.pruning)
+    return SimpleNamespace(recipe=recipe, model=model, average=copy.deepcopy(model))
+
+
+def shake(run: Any) -> None:
+    for layer in run.model.prunable():
+        layer.weight.data = torch.randn_like(layer.weight)
+
+
+def masks(run: Any, which: str = "model") -> torch.Tensor:
+    return torch.cat([layer.blocks.flatten() for layer in getattr(run, which).prunable()])
+
+
+def test_masks_wait_breathe_and_are_fixed(run):
+    progress = update_masks(run, Progress(step=10), 0.1)
+    assert masks(run).all()
+    assert not progress.masks_fixed
+
+    progress = update_masks(run, Progress(step=20), 0.4)
+    early = masks(run).clone()
+    assert 0.3 < measured_sparsity(run.model.prunable(), 0) < 0.5
+    shake(run)
+    assert torch.equal(masks(update_and_return(run, 21, 0.41)), early)  # not yet due
+    update_masks(run, Progress(step=30), 0.5)
+    assert (masks(run) & ~early).any(), "blocks come back while the masks are drawn again"
+
+    progress = update_masks(run, Progress(step=33), 0.6)
+    fixed = masks(run).clone()
+    assert progress.masks_fixed
+    assert measured_sparsity(run.model.prunable(), 0) == pytest.approx(0.5, abs=0.002)
+    assert measured_sparsity(run.model.prunable(), 1) == pytest.approx(0.75, abs=0.002)
+    shake(run)
+    for step in (40, 50):
+        update_masks(run, Progress(step=step, masks_fixed=True), 0.9)
+    assert torch.equal(masks(run), fixed), "and never after"
+
+
+def test_the_average_has_the_same_masks(run):
+    update_masks(run, Progress(step=20), 0.5)
+    assert torch.equal(masks(run, "model"), masks(run, "average"))
+    assert not masks(run).all()
+
+
+def update_and_return(run: Any, step: int, share: float) -> Any:
+    update_masks(run, Progress(step=step), share)
+    return run
