@@ -31,6 +31,7 @@ TINY: dict[str, Any] = {
     "data": {"batch_seconds": 20, "buckets": 3, "max_seconds": 12, "workers": 1},
     "training": {
         "steps": 32,
+        "sampled_subnet": True,
         "learning_rate": 0.003,
         "warmup_steps": 5,
         "average_decay": 0.9,

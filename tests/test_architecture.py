@@ -108,7 +108,7 @@ def test_imports_only_go_down() -> None:
 
 
 def test_the_rule_on_imports_sees_what_is_hidden() -> None:
-    hidden = "def late():\n    from dualmode.training.loop import train\n"
+    hidden = "def late():\n    from dualmode.training.launch import train\n"
     sideways = "import dualmode.losses.joint\n"
     down = "from dualmode.model.subnet import Subnet\nfrom dualmode import __version__\n"
     path = PACKAGE / "data" / "batches.py"

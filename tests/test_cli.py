@@ -300,7 +300,7 @@ def test_listen_names_the_extra(
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     result = run("listen", babbling_model)
     assert result.exit_code == 1
-    assert "dualmode[listen]" in result.stderr
+    assert "pip install sounddevice" in result.stderr
 
 
 def test_python_m_is_the_same_command() -> None:

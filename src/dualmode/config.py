@@ -68,7 +68,9 @@ class ModelConfig(Section):
 class PruningConfig(Section):
     """Self-pruning: which weights, how far, and when."""
 
-    sparsities: tuple[float, ...] = Field((0.7,), description="targets trained together")
+    sparsities: tuple[float, ...] = Field(
+        (0.7,), min_length=1, description="targets trained together; several: see sampled_subnet"
+    )
     block_outputs: int = Field(8, ge=1)
     block_inputs: int = Field(1, ge=1)
     allocation: Literal["uniform", "global"] = "uniform"
@@ -86,6 +88,8 @@ class PruningConfig(Section):
             raise ValueError("sparsities must lie between 0 and 1, both excluded")
         if list(self.sparsities) != sorted(set(self.sparsities)):
             raise ValueError("sparsities must be strictly increasing")
+        if self.allocation == "global" and self.sparsities[-1] > self.layer_cap:
+            raise ValueError("layer_cap must not be below the highest of sparsities")
         return self
 
 
@@ -175,6 +179,15 @@ class Recipe(Section):
     training: TrainingConfig = TrainingConfig()
     decoding: DecodingConfig = DecodingConfig()
     credits: tuple[str, ...] = Field((), description="corpora to credit in the model card")
+
+    @model_validator(mode="after")
+    def _all_masks_train(self) -> Recipe:
+        if len(self.pruning.sparsities) > 1 and not self.training.sampled_subnet:
+            raise ValueError(
+                "pruning.sparsities has several targets, but device trains one: "
+                "set training.sampled_subnet to true"
+            )
+        return self
 
     def to_yaml(self) -> str:
         """The resolved recipe, every default spelled out."""

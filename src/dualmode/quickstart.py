@@ -74,7 +74,7 @@ def _make_corpus(corpus: Path, console: Console) -> None:
 
 def _train(corpus: Path, model: Path, minutes: float | None, console: Console) -> bool:
     from dualmode.config import load_recipe
-    from dualmode.training.loop import train
+    from dualmode.training.launch import train
 
     overrides = [f"data.train=['{corpus}/train']", f"data.dev=['{corpus}/dev']"]
     if minutes is not None:

@@ -72,6 +72,8 @@ class Recognizer:
         self.recipe = recipe
         self.beam_width = beam_width
         self.tail_s = tail_s
+        # Full context is no better than what training showed it: pieces are no longer than that.
+        self._longest_s = max(2.0, min(LONGEST_S, recipe.data.max_seconds))
         self._pruned: dict[int, Supernet] = {}
 
     def subnet(self, which: str | Subnet) -> Subnet:
@@ -179,7 +181,7 @@ class Recognizer:
                     else:
                         yield job, Piece(0, first)
                 else:
-                    for piece in cut_pieces(job.blocks()):
+                    for piece in cut_pieces(job.blocks(), self._longest_s):
                         yield job, piece
             except AudioError as error:
                 job.error = error

@@ -138,9 +138,11 @@ class Tokens:
         """Write ``tokens.model`` and ``tokens.txt`` (a line a token: symbol, space, id)."""
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / TOKENS_MODEL).write_bytes(self.model)
         lines = [f"{piece} {number}\n" for number, piece in enumerate(self.pieces)]
         (directory / TOKENS_TXT).write_text("".join(lines), encoding="utf-8")
+        part = directory / f".{TOKENS_MODEL}.part"  # a process killed here leaves no half a model
+        part.write_bytes(self.model)
+        part.replace(directory / TOKENS_MODEL)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of normalised text; symbols that the tokens do not hold become id 1."""

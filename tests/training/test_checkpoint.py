@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from dualmode.config import ModelConfig, PruningConfig, TrainingConfig
+from dualmode.config import ModelConfig, PruningConfig, Recipe, TrainingConfig
 from dualmode.errors import CheckpointError
 from dualmode.model.masks import draw_masks
 from dualmode.model.subnet import SERVER
@@ -15,6 +15,7 @@ from dualmode.model.supernet import Supernet
 from dualmode.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from dualmode.training.setup import make_optimizer
 
+RECIPE = Recipe(name="ours")
 PROGRESS = Progress(step=3, epoch=1, batch=2, seconds=4.5, audio_seconds=60.0, best=0.25)
 
 
@@ -38,10 +39,10 @@ def test_training_goes_on_as_if_it_had_never_stopped(tmp_path):
     net, average, optimizer = make(0)
     draw_masks(net.prunable(), [0.7])
     step(net, optimizer)
-    save_checkpoint(tmp_path / "c.safetensors", net, average, optimizer, PROGRESS, "recipe")
+    save_checkpoint(tmp_path / "c.safetensors", net, average, optimizer, PROGRESS, RECIPE)
     other, other_average, other_optimizer = make(1)
     progress = load_checkpoint(
-        tmp_path / "c.safetensors", other, other_average, other_optimizer, "recipe"
+        tmp_path / "c.safetensors", other, other_average, other_optimizer, RECIPE
     )
     assert progress == PROGRESS
     for model, opt in ((net, optimizer), (other, other_optimizer)):
@@ -57,17 +58,27 @@ def test_training_goes_on_as_if_it_had_never_stopped(tmp_path):
 def test_another_recipe_is_refused(tmp_path):
     net, average, optimizer = make(0)
     path = tmp_path / "c.safetensors"
-    save_checkpoint(path, net, average, optimizer, PROGRESS, "recipe")
+    save_checkpoint(path, net, average, optimizer, PROGRESS, RECIPE)
     with pytest.raises(CheckpointError, match="another recipe"):
-        load_checkpoint(path, net, average, optimizer, "other recipe")
+        load_checkpoint(path, net, average, optimizer, Recipe(name="theirs"))
+
+
+def test_a_key_that_is_newer_than_the_run_counts_as_its_default(tmp_path, monkeypatch):
+    net, average, optimizer = make(0)
+    path = tmp_path / "c.safetensors"
+    with monkeypatch.context() as patch:
+        older = "\n".join(RECIPE.to_yaml().splitlines()[:1])
+        patch.setattr(Recipe, "to_yaml", lambda self: older)
+        save_checkpoint(path, net, average, optimizer, PROGRESS, RECIPE)
+    assert load_checkpoint(path, net, average, optimizer, RECIPE) == PROGRESS
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
 def test_a_cut_file_is_a_clear_error(tmp_path, share):
     net, average, optimizer = make(0)
     path = tmp_path / "c.safetensors"
-    save_checkpoint(path, net, average, optimizer, PROGRESS, "recipe")
+    save_checkpoint(path, net, average, optimizer, PROGRESS, RECIPE)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(CheckpointError, match="cannot be read"):
-        load_checkpoint(path, net, average, optimizer, "recipe")
+        load_checkpoint(path, net, average, optimizer, RECIPE)

@@ -43,7 +43,7 @@ def listen(
 ) -> None:
     """Live captions from the microphone by the device recogniser; Ctrl-C ends.
 
-    Needs the extra: pip install 'dualmode\\[listen]'.
+    Needs a microphone and the package sounddevice: pip install sounddevice
 
     \b
     Examples:
@@ -79,7 +79,7 @@ def _sounddevice() -> Any:
         import sounddevice
     except ImportError:
         raise AudioError(
-            "listening needs the package sounddevice: pip install 'dualmode[listen]'"
+            "listening needs the package sounddevice: pip install sounddevice"
         ) from None
     except OSError as error:
         raise AudioError(

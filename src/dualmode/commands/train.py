@@ -34,7 +34,7 @@ def train(
     """
     from dualmode.config import load_recipe
     from dualmode.display import make_console
-    from dualmode.training.loop import train as run_training
+    from dualmode.training.launch import train as run_training
 
     console = make_console()
     resolved = load_recipe(recipe, overrides or [])

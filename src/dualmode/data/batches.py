@@ -28,7 +28,7 @@ from dualmode.data.planning import Planned, Planner
 from dualmode.data.training_features import training_fbank
 from dualmode.data.usable import source_of, usable_cuts
 from dualmode.errors import AudioError
-from dualmode.features import Mels, fbank
+from dualmode.features import Mels, fbank, mel_frames
 from dualmode.text import Tokens
 
 _PREFETCHED = 4  # batches a worker
@@ -230,7 +230,8 @@ class _Maker(Dataset[tuple[Batch, Position] | str]):
         if not np.isfinite(mels).all():
             raise AudioError(f"{cut.id} ({source_of(cut)}) holds NaN: prepare the corpus again")
         if self._train:
-            mels = mask_mels(mels, self._data, rng)
+            spoken = mel_frames(round(seconds * SAMPLE_RATE_HZ))
+            mels[:spoken] = mask_mels(mels[:spoken], self._data, rng)
         return mels, seconds
 
 
@@ -242,4 +243,5 @@ def _entropy(name: str) -> tuple[int, ...]:
 
 def _start_worker(_: int) -> None:
     # Ctrl-C reaches every process of the terminal; the trainer ends its workers itself.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

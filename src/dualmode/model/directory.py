@@ -81,6 +81,8 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> LoadedMo
         ModelError: the directory is missing, incomplete or corrupt.
     """
     folder = Path(path)
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise ModelError("there is no CUDA device here: run on cpu")
     missing = [n for n in (CONFIG, WEIGHTS, "tokens.model") if not (folder / n).is_file()]
     if missing:
         raise ModelError(

@@ -67,6 +67,6 @@ def _rates(out: Path) -> dict[str, str]:
     records = [r for r in read_log(out / "training" / LOG) if "wer/server" in r]
     if not records:
         return {"server": "not measured", "device": "not measured"}
-    fixed = [r for r in records if r.get("masks_fixed")] or records[-1:]
+    fixed = [r for r in records if r.get("settled")] or records[-1:]
     best = min(fixed, key=lambda r: r["wer/server"] + r["wer/device"])
     return {name: f"{best[f'wer/{name}']:.2%}" for name in ("server", "device")}

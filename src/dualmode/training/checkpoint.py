@@ -12,10 +12,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+import yaml
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from dualmode.errors import CheckpointError, ModelError
+from dualmode.config import Recipe, parse_recipe
+from dualmode.errors import CheckpointError, ModelError, RecipeError
 from dualmode.model.directory import pack_state, replace_tensors, unpack_state
 from dualmode.model.supernet import Supernet
 
@@ -52,7 +54,7 @@ def save_checkpoint(
     average: Supernet,
     optimizer: torch.optim.Optimizer,
     progress: Progress,
-    recipe_yaml: str,
+    recipe: Recipe,
 ) -> None:
     """Write everything needed to go on, atomically."""
     tensors = {f"model/{k}": v for k, v in pack_state(model).items()}
@@ -61,7 +63,7 @@ def save_checkpoint(
     for name, parameter in zip(names, model.parameters(), strict=True):
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer/{key}/{name}"] = torch.as_tensor(value).detach().cpu().contiguous()
-    header = {"progress": json.dumps(asdict(progress)), "recipe": recipe_yaml}
+    header = {"progress": json.dumps(asdict(progress)), "recipe": recipe.to_yaml()}
     replace_tensors(path, tensors, header)
 
 
@@ -70,7 +72,7 @@ def load_checkpoint(
     model: Supernet,
     average: Supernet,
     optimizer: torch.optim.Optimizer,
-    recipe_yaml: str,
+    recipe: Recipe,
 ) -> Progress:
     """Put a checkpoint back and say how far it was.
 
@@ -85,10 +87,10 @@ def load_checkpoint(
         raise CheckpointError(
             f"{path} cannot be read ({error}); delete it to start the run again"
         ) from None
-    if header.get("recipe") != recipe_yaml:
+    if not _same_recipe(header.get("recipe", ""), recipe):
         raise CheckpointError(
             f"{path} belongs to a run of another recipe; give another --out, the recipe that the "
-            "run began with, or --fresh to start again"
+            f"run began with, or start again with --fresh or by deleting {path.parent.parent}"
         )
     try:
         unpack_state(model, _under(tensors, "model/"))
@@ -97,6 +99,14 @@ def load_checkpoint(
         return Progress(**json.loads(header["progress"]))
     except (ModelError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from None
+
+
+def _same_recipe(stored: str, recipe: Recipe) -> bool:
+    """Whether a run began with ``recipe``; keys that are newer than the run count as defaults."""
+    try:
+        return parse_recipe(yaml.safe_load(stored), "checkpoint") == recipe
+    except (RecipeError, yaml.YAMLError):
+        return False
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -110,6 +120,4 @@ def _restore_moments(
     for path, value in moments.items():
         key, name = path.split("/", 1)
         parameter = parameters[name]
-        # The step counter stays where the optimiser made it; moments go with the weights.
-        placed = value if key == "step" else value.to(parameter.device)
-        optimizer.state[parameter][key] = placed
+        optimizer.state[parameter][key] = value.to(parameter.device)

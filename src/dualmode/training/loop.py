@@ -1,16 +1,13 @@
-"""The training loop: one for every objective, resumable to the bit."""
+"""The training loop: one for every objective, resumable to the bit.
+
+It runs in every process that :mod:`dualmode.training.launch` starts.
+"""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -19,95 +16,66 @@ from rich.console import Console
 from dualmode.config import Recipe
 from dualmode.data.batches import Position
 from dualmode.errors import DualmodeError
-from dualmode.model.directory import CONFIG, replace_text, save_model
+from dualmode.model.directory import CONFIG, WEIGHTS, replace_text, save_model
+from dualmode.text import TOKENS_MODEL, TOKENS_TXT
 from dualmode.training.card import write_card
 from dualmode.training.checkpoint import FILE, Progress, load_checkpoint, save_checkpoint
-from dualmode.training.journal import Journal
+from dualmode.training.journal import LOG, Journal
 from dualmode.training.meter import Meter, describe
 from dualmode.training.picture import draw_training
 from dualmode.training.schedule import loss_weights, run_share, sparsity_reached
-from dualmode.training.setup import Run, cpu_processes, make_fabric, set_up
+from dualmode.training.setup import Run, set_up
 from dualmode.training.step import take_step, update_masks
+from dualmode.training.stopping import graceful_stop
 from dualmode.training.validation import validate
 
 FOLDER = "training"  # inside the model directory: checkpoint, logs, picture
-_ONE_SIGNAL_S = 1.0
 _MOST_SKIPPED = 20  # steps in a row without a finite gradient
 
 
-@dataclass(frozen=True)
-class TrainingResult:
-    """Where a run stopped: ``finished``, or interrupted and ready to be resumed."""
-
-    out: Path
-    progress: Progress
-    finished: bool
-
-
-def train(
-    recipe: Recipe, out: str | Path, *, fresh: bool = False, console: Console | None = None
-) -> TrainingResult:
-    """Train the supernet of ``recipe`` into the model directory ``out``; go on where it stopped.
-
-    Args:
-        fresh: forget an earlier run of this directory instead of resuming it.
-
-    Raises:
-        CheckpointError: the directory holds a run of another recipe, or a corrupt one.
-        DataError: the CutSets cannot be used.
-    """
-    out, console = Path(out), console or Console()
-    processes = cpu_processes(recipe)
-    fabric = make_fabric(recipe.training, processes)
-    if processes == 1:
-        fabric.launch()
-        return _train(fabric, recipe, out, 1, fresh, console)
-    on_one_core: Callable[..., Any] = _train_on_one_core
-    with _graceful_stop():  # the processes get the signal too, and it is they who act on it
-        progress, finished = fabric.launch(
-            on_one_core, recipe, out, processes, fresh, console.width
-        )
-    return TrainingResult(out, Progress(**progress), finished)
-
-
-def _train_on_one_core(
-    fabric: Fabric, recipe: Recipe, out: Path, processes: int, fresh: bool, width: int
-) -> tuple[dict[str, Any], bool]:
-    """Progress and whether the run is finished, as plain values: Fabric hands back no others."""
-    torch.set_num_threads(1)
-    result = _train(fabric, recipe, out, processes, fresh, Console(width=width))
-    return asdict(result.progress), result.finished
-
-
-def _train(
+def train_here(
     fabric: Fabric, recipe: Recipe, out: Path, shares: int, fresh: bool, console: Console
-) -> TrainingResult:
-    run = set_up(fabric, recipe, out, shares)
+) -> tuple[Progress, bool]:
+    """Train as one of the processes of ``fabric``, ``shares`` of which share the recipe's batch.
+
+    Returns:
+        how far the run is, and whether it is finished rather than stopped.
+    """
     checkpoint = out / FOLDER / FILE
-    if fabric.is_global_zero:
-        checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        if fresh:
-            checkpoint.unlink(missing_ok=True)
-        run.source.report.write(out / FOLDER / "left_out.json")
-        console.print(run.source.report.summary(), highlight=False)
-    fabric.barrier()
-    progress = Progress()
-    if checkpoint.is_file():
-        progress = load_checkpoint(
-            checkpoint, run.model, run.average, run.optimizer, recipe.to_yaml()
-        )
-    journal = Journal(out / FOLDER, progress.step, enabled=fabric.is_global_zero, console=console)
-    if progress.step:
-        journal.say(f"resuming after step {progress.step}")
-    with journal, _graceful_stop() as stop:
-        progress, finished = _loop(run, progress, journal, stop)
-    if fabric.is_global_zero:
-        draw_training(out / FOLDER)
-        if finished:
+    with graceful_stop() as stop:
+        if fabric.is_global_zero:
+            _clean(out, keep=checkpoint.is_file() and not fresh)
+        fabric.barrier()
+        run = set_up(fabric, recipe, out, shares)
+        progress = Progress()
+        if checkpoint.is_file():
+            progress = load_checkpoint(checkpoint, run.model, run.average, run.optimizer, recipe)
+        if fabric.is_global_zero:
+            for name, source in (("train", run.source), ("dev", run.dev)):
+                source.report.write(out / FOLDER / f"left_out_{name}.json")
+                console.print(f"{name}: {source.report.summary()}", highlight=False)
+        enabled = fabric.is_global_zero
+        with Journal(out / FOLDER, progress.step, enabled=enabled, console=console) as journal:
+            if progress.step:
+                journal.say(f"resuming after step {progress.step}")
+            progress, finished = _loop(run, progress, journal, stop)
+        if enabled:
+            draw_training(out / FOLDER)
+        if enabled and finished:
             write_card(out, run.model, recipe, progress, run.source.seconds)
-        else:
-            console.print(f"stopped and saved after step {progress.step}; run it again to go on")
-    return TrainingResult(out, progress, finished)
+    return progress, finished
+
+
+def _clean(out: Path, *, keep: bool) -> None:
+    """Remove what a killed process left half written and, unless its run goes on, what an earlier
+    run of this directory made: its tokens and scores would pass for ours."""
+    (out / FOLDER).mkdir(parents=True, exist_ok=True)
+    for part in (*out.glob(".*.part"), *(out / FOLDER).glob(".*.part")):
+        part.unlink(missing_ok=True)
+    if not keep:
+        ours = (f"{FOLDER}/{FILE}", f"{FOLDER}/{LOG}")
+        for name in (TOKENS_MODEL, TOKENS_TXT, WEIGHTS, "evaluation.json", *ours):
+            (out / name).unlink(missing_ok=True)
 
 
 def _loop(
@@ -182,33 +150,35 @@ def _log(run: Run, progress: Progress, share: float, meter: Meter, journal: Jour
 def _validate(run: Run, progress: Progress, share: float, journal: Journal) -> Progress:
     """Measure the averaged weights; keep them if they are the best yet.
 
-    Before the masks are fixed a device WER is not yet that of the target sparsity, so until then
-    the newest weights are kept.
+    Until the masks are fixed and the transducer has its full weight, error rates are not yet those
+    of the recognisers that are wanted, so until then the newest weights are kept.
     """
+    by_ctc = loss_weights(share, run.recipe.training).transducer < 1
     counts = validate(
         run.average,
         run.dev,
         run.tokens,
         run.device,
         blank_penalty=run.recipe.decoding.blank_penalty,
-        by_ctc=loss_weights(share, run.recipe.training).transducer < 1,
+        by_ctc=by_ctc,
     )
     counts = counts.to(run.fabric.device)
     if run.fabric.world_size > 1:
         counts = run.fabric.all_reduce(counts, reduce_op="sum")  # type: ignore[assignment]
     server, device, words = counts.tolist()
     rates = {"server": server / words, "device": device / words}
+    settled = progress.masks_fixed and not by_ctc
     record = {f"wer/{name}": rate for name, rate in rates.items()}
-    journal.record(progress.step, {**record, "masks_fixed": float(progress.masks_fixed)})
+    journal.record(progress.step, {**record, "settled": float(settled)})
     mean = sum(rates.values()) / len(rates)
     better = progress.best is None or mean < progress.best
     journal.say(
         f"step {progress.step:6d}  [bold]WER  server {rates['server']:.2%}  "
         f"device {rates['device']:.2%}[/bold]"
     )
-    if run.fabric.is_global_zero and (better or not progress.masks_fixed):
+    if run.fabric.is_global_zero and (better or not settled):
         save_model(run.out, run.average, run.recipe)
-    if progress.masks_fixed and better:
+    if settled and better:
         progress = replace(progress, best=mean)
     return progress
 
@@ -216,30 +186,5 @@ def _validate(run: Run, progress: Progress, share: float, journal: Journal) -> P
 def _save(run: Run, progress: Progress) -> None:
     if run.fabric.is_global_zero:
         path = run.out / FOLDER / FILE
-        save_checkpoint(path, run.model, run.average, run.optimizer, progress, run.recipe.to_yaml())
+        save_checkpoint(path, run.model, run.average, run.optimizer, progress, run.recipe)
         replace_text(run.out / CONFIG, run.recipe.to_yaml())
-
-
-@contextmanager
-def _graceful_stop() -> Iterator[list[float]]:
-    """Turn the first Ctrl-C (or SIGTERM) into a stop after the step; a later one is immediate.
-
-    A process that only waits for others passes the signal on; those may have had it from the
-    terminal already, so what arrives within a second counts as one.
-    """
-    asked: list[float] = []
-
-    def ask(number: int, frame: object) -> None:
-        if asked and time.monotonic() - asked[0] > _ONE_SIGNAL_S:
-            raise KeyboardInterrupt
-        asked.append(time.monotonic())
-        for child in multiprocessing.active_children():
-            if child.pid is not None and not child.daemon:
-                os.kill(child.pid, number)
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

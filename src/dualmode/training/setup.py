@@ -103,15 +103,18 @@ def cpu_processes(recipe: Recipe) -> int:
 def make_fabric(config: TrainingConfig, processes: int) -> Fabric:
     """Devices and processes: all that torchrun started, ``processes`` of our own, or one."""
     precision: Any = "bf16-mixed" if wants_bf16(config.precision) else "32-true"
+    kind = "cuda" if torch.cuda.is_available() else "cpu"  # others lack float64
     if is_torchelastic_launched():
         local = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ["WORLD_SIZE"]) // local
-        return Fabric(devices=local, num_nodes=nodes, strategy="ddp", precision=precision)
+        return Fabric(
+            accelerator=kind, devices=local, num_nodes=nodes, strategy="ddp", precision=precision
+        )
     if processes > 1:
         return Fabric(
             accelerator="cpu", devices=processes, strategy="ddp_spawn", precision=precision
         )
-    return Fabric(devices=1, precision=precision)
+    return Fabric(accelerator=kind, devices=1, precision=precision)
 
 
 def wants_bf16(precision: str) -> bool:
@@ -119,7 +122,7 @@ def wants_bf16(precision: str) -> bool:
     if precision != "auto":
         return precision == "bf16"
     if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 

@@ -1,0 +1,98 @@
+"""Starting a training: on as many processes as serve it, with errors told as what they are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from rich.console import Console
+from torch.multiprocessing.spawn import ProcessException
+
+from dualmode import errors
+from dualmode.config import Recipe
+from dualmode.errors import DualmodeError
+from dualmode.training.checkpoint import Progress
+from dualmode.training.loop import train_here
+from dualmode.training.setup import cpu_processes, make_fabric
+from dualmode.training.stopping import graceful_stop
+
+_ERROR_MARK = "dualmode error: "
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """Where a run stopped: ``finished``, or interrupted and ready to be resumed."""
+
+    out: Path
+    progress: Progress
+    finished: bool
+
+
+def train(
+    recipe: Recipe, out: str | Path, *, fresh: bool = False, console: Console | None = None
+) -> TrainingResult:
+    """Train the supernet of ``recipe`` into the model directory ``out``; go on where it stopped.
+
+    Args:
+        fresh: forget an earlier run of this directory instead of resuming it.
+
+    Raises:
+        CheckpointError: the directory holds a run of another recipe, or a corrupt one.
+        DataError: the CutSets cannot be used.
+    """
+    out, console = Path(out), console or Console()
+    processes = cpu_processes(recipe)
+    fabric = make_fabric(recipe.training, processes)
+    if processes == 1:
+        fabric.launch()
+        progress, finished = train_here(fabric, recipe, out, 1, fresh, console)
+    else:
+        progress, finished = _on_every_core(fabric, recipe, out, processes, fresh, console)
+    if not finished and fabric.is_global_zero:
+        console.print(f"stopped and saved after step {progress.step}; run it again to go on")
+    return TrainingResult(out, progress, finished)
+
+
+def _on_every_core(
+    fabric: Fabric, recipe: Recipe, out: Path, processes: int, fresh: bool, console: Console
+) -> tuple[Progress, bool]:
+    on_one_core: Callable[..., Any] = _on_one_core
+    with graceful_stop() as asked:  # passed on to the processes, and it is they who act on it
+        try:
+            values, finished = fabric.launch(
+                on_one_core, recipe, out, processes, fresh, console.width
+            )
+        except ProcessException as error:
+            if asked:  # before they could have stopped in good order: nothing had begun
+                raise KeyboardInterrupt from None
+            raise (_told(str(error)) or error) from None
+    return Progress(**values), finished
+
+
+def _on_one_core(
+    fabric: Fabric, recipe: Recipe, out: Path, processes: int, fresh: bool, width: int
+) -> tuple[dict[str, Any], bool]:
+    """One of several processes; what it returns and raises has to travel as plain values."""
+    torch.set_num_threads(1)
+    try:
+        progress, finished = train_here(fabric, recipe, out, processes, fresh, Console(width=width))
+    except DualmodeError as error:
+        told = json.dumps([type(error).__name__, str(error)])
+        raise RuntimeError(f"{_ERROR_MARK}{told}") from None
+    return asdict(progress), finished
+
+
+def _told(message: str) -> DualmodeError | None:
+    """The error that a process told of, found in the text of its traceback."""
+    for line in message.splitlines():
+        _, mark, told = line.partition(_ERROR_MARK)
+        if mark:
+            name, text = json.loads(told)
+            kind: type[DualmodeError] = getattr(errors, name)
+            return kind(text)
+    return None

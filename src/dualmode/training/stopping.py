@@ -1,0 +1,37 @@
+"""Ctrl-C and SIGTERM as a request that the loop answers after its step."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_ONE_SIGNAL_S = 1.0
+
+
+@contextmanager
+def graceful_stop() -> Iterator[list[float]]:
+    """Turn the first Ctrl-C (or SIGTERM) into a stop after the step; a later one is immediate.
+
+    A process that only waits for others passes the signal on; those may have had it from the
+    terminal already, so what arrives within a second counts as one.
+    """
+    asked: list[float] = []
+
+    def ask(number: int, frame: object) -> None:
+        if asked and time.monotonic() - asked[0] > _ONE_SIGNAL_S:
+            raise KeyboardInterrupt
+        asked.append(time.monotonic())
+        for child in multiprocessing.active_children():
+            if child.pid is not None and not child.daemon:
+                os.kill(child.pid, number)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,37 @@
+"""What goes wrong in one of several processes is told as what it is."""
+
+from __future__ import annotations
+
+import pytest
+
+from dualmode.config import Recipe
+from dualmode.errors import DataError, DualmodeError
+from dualmode.training.launch import train
+
+
+def test_an_error_of_a_process_arrives_as_itself(tmp_path, tiny_recipe):
+    from dualmode.config import load_recipe
+
+    recipe = load_recipe(tiny_recipe, ["training.processes=2", "data.dev=[nowhere]"])
+    with pytest.raises(DataError, match="nowhere"):
+        train(recipe, tmp_path)
+
+
+def test_without_corpora_the_message_says_which_keys_to_set(tmp_path):
+    with pytest.raises(DualmodeError, match=r"data\.train"):
+        train(Recipe(name="empty"), tmp_path)
+
+
+def test_what_an_earlier_run_left_does_not_pass_for_this_one(tmp_path, tiny_recipe):
+    from dualmode.config import load_recipe
+
+    recipe = load_recipe(
+        tiny_recipe, ["training.processes=1", "training.steps=2", "training.warmup_steps=1"]
+    )
+    for name in ("tokens.model", "evaluation.json", ".model.safetensors.7.part", "notes.txt"):
+        (tmp_path / name).write_text("old")
+    assert train(recipe, tmp_path).finished
+    assert (tmp_path / "tokens.model").read_bytes() != b"old"
+    assert not (tmp_path / "evaluation.json").exists()
+    assert not (tmp_path / ".model.safetensors.7.part").exists()
+    assert (tmp_path / "notes.txt").exists()
