@@ -38,7 +38,7 @@ _VARIANTS = (
     "Alex Alicia Andrea Diogo Gene Henrique Hugo Jacky Lee Marco Mario Michael Mike Nguyen Reed "
     "antonio aunty benjamin boris caleb david ed edward grandma grandpa gustave ian iven john "
     "marcelo max michel miguel norbert pablo paul pedro quincy rob robert sandro shelby travis zac"
-).split()
+)
 
 # Test and development voices are variants that no training voice uses.
 VOICES: dict[str, tuple[Voice, ...]] = {
@@ -65,7 +65,7 @@ VOICES: dict[str, tuple[Voice, ...]] = {
             Voice(
                 variant.lower(), f"{_ACCENTS[at % len(_ACCENTS)]}+{variant}", 50, 155 + 5 * (at % 6)
             )
-            for at, variant in enumerate(_VARIANTS)
+            for at, variant in enumerate(_VARIANTS.split())
         ),
     ),
     "dev": (
