@@ -61,11 +61,20 @@ def test_any_recipe_reads_back(
     tree = {
         "name": "any",
         "pruning": {"sparsities": [s / 100 for s in sorted(sparsities)]},
-        "training": {"steps": steps, "minutes": minutes},
+        "training": {"steps": steps, "minutes": minutes, "sampled_subnet": True},
         "data": {"noise": noise},
     }
     recipe = parse_recipe(tree, "any")
     assert parse_recipe(yaml.safe_load(recipe.to_yaml()), "again") == recipe
+
+
+def test_masks_that_nothing_would_train_are_refused_by_name() -> None:
+    tree = {"name": "any", "pruning": {"sparsities": [0.5, 0.7]}}
+    with pytest.raises(RecipeError, match=r"training\.sampled_subnet"):
+        parse_recipe(tree, "any")
+    with pytest.raises(RecipeError, match="layer_cap"):
+        pruning = {"sparsities": [0.97], "allocation": "global"}
+        parse_recipe({"name": "any", "pruning": pruning}, "any")
 
 
 def test_overrides_change_what_they_name_and_nothing_else() -> None:

@@ -113,7 +113,7 @@ class DataConfig(Section):
     noise_probability: float = Field(0.5, ge=0, le=1)
     noise_snr_db: tuple[float, float] = (5.0, 25.0)
     tail_silence_seconds: float = Field(
-        0.5, ge=0, description="at most; half of the utterances end in it, as streams do"
+        2.0, ge=0, description="at most; half of the utterances end in it, as in streams"
     )
     time_masks: int = Field(2, ge=0)
     time_mask_frames: int = Field(40, ge=0, description="longest time mask, in mel frames")

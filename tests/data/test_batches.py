@@ -19,7 +19,9 @@ from dualmode.errors import AudioError, DataError
 from dualmode.features import fbank, mel_frames
 from dualmode.text import Tokens
 
-DATA = DataConfig(batch_seconds=10, buckets=3, workers=0, time_mask_frames=10)
+DATA = DataConfig(
+    batch_seconds=10, buckets=3, workers=0, time_mask_frames=10, tail_silence_seconds=0
+)
 CALM = DATA.model_copy(
     update={"speeds": (1.0,), "time_masks": 0, "frequency_masks": 0, "noise_probability": 0.0}
 )

@@ -15,6 +15,7 @@ from dualmode.features import Mels
 Random = np.random.Generator
 
 _SILENT = 1e-8  # mean power of speech or noise below which their ratio says nothing
+_FAINT_LOG10 = (-4.5, -3.0)  # deviation of what microphones call silence, full scale being 1
 _LONGEST_MASKED_SHARE = 0.2  # of an utterance, by one time mask
 
 
@@ -46,12 +47,17 @@ def draw_noise(noises: Sequence[Samples], length: int, rng: Random) -> Samples:
 
 
 def append_silence(samples: Samples, longest_s: float, rng: Random) -> Samples:
-    """Let half of the utterances end in up to ``longest_s`` of zeros, which is what a stream
-    appends when it is told that no more comes."""
+    """Let half of the utterances end in up to ``longest_s`` of zeros or of faint noise.
+
+    A recogniser that only ever heard utterances which end with their last word waits for the end
+    before it says that word, and in a stream the end does not come.
+    """
     if not longest_s or rng.random() < 0.5:
         return samples
-    count = int(rng.uniform(0, longest_s) * SAMPLE_RATE_HZ)
-    return np.concatenate([samples, np.zeros(count, dtype=np.float32)])
+    count = int(longest_s * rng.random() ** 2 * SAMPLE_RATE_HZ)  # squared: short ones cost less
+    level = 0.0 if rng.random() < 0.5 else 10 ** rng.uniform(*_FAINT_LOG10)
+    silence = level * rng.standard_normal(count, dtype=np.float32)
+    return np.concatenate([samples, silence.astype(np.float32)])
 
 
 def mask_mels(mels: Mels, data: DataConfig, rng: Random) -> Mels:

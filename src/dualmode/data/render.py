@@ -123,7 +123,8 @@ def read_aloud(reading: Reading) -> list[Utterance]:
         utterance = _record(espeak, reading, phrase, name, rng)
         utterances.append(utterance)
         seconds += utterance.samples / SAMPLE_RATE_HZ
-        if seconds >= reading.seconds:
+        half_of_one = seconds / len(utterances) / 2  # so that many voices do not add up to more
+        if seconds + half_of_one >= reading.seconds:
             break
     return utterances
 
