@@ -72,9 +72,9 @@ def test_masks_that_nothing_would_train_are_refused_by_name() -> None:
     tree = {"name": "any", "pruning": {"sparsities": [0.5, 0.7]}}
     with pytest.raises(RecipeError, match=r"training\.sampled_subnet"):
         parse_recipe(tree, "any")
+    tree = {"name": "any", "pruning": {"sparsities": [0.97], "allocation": "global"}}
     with pytest.raises(RecipeError, match="layer_cap"):
-        pruning = {"sparsities": [0.97], "allocation": "global"}
-        parse_recipe({"name": "any", "pruning": pruning}, "any")
+        parse_recipe(tree, "any")
 
 
 def test_overrides_change_what_they_name_and_nothing_else() -> None:
