@@ -2,9 +2,10 @@
 
     python -m benchmarks.tail MODEL CUTS [--silence SECONDS]
 
-A last word counts as lost if it is recognised with the silence and is not without. A stream
-appends a little silence of its own when it is told that no more comes; this measures whether that
-is enough.
+A last word counts as lost if it is recognised with the silence and is not without: a stream
+appends a little silence of its own when it is told that no more comes, and this measures whether
+that is enough. It counts as end-bound if it is recognised without the silence only: then the
+recogniser says it because the audio ends, and would not while a microphone stays open.
 """
 
 from __future__ import annotations
@@ -37,12 +38,14 @@ def main() -> None:
     report = tail_report(recognizer, utterances, silence_s=arguments.silence)
     Console().print(
         f"{report.utterances} utterances: {len(report.lost)} last words lost "
-        f"({len(report.lost) / report.utterances:.2%}), {len(report.changed)} texts differ at all "
+        f"({len(report.lost) / report.utterances:.2%}), {len(report.end_bound)} end-bound "
+        f"({len(report.end_bound) / report.utterances:.2%}), {len(report.changed)} texts differ "
         f"({len(report.changed) / report.utterances:.2%})",
         highlight=False,
     )
-    for name in report.lost:
-        Console().print(f"  {name}", highlight=False)
+    for kind, names in (("lost", report.lost), ("end-bound", report.end_bound)):
+        for name in names:
+            Console().print(f"  {kind} {name}", highlight=False)
 
 
 if __name__ == "__main__":

@@ -127,5 +127,30 @@ def test_the_tail_report_finds_the_words_that_more_silence_saves(monkeypatch, re
     report = tail_report(rec, utterances, silence_s=1.0)
     assert report.utterances == 3
     assert report.lost == ("a",), "b was long enough; c's last word is wrong either way"
+    assert report.end_bound == ()
     assert report.changed == ("a", "c")
     assert isinstance(late(quiet, "device")[0], Transcript)
+
+
+def test_the_tail_report_finds_the_words_that_wait_for_the_end(monkeypatch, rec) -> None:
+    """A recogniser that says its last word only if the audio ends soon after it."""
+    number = rec.tokens.pieces.index("\u2581t")
+
+    def impatient(audios, subnet):
+        return [
+            transcript_of(
+                [Token(number, frame, -0.1) for frame in ((10, 40) if len(a) < 40_000 else (10,))],
+                rec.tokens,
+                len(a) / 16000,
+            )
+            for a in audios
+        ]
+
+    monkeypatch.setattr(rec, "stream_batch", impatient)
+    utterances = [
+        ("a", np.zeros(32_000, np.float32), "t t"),
+        ("b", np.zeros(32_000, np.float32), "t"),
+    ]
+    report = tail_report(rec, utterances, silence_s=1.0)
+    assert report.end_bound == ("a",)
+    assert report.lost == ()

@@ -50,11 +50,14 @@ class TailReport:
     Attributes:
         utterances: how many were tried.
         lost: ids of those whose last word is right only with more silence.
+        end_bound: ids of those whose last word is right only without it: the recogniser waits for
+            the end before it says the word, which in a stream that goes on does not come.
         changed: ids of those whose text changes at all.
     """
 
     utterances: int
     lost: tuple[str, ...]
+    end_bound: tuple[str, ...]
     changed: tuple[str, ...]
 
 
@@ -124,7 +127,7 @@ def tail_report(
     Args:
         utterances: id, samples (S,) and normalised reference of each.
     """
-    lost, changed = [], []
+    lost, end_bound, changed = [], [], []
     ordered = sorted(utterances, key=lambda u: len(u[1]))
     pad = np.zeros(round(silence_s * SAMPLE_RATE_HZ), dtype=np.float32)
     for start in range(0, len(ordered), batch):
@@ -135,9 +138,12 @@ def tail_report(
         for (name, _, reference), short, long in zip(group, as_is, longer, strict=True):
             if short.text != long.text:
                 changed.append(name)
-            if _ends_right(reference, long) and not _ends_right(reference, short):
+            ends_right = (_ends_right(reference, short), _ends_right(reference, long))
+            if ends_right == (False, True):
                 lost.append(name)
-    return TailReport(len(utterances), tuple(lost), tuple(changed))
+            elif ends_right == (True, False):
+                end_bound.append(name)
+    return TailReport(len(utterances), tuple(lost), tuple(end_bound), tuple(changed))
 
 
 def _ends_right(reference: str, transcript: Transcript) -> bool:
