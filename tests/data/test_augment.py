@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from dualmode.config import DataConfig
-from dualmode.data.augment import add_noise, append_silence, draw_noise, mask_mels, perturb_speed
+from dualmode.data.augment import (
+    add_noise,
+    append_silence,
+    draw_noise,
+    draw_tail_s,
+    mask_mels,
+    perturb_speed,
+)
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -81,14 +88,20 @@ def test_next_to_nothing_can_be_masked(frames: int) -> None:
     assert np.array_equal(mask_mels(mels, DataConfig(), rng()), mels)
 
 
-def test_half_of_the_utterances_end_in_silence_and_none_lose_a_sample() -> None:
+def test_tails_are_silent_and_cost_no_sample() -> None:
     samples = np.ones(1600, np.float32)
     rng = np.random.default_rng(0)
-    longer = [append_silence(samples, 0.5, rng) for _ in range(200)]
-    assert all((heard[:1600] == 1).all() for heard in longer)
-    tails = [heard[1600:] for heard in longer if len(heard) > 1600]
-    assert 60 < len(tails) < 140
-    assert max(map(len, tails)) <= 8000
-    assert all(np.abs(tail).max() < 0.01 for tail in tails)
-    assert 0 < sum(not tail.any() for tail in tails) < len(tails)
+    tails = [append_silence(samples, 0.25, rng) for _ in range(200)]
+    assert all((heard[:1600] == 1).all() and len(heard) == 1600 + 4000 for heard in tails)
+    assert all(np.abs(heard[1600:]).max() < 0.01 for heard in tails)
+    assert 60 < sum(not heard[1600:].any() for heard in tails) < 140
     assert append_silence(samples, 0.0, rng) is samples
+
+
+def test_half_of_the_batches_have_a_tail_and_short_ones_are_frequent() -> None:
+    rng = np.random.default_rng(0)
+    drawn = np.array([draw_tail_s(2.0, rng) for _ in range(1000)])
+    assert 0.4 < np.mean(drawn == 0) < 0.6
+    assert drawn.max() <= 2.0
+    assert np.median(drawn[drawn > 0]) < 0.7
+    assert not any(draw_tail_s(0.0, rng) for _ in range(10))

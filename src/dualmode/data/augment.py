@@ -46,17 +46,22 @@ def draw_noise(noises: Sequence[Samples], length: int, rng: Random) -> Samples:
     return stretch if len(stretch) == length else np.resize(stretch, length)
 
 
-def append_silence(samples: Samples, longest_s: float, rng: Random) -> Samples:
-    """Let half of the utterances end in up to ``longest_s`` of zeros or of faint noise.
+def draw_tail_s(longest_s: float, rng: Random) -> float:
+    """Seconds of silence after the utterances of a batch: none in half of all, at most
+    ``longest_s``, short ones more often. One length a batch, for padding costs as much as speech.
 
     A recogniser that only ever heard utterances which end with their last word waits for the end
     before it says that word, and in a stream the end does not come.
     """
-    if not longest_s or rng.random() < 0.5:
+    return float(longest_s * rng.random() ** 2) if rng.random() < 0.5 else 0.0
+
+
+def append_silence(samples: Samples, seconds: float, rng: Random) -> Samples:
+    """Append zeros (half of the time) or noise as faint as a microphone's own."""
+    if not seconds:
         return samples
-    count = int(longest_s * rng.random() ** 2 * SAMPLE_RATE_HZ)  # squared: short ones cost less
     level = 0.0 if rng.random() < 0.5 else 10 ** rng.uniform(*_FAINT_LOG10)
-    silence = level * rng.standard_normal(count, dtype=np.float32)
+    silence = level * rng.standard_normal(round(seconds * SAMPLE_RATE_HZ), dtype=np.float32)
     return np.concatenate([samples, silence.astype(np.float32)])
 
 

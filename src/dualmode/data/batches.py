@@ -22,7 +22,14 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dualmode.audio import SAMPLE_RATE_HZ, Samples
 from dualmode.config import DataConfig, TextConfig
-from dualmode.data.augment import add_noise, append_silence, draw_noise, mask_mels, perturb_speed
+from dualmode.data.augment import (
+    add_noise,
+    append_silence,
+    draw_noise,
+    draw_tail_s,
+    mask_mels,
+    perturb_speed,
+)
 from dualmode.data.loading import load_noise, load_samples
 from dualmode.data.planning import Planned, Planner
 from dualmode.data.training_features import training_fbank
@@ -197,7 +204,7 @@ class _Maker(Dataset[tuple[Batch, Position] | str]):
     def __getitem__(self, task: _Task) -> tuple[Batch, Position] | str:
         cuts = [self._cuts[item.row] for item in task.items]
         try:
-            made = [self._features(item, task.after.epoch) for item in task.items]
+            made = [self._features(item, task.after) for item in task.items]
         except AudioError as error:
             return str(error)
         mels = [torch.from_numpy(mel) for mel, _ in made]
@@ -214,17 +221,17 @@ class _Maker(Dataset[tuple[Batch, Position] | str]):
         )
         return batch, task.after
 
-    def _features(self, item: Planned, epoch: int) -> tuple[Mels, float]:
+    def _features(self, item: Planned, after: Position) -> tuple[Mels, float]:
         """(M, 80) features of an utterance, disturbed if training, and its seconds."""
         cut = self._cuts[item.row]
         samples = perturb_speed(load_samples(cut), item.speed)
-        rng = np.random.default_rng((self._seed, epoch, *_entropy(cut.id)))
+        rng = np.random.default_rng((self._seed, after.epoch, *_entropy(cut.id)))
         if self._noises and rng.random() < self._data.noise_probability:
             noise = draw_noise(self._noises, len(samples), rng)
             samples = add_noise(samples, noise, rng.uniform(*self._data.noise_snr_db))
         seconds = len(samples) / SAMPLE_RATE_HZ
         if self._train:
-            samples = append_silence(samples, self._data.tail_silence_seconds, rng)
+            samples = append_silence(samples, self._tail_s(after), rng)
         # Evaluation hears exactly what recognisers do; training, the same to rounding, but faster.
         mels = training_fbank(samples) if self._train else fbank(samples)
         if not np.isfinite(mels).all():
@@ -233,6 +240,11 @@ class _Maker(Dataset[tuple[Batch, Position] | str]):
             spoken = mel_frames(round(seconds * SAMPLE_RATE_HZ))
             mels[:spoken] = mask_mels(mels[:spoken], self._data, rng)
         return mels, seconds
+
+    def _tail_s(self, after: Position) -> float:
+        """Silence after every utterance of a batch, the same in all processes."""
+        rng = np.random.default_rng((self._seed, after.epoch, after.batch))
+        return draw_tail_s(self._data.tail_silence_seconds, rng)
 
 
 def _entropy(name: str) -> tuple[int, ...]:
