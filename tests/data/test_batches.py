@@ -106,7 +106,12 @@ def test_any_position_resumes_bit_for_bit(
     cuts: CutSet, noise: CutSet, tokens: Tokens, workers: int
 ) -> None:
     data = DATA.model_copy(
-        update={"workers": workers, "curriculum_seconds": 2.0, "curriculum_steps": 18}
+        update={
+            "workers": workers,
+            "curriculum_seconds": 2.0,
+            "curriculum_steps": 18,
+            "tail_silence_seconds": 1.0,
+        }
     )
     whole = list(islice(source(cuts, tokens, data, noise=noise).batches(), 25))
     rng = np.random.default_rng(3)
@@ -144,10 +149,11 @@ def test_the_global_generator_stays_where_it_is(cuts: CutSet, tokens: Tokens) ->
 def test_processes_share_what_one_would_see(
     cuts: CutSet, noise: CutSet, tokens: Tokens, world: int
 ) -> None:
-    big = DATA.model_copy(update={"batch_seconds": DATA.batch_seconds * world})
+    small = DATA.model_copy(update={"tail_silence_seconds": 1.0})
+    big = small.model_copy(update={"batch_seconds": DATA.batch_seconds * world})
     alone = source(cuts, tokens, big, noise=noise).batches()
     ranks = [
-        source(cuts, tokens, noise=noise, rank=rank, world_size=world).batches()
+        source(cuts, tokens, small, noise=noise, rank=rank, world_size=world).batches()
         for rank in range(world)
     ]
     for whole, parts in zip(
