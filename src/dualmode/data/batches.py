@@ -91,6 +91,7 @@ class _Task:
 
     items: list[Planned]
     after: Position
+    tail_s: float  # of silence after every utterance
 
 
 class BatchSource:
@@ -121,6 +122,7 @@ class BatchSource:
         usable, self.report = usable_cuts(cuts, tokens, text, data)
         self._cuts: list[Cut] = list(usable)
         self._data = data
+        self._seed = seed
         self._train = train
         self._rank = rank
         self._world_size = world_size
@@ -166,10 +168,18 @@ class BatchSource:
                 step += 1
                 mine = items[self._rank :: self._world_size]
                 if step > start.step and mine:
-                    yield _Task(mine, Position(epoch, batch, step))
+                    yield _Task(mine, Position(epoch, batch, step), self._tail_s(epoch, items[0]))
             if not self._train:
                 return
             epoch += 1
+
+    def _tail_s(self, epoch: int, first: Planned) -> float:
+        """Silence after every utterance of a batch, the same in all processes: they plan the same
+        batches, though they may count them differently."""
+        if not self._train:
+            return 0.0
+        rng = np.random.default_rng((self._seed, epoch, first.row))
+        return draw_tail_s(self._data.tail_silence_seconds, rng)
 
 
 class _Endless(Sampler[_Task]):
@@ -204,7 +214,7 @@ class _Maker(Dataset[tuple[Batch, Position] | str]):
     def __getitem__(self, task: _Task) -> tuple[Batch, Position] | str:
         cuts = [self._cuts[item.row] for item in task.items]
         try:
-            made = [self._features(item, task.after) for item in task.items]
+            made = [self._features(item, task.after.epoch, task.tail_s) for item in task.items]
         except AudioError as error:
             return str(error)
         mels = [torch.from_numpy(mel) for mel, _ in made]
@@ -221,17 +231,17 @@ class _Maker(Dataset[tuple[Batch, Position] | str]):
         )
         return batch, task.after
 
-    def _features(self, item: Planned, after: Position) -> tuple[Mels, float]:
+    def _features(self, item: Planned, epoch: int, tail_s: float) -> tuple[Mels, float]:
         """(M, 80) features of an utterance, disturbed if training, and its seconds."""
         cut = self._cuts[item.row]
         samples = perturb_speed(load_samples(cut), item.speed)
-        rng = np.random.default_rng((self._seed, after.epoch, *_entropy(cut.id)))
+        rng = np.random.default_rng((self._seed, epoch, *_entropy(cut.id)))
         if self._noises and rng.random() < self._data.noise_probability:
             noise = draw_noise(self._noises, len(samples), rng)
             samples = add_noise(samples, noise, rng.uniform(*self._data.noise_snr_db))
         seconds = len(samples) / SAMPLE_RATE_HZ
         if self._train:
-            samples = append_silence(samples, self._tail_s(after), rng)
+            samples = append_silence(samples, tail_s, rng)
         # Evaluation hears exactly what recognisers do; training, the same to rounding, but faster.
         mels = training_fbank(samples) if self._train else fbank(samples)
         if not np.isfinite(mels).all():
@@ -240,11 +250,6 @@ class _Maker(Dataset[tuple[Batch, Position] | str]):
             spoken = mel_frames(round(seconds * SAMPLE_RATE_HZ))
             mels[:spoken] = mask_mels(mels[:spoken], self._data, rng)
         return mels, seconds
-
-    def _tail_s(self, after: Position) -> float:
-        """Silence after every utterance of a batch, the same in all processes."""
-        rng = np.random.default_rng((self._seed, after.epoch, after.batch))
-        return draw_tail_s(self._data.tail_silence_seconds, rng)
 
 
 def _entropy(name: str) -> tuple[int, ...]:
