@@ -9,6 +9,7 @@ from dualmode.data.augment import (
     append_silence,
     draw_noise,
     draw_tail_s,
+    join,
     mask_mels,
     perturb_speed,
 )
@@ -105,3 +106,14 @@ def test_half_of_the_batches_have_a_tail_and_short_ones_are_frequent() -> None:
     assert drawn.max() <= 2.0
     assert np.median(drawn[drawn > 0]) < 0.7
     assert not any(draw_tail_s(0.0, rng) for _ in range(10))
+
+
+def test_joined_samples_keep_their_order_and_a_pause() -> None:
+    one, two = np.full(800, 0.5, np.float32), np.full(400, -0.5, np.float32)
+    joined = join([one, two, one], 0.1, np.random.default_rng(0))
+    assert len(joined) == 2000 + 2 * 1600
+    assert joined.dtype == np.float32
+    assert (joined[:800] == 0.5).all()
+    assert (joined[2400:2800] == -0.5).all()
+    assert np.abs(joined[800:2400]).max() < 0.01
+    assert np.array_equal(join([one], 0.1, np.random.default_rng(0)), one)

@@ -20,7 +20,12 @@ from dualmode.features import fbank, mel_frames
 from dualmode.text import Tokens
 
 DATA = DataConfig(
-    batch_seconds=10, buckets=3, workers=0, time_mask_frames=10, tail_silence_seconds=0
+    batch_seconds=10,
+    buckets=3,
+    workers=0,
+    time_mask_frames=10,
+    tail_silence_seconds=0,
+    join_probability=0,
 )
 CALM = DATA.model_copy(
     update={"speeds": (1.0,), "time_masks": 0, "frequency_masks": 0, "noise_probability": 0.0}
@@ -60,6 +65,30 @@ def test_a_batch_holds_what_its_cuts_say(cuts: CutSet, tokens: Tokens) -> None:
         assert batch.texts[row] == cuts[name].supervisions[0].text
         assert batch.tokens[row, :used].tolist() == tokens.encode(batch.texts[row])
         assert not batch.tokens[row, used:].any()
+
+
+def test_joined_utterances_follow_one_another(cuts: CutSet, tokens: Tokens) -> None:
+    data = CALM.model_copy(update={"join_probability": 0.6})
+    batches = [batch for batch, _ in islice(source(cuts, tokens, data).batches(), 6)]
+    longest = 0
+    for batch in batches:
+        for row, (joined, text) in enumerate(zip(batch.ids, batch.texts, strict=True)):
+            names = joined.split("+")
+            longest = max(longest, len(names))
+            spoken = [cuts[name].load_audio()[0] for name in names]
+            assert text == " ".join(cuts[name].supervisions[0].text for name in names)
+            start = mel_frames(len(spoken[0]))
+            heard = batch.features[row, : start - 3].numpy()
+            assert np.abs(heard - fbank(spoken[0])[: start - 3]).max() < 2e-3
+            # A pause of 0.1 to 1 s between two; the last ends with the example.
+            pauses = int(batch.feature_lengths[row]) - sum(map(mel_frames, map(len, spoken)))
+            assert 9 * (len(names) - 1) <= pauses <= 101 * (len(names) - 1)
+            end = fbank(spoken[-1])[10:-3]
+            stop = int(batch.feature_lengths[row])
+            # Frames fall elsewhere within the utterance: compare its mean spectrum.
+            last = batch.features[row, stop - len(end) - 3 : stop - 3].numpy()
+            assert np.abs(last.mean(axis=0) - end.mean(axis=0)).mean() < 0.3
+    assert longest > 2
 
 
 def test_every_epoch_has_every_cut_once_and_another_order(cuts: CutSet, tokens: Tokens) -> None:

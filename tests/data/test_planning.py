@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import chain
 
 import numpy as np
 import pytest
 
 from dualmode.config import DataConfig
-from dualmode.data.planning import Planner, bucket_bounds
+from dualmode.data.planning import Planned, Planner, bucket_bounds
 
 DURATIONS = np.random.default_rng(0).gamma(4, 0.8, 3000).clip(0.3, 12).tolist()
+
+
+def rows(batches: list[list[Planned]]) -> list[int]:
+    return [row for batch in batches for item in batch for row in item.rows]
 
 
 def planner(data: DataConfig, *, train: bool = True, world_size: int = 1) -> Planner:
@@ -26,15 +31,15 @@ def test_batches_are_full_and_little_padded(train: bool) -> None:
     assert max(padded) <= 120
     assert sum(used) / sum(padded) > 0.93
     assert np.mean(used) > 100
-    assert Counter(i.row for batch in batches for i in batch) == Counter(range(len(DURATIONS)))
+    assert Counter(rows(batches)) == Counter(range(len(DURATIONS)))
 
 
 def test_every_epoch_has_its_own_order_and_speeds() -> None:
     data = DataConfig(batch_seconds=120)
     epochs = [list(planner(data).epoch(epoch, 0)) for epoch in (0, 0, 1)]
     assert epochs[0] == epochs[1] != epochs[2]
-    speeds = [{item.row: item.speed for batch in epoch for item in batch} for epoch in epochs]
-    changed = np.mean([speeds[0][row] != speeds[2][row] for row in speeds[0]])
+    speeds = [{i.rows[0]: i.speed for batch in epoch for i in batch} for epoch in epochs]
+    changed = np.mean([speeds[0][row] != speeds[2][row] for row in speeds[0] if row in speeds[2]])
     assert changed == pytest.approx(2 / 3, abs=0.05)
 
 
@@ -51,18 +56,40 @@ def test_evaluation_plays_at_its_own_speed() -> None:
 
 def test_one_that_fills_more_than_a_batch_gets_its_own() -> None:
     plan = Planner([1.0, 9.0, 1.5], DataConfig(batch_seconds=4), seed=0, train=False, world_size=1)
-    rows = [[item.row for item in batch] for batch in plan.epoch(0, 0)]
-    assert rows == [[0, 2], [1]]
+    assert [rows([batch]) for batch in plan.epoch(0, 0)] == [[0, 2], [1]]
 
 
 def test_the_curriculum_acts_within_an_epoch() -> None:
-    data = DataConfig(batch_seconds=30, curriculum_seconds=1.0, curriculum_steps=100)
-    longest = [max(DURATIONS[item.row] for item in batch) for batch in planner(data).epoch(0, 50)]
+    data = DataConfig(
+        batch_seconds=30, curriculum_seconds=1.0, curriculum_steps=100, join_probability=0
+    )
+    batches = list(planner(data).epoch(0, 50))
+    longest = [max(DURATIONS[row] for row in rows([batch])) for batch in batches]
     half = (1.0 + max(DURATIONS)) / 2
     assert longest[0] <= half
     assert max(longest) == max(DURATIONS)
     everything = list(planner(data).epoch(0, 100))
-    assert sum(map(len, everything)) == len(DURATIONS)
+    assert len(rows(everything)) == len(DURATIONS)
+
+
+def test_some_utterances_are_joined_in_training() -> None:
+    data = DataConfig(batch_seconds=120, max_seconds=15, join_probability=0.4)
+    examples = list(chain(*planner(data).epoch(0, 0)))
+    joined = [item for item in examples if len(item.rows) > 1]
+    assert 0.25 < sum(len(item.rows) - 1 for item in joined) / len(DURATIONS) < 0.4
+    assert max(len(item.rows) for item in joined) > 2
+    for item in joined:
+        spoken = sum(DURATIONS[row] for row in item.rows) / item.speed
+        assert item.seconds == pytest.approx(spoken + (len(item.rows) - 1) * item.pause_s)
+        assert item.seconds <= 15
+        assert 0.1 <= item.pause_s <= 1.0
+
+
+def test_nothing_is_joined_beyond_the_curriculum_or_in_evaluation() -> None:
+    data = DataConfig(batch_seconds=30, curriculum_seconds=2.0, curriculum_steps=10**6)
+    assert max(item.seconds for item in chain(*planner(data).epoch(0, 0))) < 2.0 / 0.9 + 0.02
+    data = DataConfig(join_probability=0.9)
+    assert all(len(i.rows) == 1 for i in chain(*planner(data, train=False).epoch(0, 0)))
 
 
 def test_buckets_hold_equal_shares() -> None:

@@ -58,11 +58,21 @@ def draw_tail_s(longest_s: float, rng: Random) -> float:
 
 def append_silence(samples: Samples, seconds: float, rng: Random) -> Samples:
     """Append zeros (half of the time) or noise as faint as a microphone's own."""
-    if not seconds:
-        return samples
+    return np.concatenate([samples, _silence(seconds, rng)]) if seconds else samples
+
+
+def join(spoken: Sequence[Samples], pause_s: float, rng: Random) -> Samples:
+    """One (S,) recording of several utterances, ``pause_s`` of silence between them."""
+    parts = list(spoken[:1])
+    for samples in spoken[1:]:
+        parts += [_silence(pause_s, rng), samples]
+    return np.concatenate(parts)
+
+
+def _silence(seconds: float, rng: Random) -> Samples:
     level = 0.0 if rng.random() < 0.5 else 10 ** rng.uniform(*_FAINT_LOG10)
-    silence = level * rng.standard_normal(round(seconds * SAMPLE_RATE_HZ), dtype=np.float32)
-    return np.concatenate([samples, silence.astype(np.float32)])
+    noise = level * rng.standard_normal(round(seconds * SAMPLE_RATE_HZ), dtype=np.float32)
+    return np.asarray(noise, dtype=np.float32)
 
 
 def mask_mels(mels: Mels, data: DataConfig, rng: Random) -> Mels:

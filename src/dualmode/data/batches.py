@@ -27,6 +27,7 @@ from dualmode.data.augment import (
     append_silence,
     draw_noise,
     draw_tail_s,
+    join,
     mask_mels,
     perturb_speed,
 )
@@ -43,7 +44,7 @@ _PREFETCHED = 4  # batches a worker
 
 @dataclass(frozen=True)
 class Batch:
-    """Utterances made ready for a model.
+    """Utterances made ready for a model; training joins some of them into one.
 
     Attributes:
         features: (B, M, 80) float32 log-mels, zero-padded.
@@ -178,7 +179,7 @@ class BatchSource:
         batches, though they may count them differently."""
         if not self._train:
             return 0.0
-        rng = np.random.default_rng((self._seed, epoch, first.row))
+        rng = np.random.default_rng((self._seed, epoch, first.rows[0]))
         return draw_tail_s(self._data.tail_silence_seconds, rng)
 
 
@@ -212,13 +213,13 @@ class _Maker(Dataset[tuple[Batch, Position] | str]):
         self._noises = noises
 
     def __getitem__(self, task: _Task) -> tuple[Batch, Position] | str:
-        cuts = [self._cuts[item.row] for item in task.items]
+        examples = [[self._cuts[row] for row in item.rows] for item in task.items]
         try:
             made = [self._features(item, task.after.epoch, task.tail_s) for item in task.items]
         except AudioError as error:
             return str(error)
         mels = [torch.from_numpy(mel) for mel, _ in made]
-        texts = [cut.supervisions[0].text or "" for cut in cuts]
+        texts = [" ".join(cut.supervisions[0].text or "" for cut in cuts) for cuts in examples]
         tokens = [torch.tensor(self._tokens.encode(text)) for text in texts]
         batch = Batch(
             features=pad_sequence(mels, batch_first=True),
@@ -226,16 +227,17 @@ class _Maker(Dataset[tuple[Batch, Position] | str]):
             tokens=pad_sequence(tokens, batch_first=True),
             token_lengths=torch.tensor([len(ids) for ids in tokens]),
             texts=texts,
-            ids=[cut.id for cut in cuts],
+            ids=["+".join(cut.id for cut in cuts) for cuts in examples],
             seconds=sum(seconds for _, seconds in made),
         )
         return batch, task.after
 
     def _features(self, item: Planned, epoch: int, tail_s: float) -> tuple[Mels, float]:
-        """(M, 80) features of an utterance, disturbed if training, and its seconds."""
-        cut = self._cuts[item.row]
-        samples = perturb_speed(load_samples(cut), item.speed)
-        rng = np.random.default_rng((self._seed, epoch, *_entropy(cut.id)))
+        """(M, 80) features of an example, disturbed if training, and its seconds."""
+        cuts = [self._cuts[row] for row in item.rows]
+        rng = np.random.default_rng((self._seed, epoch, *_entropy(cuts[0].id)))
+        spoken = [perturb_speed(load_samples(cut), item.speed) for cut in cuts]
+        samples = join(spoken, item.pause_s, rng)
         if self._noises and rng.random() < self._data.noise_probability:
             noise = draw_noise(self._noises, len(samples), rng)
             samples = add_noise(samples, noise, rng.uniform(*self._data.noise_snr_db))
@@ -245,10 +247,11 @@ class _Maker(Dataset[tuple[Batch, Position] | str]):
         # Evaluation hears exactly what recognisers do; training, the same to rounding, but faster.
         mels = training_fbank(samples) if self._train else fbank(samples)
         if not np.isfinite(mels).all():
-            raise AudioError(f"{cut.id} ({source_of(cut)}) holds NaN: prepare the corpus again")
+            names = ", ".join(f"{cut.id} ({source_of(cut)})" for cut in cuts)
+            raise AudioError(f"{names}: NaN among the samples; prepare the corpus again")
         if self._train:
-            spoken = mel_frames(round(seconds * SAMPLE_RATE_HZ))
-            mels[:spoken] = mask_mels(mels[:spoken], self._data, rng)
+            heard = mel_frames(round(seconds * SAMPLE_RATE_HZ))
+            mels[:heard] = mask_mels(mels[:heard], self._data, rng)
         return mels, seconds
 
 

@@ -1,5 +1,8 @@
 """Which utterances make a batch: dynamic bucketing by duration, without a look at the audio.
 
+In training some utterances are joined with those that happen to come next, for recordings hold
+many sentences, and a recogniser that has only ever heard one gets lost at the second.
+
 Lhotse's DynamicBucketingSampler is not used because its length of a batch ignores speed
 perturbation, its buffer delays the curriculum, and its end of an epoch may drop cuts.
 """
@@ -7,8 +10,8 @@ perturbation, its buffer delays the curriculum, and its end of an epoch may drop
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
@@ -16,23 +19,33 @@ import numpy as np
 from dualmode.config import DataConfig
 from dualmode.errors import DataError
 
+_PAUSE_S = (0.1, 1.0)  # between joined utterances, at the shortest and at the longest
+
 
 @dataclass(frozen=True)
 class Planned:
-    """An utterance of a batch: its row, the speed to play it at, and what it then lasts."""
+    """An example of a batch: mostly one utterance, else several with a pause between them.
 
-    row: int
+    Attributes:
+        rows: its utterances, in order.
+        speed: to play them at.
+        pause_s: silence between two of them.
+        seconds: what the whole then lasts.
+    """
+
+    rows: tuple[int, ...]
     speed: float
+    pause_s: float
     seconds: float
 
 
 class Planner:
-    """Batches of utterances of similar duration, for all processes together.
+    """Batches of examples of similar duration, for all processes together.
 
-    A batch is full when its utterances, padded to the longest, would exceed ``data.batch_seconds``
+    A batch is full when its examples, padded to the longest, would exceed ``data.batch_seconds``
     times ``world_size``. In training they stream into buckets in an order drawn from (seed,
     epoch), a full bucket is a batch, and what is left at the end is batched by duration. In
-    evaluation everything is batched by duration.
+    evaluation every utterance is alone, and they are batched by duration.
 
     Args:
         durations: of each row, in seconds.
@@ -57,7 +70,8 @@ class Planner:
         self._train = train
         self._world_size = world_size
         self._seconds = data.batch_seconds * world_size
-        self._bounds = bucket_bounds(durations, data.buckets)
+        examples = self._examples(np.random.default_rng((seed, 0)), lambda: float("inf"))
+        self._bounds = bucket_bounds([item.seconds for item in examples], data.buckets)
         if min(durations) > self._admitted_seconds(0):
             raise DataError(
                 f"data.curriculum_seconds={data.curriculum_seconds:g} lets no utterance in: "
@@ -71,16 +85,18 @@ class Planner:
             DataError: an epoch of training without a batch.
         """
         if not self._train:
-            items = [Planned(row, 1.0, seconds) for row, seconds in enumerate(self._durations)]
-            yield from self._by_duration(items)
+            rows = enumerate(self._durations)
+            yield from self._by_duration([Planned((row,), 1.0, 0.0, s) for row, s in rows])
             return
         rng = np.random.default_rng((self._seed, epoch))
         buckets: list[list[Planned]] = [[] for _ in range(len(self._bounds) + 1)]
         longest = [0.0] * len(buckets)
         first_step = step
-        for item in self._shuffled(rng):
-            if self._durations[item.row] > self._admitted_seconds(step):
-                continue
+
+        def admitted_seconds() -> float:
+            return self._admitted_seconds(step)
+
+        for item in self._examples(rng, admitted_seconds):
             number = bisect_right(self._bounds, item.seconds)
             if self._is_full(buckets[number], max(longest[number], item.seconds)):
                 if len(buckets[number]) >= self._world_size:
@@ -99,11 +115,31 @@ class Planner:
                 f"no batch has an utterance for each of {self._world_size} processes: use fewer"
             )
 
-    def _shuffled(self, rng: np.random.Generator) -> Iterator[Planned]:
+    def _examples(
+        self, rng: np.random.Generator, admitted_seconds: Callable[[], float]
+    ) -> Iterator[Planned]:
+        """Every utterance let in, in a drawn order; some follow their predecessor's example."""
         rows = len(self._durations)
+        order = rng.permutation(rows).tolist()
         speeds = rng.choice(self._data.speeds or (1.0,), rows).tolist()
-        for row in rng.permutation(rows).tolist():
-            yield Planned(row, speeds[row], self._durations[row] / speeds[row])
+        joins = (rng.random(rows) < self._data.join_probability).tolist()
+        pauses = rng.uniform(*_PAUSE_S, rows).tolist()
+        example: Planned | None = None
+        for row in order:
+            longest = admitted_seconds()
+            if self._durations[row] > longest:
+                continue
+            if example and joins[row]:
+                seconds = example.seconds + example.pause_s + self._durations[row] / example.speed
+                if seconds <= min(longest, self._data.max_seconds):
+                    example = replace(example, rows=(*example.rows, row), seconds=seconds)
+                    continue
+            if example:
+                yield example
+            speed = speeds[row]
+            example = Planned((row,), speed, pauses[row], self._durations[row] / speed)
+        if example:
+            yield example
 
     def _admitted_seconds(self, step: int) -> float:
         """The curriculum: the longest utterance that is let in at a step."""
@@ -118,7 +154,7 @@ class Planner:
 
     def _by_duration(self, items: Sequence[Planned]) -> Iterator[list[Planned]]:
         batch: list[Planned] = []
-        for item in sorted(items, key=lambda item: (item.seconds, item.row)):
+        for item in sorted(items, key=lambda item: (item.seconds, item.rows)):
             if self._is_full(batch, item.seconds):
                 yield batch
                 batch = []
