@@ -67,7 +67,7 @@ def test_the_curriculum_acts_within_an_epoch() -> None:
     longest = [max(DURATIONS[row] for row in rows([batch])) for batch in batches]
     half = (1.0 + max(DURATIONS)) / 2
     assert longest[0] <= half
-    assert max(longest) == max(DURATIONS)
+    assert max(longest) > 1.5 * half
     everything = list(planner(data).epoch(0, 100))
     assert len(rows(everything)) == len(DURATIONS)
 
