@@ -215,7 +215,7 @@ class _Maker(Dataset[tuple[Batch, Position] | str]):
     def __getitem__(self, task: _Task) -> tuple[Batch, Position] | str:
         examples = [[self._cuts[row] for row in item.rows] for item in task.items]
         try:
-            made = [self._features(item, task.after.epoch, task.tail_s) for item in task.items]
+            made = [self._features(item, task) for item in task.items]
         except AudioError as error:
             return str(error)
         mels = [torch.from_numpy(mel) for mel, _ in made]
@@ -232,24 +232,25 @@ class _Maker(Dataset[tuple[Batch, Position] | str]):
         )
         return batch, task.after
 
-    def _features(self, item: Planned, epoch: int, tail_s: float) -> tuple[Mels, float]:
+    def _features(self, item: Planned, task: _Task) -> tuple[Mels, float]:
         """(M, 80) features of an example, disturbed if training, and its seconds."""
         cuts = [self._cuts[row] for row in item.rows]
-        rng = np.random.default_rng((self._seed, epoch, *_entropy(cuts[0].id)))
+        rng = np.random.default_rng((self._seed, task.after.epoch, *_entropy(cuts[0].id)))
+        calm = task.after.step <= self._data.calm_steps
         spoken = [perturb_speed(load_samples(cut), item.speed) for cut in cuts]
         samples = join(spoken, item.pause_s, rng)
-        if self._noises and rng.random() < self._data.noise_probability:
+        if self._noises and not calm and rng.random() < self._data.noise_probability:
             noise = draw_noise(self._noises, len(samples), rng)
             samples = add_noise(samples, noise, rng.uniform(*self._data.noise_snr_db))
         seconds = len(samples) / SAMPLE_RATE_HZ
         if self._train:
-            samples = append_silence(samples, tail_s, rng)
+            samples = append_silence(samples, task.tail_s, rng)
         # Evaluation hears exactly what recognisers do; training, the same to rounding, but faster.
         mels = training_fbank(samples) if self._train else fbank(samples)
         if not np.isfinite(mels).all():
             names = ", ".join(f"{cut.id} ({source_of(cut)})" for cut in cuts)
             raise AudioError(f"{names}: NaN among the samples; prepare the corpus again")
-        if self._train:
+        if self._train and not calm:
             heard = mel_frames(round(seconds * SAMPLE_RATE_HZ))
             mels[:heard] = mask_mels(mels[:heard], self._data, rng)
         return mels, seconds
