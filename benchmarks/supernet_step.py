@@ -33,7 +33,8 @@ from dualmode.data.batches import Batch
 from dualmode.model.masks import draw_masks
 from dualmode.model.subnet import SERVER, Subnet
 from dualmode.model.supernet import Supernet, device_subnet
-from dualmode.training.finetune import Scale, accumulate
+from dualmode.training.finetune import accumulate
+from dualmode.training.objective import Scale
 from dualmode.training.schedule import Weights
 from dualmode.training.setup import make_optimizer, wants_bf16
 
@@ -59,13 +60,13 @@ def make_batch(seconds: float, vocabulary: int, device: torch.device) -> Batch:
 
 
 def stepper(
-    recipe: Recipe, batch: Batch, subnets: tuple[Subnet, ...], device: torch.device
+    recipe: Recipe, batch: Batch, subnets: dict[str, Subnet], device: torch.device
 ) -> Callable[[], None]:
     """A function that takes one whole optimiser step of ``subnets``."""
     torch.manual_seed(0)
     model = Supernet(recipe.text.vocabulary_size, recipe.model, recipe.pruning).to(device)
     draw_masks(model.prunable(), recipe.pruning.sparsities)
-    optimizer = make_optimizer(model, recipe.training)
+    optimizer = make_optimizer(model, recipe)
     scale = Scale(float(batch.token_lengths.sum()), float(batch.feature_lengths.sum()) / 4)
     weights = Weights(1.0, recipe.training.ctc_weight)
     bf16 = wants_bf16(recipe.training.precision)
@@ -107,12 +108,12 @@ def measure(name: str, rounds: int, device: torch.device) -> dict[str, float]:
         if device.type == "cuda":
             torch.cuda.synchronize()
 
-    supernet = stepper(recipe, batch, (SERVER, streaming), device)
+    supernet = stepper(recipe, batch, {"server": SERVER, "device": streaming}, device)
     seconds = in_turns(
         {
             "supernet": supernet,
-            "dense": stepper(recipe, batch, (SERVER,), device),
-            "streaming": stepper(recipe, batch, (streaming,), device),
+            "dense": stepper(recipe, batch, {"server": SERVER}, device),
+            "streaming": stepper(recipe, batch, {"device": streaming}, device),
             "matmul": matmul,
         },
         rounds,

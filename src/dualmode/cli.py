@@ -10,7 +10,16 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from dualmode import __version__
-from dualmode.commands import evaluate, inspect, listen, prepare, quickstart, train, transcribe
+from dualmode.commands import (
+    evaluate,
+    inspect,
+    listen,
+    prepare,
+    pretrain,
+    quickstart,
+    train,
+    transcribe,
+)
 from dualmode.errors import DualmodeError
 
 INTERRUPTED = 130  # the shells' convention for Ctrl-C: 128 + SIGINT
@@ -65,6 +74,7 @@ def dualmode(
 
 app.command("quickstart")(quickstart.quickstart)
 app.add_typer(prepare.app, name="prepare")
+app.command("pretrain")(pretrain.pretrain)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("transcribe")(transcribe.transcribe)

@@ -98,6 +98,9 @@ class DataConfig(Section):
 
     train: tuple[str, ...] = ()
     dev: tuple[str, ...] = ()
+    weights: tuple[float, ...] = Field(
+        (), description="how often an epoch has each of train, so that a small one counts; else 1"
+    )
     noise: str | None = Field(None, description="CutSet of noise to mix in")
     batch_seconds: float = Field(
         120.0, gt=0, description="audio in a batch; each process of torchrun brings as much"
@@ -127,6 +130,55 @@ class DataConfig(Section):
     frequency_mask_bins: int = Field(20, ge=0)
     workers: int = Field(1, ge=0)
 
+    @model_validator(mode="after")
+    def _weighted(self) -> DataConfig:
+        if self.weights and len(self.weights) != len(self.train):
+            raise ValueError("weights must have one number for each of train, or none")
+        if any(weight <= 0 for weight in self.weights):
+            raise ValueError("weights must be greater than 0: leave a corpus out of train instead")
+        return self
+
+
+class PretrainingConfig(Section):
+    """wav2vec 2.0 (Baevski et al., arXiv 2006.11477): what is masked, quantised and contrasted."""
+
+    mask_probability: float = Field(
+        0.65, gt=0, le=1, description="share of an utterance that spans would hide if none met"
+    )
+    mask_frames: int = Field(5, ge=1, description="frames that a span hides")
+    min_spans: int = Field(2, ge=1, description="spans in an utterance that has room for them")
+    codebooks: int = Field(2, ge=1)
+    entries: int = Field(160, ge=2, description="codewords in a codebook")
+    code_width: int = Field(128, ge=2, description="of a quantised latent, all codebooks together")
+    projection_width: int = Field(128, ge=2, description="in which prediction and target compare")
+    distractors: int = Field(50, ge=1)
+    similarity_temperature: float = Field(0.1, gt=0)
+    gumbel_start: float = Field(2.0, gt=0, description="temperature of code choice, at first")
+    gumbel_end: float = Field(0.5, gt=0)
+    gumbel_share: float = Field(0.6, gt=0, le=1, description="share of the run until gumbel_end")
+    diversity_weight: float = Field(0.1, ge=0)
+    penalty_weight: float = Field(0.01, ge=0, description="on the mean square of latents")
+
+    @model_validator(mode="after")
+    def _shared_out(self) -> PretrainingConfig:
+        if self.code_width % self.codebooks:
+            raise ValueError("code_width must be a multiple of codebooks")
+        return self
+
+
+class InitConfig(Section):
+    """What a run starts from, where that is not chance."""
+
+    model: str | None = Field(None, description="a model directory; --init sets it")
+    masks: Literal["keep", "fresh"] = Field(
+        "fresh", description="start pruning from the masks that came, or from nothing"
+    )
+    freeze_subsampling_steps: int = Field(0, ge=0)
+    freeze_encoder_steps: int = Field(0, ge=0, description="subsampling included")
+    learning_rate_factor: float = Field(
+        1.0, gt=0, description="on training.learning_rate, for layers that came trained"
+    )
+
 
 class DecodingConfig(Section):
     """How transcripts are found."""
@@ -139,7 +191,7 @@ class DecodingConfig(Section):
 class TrainingConfig(Section):
     """The optimiser, the losses' weights and the loop."""
 
-    objective: Literal["finetune"] = "finetune"
+    objective: Literal["finetune", "pretrain"] = "finetune"
     seed: int = 1
     steps: int = Field(10000, ge=1)
     minutes: float | None = Field(
@@ -182,6 +234,8 @@ class Recipe(Section):
     model: ModelConfig = ModelConfig()
     pruning: PruningConfig = PruningConfig()
     data: DataConfig = DataConfig()
+    pretraining: PretrainingConfig = PretrainingConfig()
+    init: InitConfig = InitConfig()
     training: TrainingConfig = TrainingConfig()
     decoding: DecodingConfig = DecodingConfig()
     credits: tuple[str, ...] = Field((), description="corpora to credit in the model card")

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from dualmode.config import ModelConfig, PruningConfig, Recipe, TrainingConfig
+from dualmode.config import ModelConfig, PruningConfig, Recipe
 from dualmode.errors import CheckpointError
 from dualmode.model.masks import draw_masks
 from dualmode.model.subnet import SERVER
@@ -25,7 +25,7 @@ def make(seed: int) -> tuple[Supernet, Supernet, torch.optim.Optimizer]:
         width=16, layers=1, heads=2, feed_forward=24, subsampling_channels=2, dropout=0.0
     )
     net = Supernet(20, config, PruningConfig())
-    return net, copy.deepcopy(net), make_optimizer(net, TrainingConfig())
+    return net, copy.deepcopy(net), make_optimizer(net, Recipe(name="optimizer"))
 
 
 def step(net: Supernet, optimizer: torch.optim.Optimizer) -> None:

@@ -17,6 +17,10 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; repeatable."),
     ] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option("--init", help="A model directory to start from: pre-trained, or a model."),
+    ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Forget an earlier run in this directory.")
     ] = False,
@@ -29,15 +33,31 @@ def train(
     Examples:
       dualmode train quickstart --out runs/mine
       dualmode train speech --out runs/speech --set training.steps=50000
+      dualmode train speech --init runs/pretrained --out runs/speech
       dualmode train my.yaml --out runs/mine --set 'data.train=\\[data/train]' --fresh
       torchrun --nproc-per-node 2 -m dualmode train speech --out runs/speech
     """
+    changes = list(overrides or [])
+    if init is not None:
+        changes.append(f"init.model={init}")
+    run(recipe, changes, "finetune", out, fresh)
+
+
+def run(recipe: str, overrides: list[str], objective: str, out: Path, fresh: bool) -> None:
+    """Run a recipe for one objective; exits with 130 where it was interrupted.
+
+    Raises:
+        RecipeError: the recipe is not valid, or written for the other objective.
+    """
     from dualmode.config import load_recipe
     from dualmode.display import make_console
+    from dualmode.errors import RecipeError
     from dualmode.training.launch import train as run_training
 
-    console = make_console()
-    resolved = load_recipe(recipe, overrides or [])
-    result = run_training(resolved, out, fresh=fresh, console=console)
+    resolved = load_recipe(recipe, overrides)
+    if resolved.training.objective != objective:
+        command = {"finetune": "train", "pretrain": "pretrain"}[resolved.training.objective]
+        raise RecipeError(f"{recipe} is a recipe for 'dualmode {command}'")
+    result = run_training(resolved, out, fresh=fresh, console=make_console())
     if not result.finished:
         raise typer.Exit(INTERRUPTED)

@@ -21,7 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dualmode.audio import SAMPLE_RATE_HZ, Samples
-from dualmode.config import DataConfig, TextConfig
+from dualmode.config import DataConfig, PretrainingConfig, TextConfig
 from dualmode.data.augment import (
     add_noise,
     append_silence,
@@ -32,11 +32,13 @@ from dualmode.data.augment import (
     perturb_speed,
 )
 from dualmode.data.loading import load_noise, load_samples
+from dualmode.data.manifests import WEIGHT
 from dualmode.data.planning import Planned, Planner
+from dualmode.data.spans import Hidden, hide
 from dualmode.data.training_features import training_fbank
 from dualmode.data.usable import source_of, usable_cuts
 from dualmode.errors import AudioError
-from dualmode.features import Mels, fbank, mel_frames
+from dualmode.features import Mels, encoder_frames, fbank, mel_frames
 from dualmode.text import Tokens
 
 _PREFETCHED = 4  # batches a worker
@@ -54,6 +56,7 @@ class Batch:
         texts: normalised transcripts.
         ids: cut ids.
         seconds: audio in the batch, padding not counted, after speed perturbation.
+        hidden: what pre-training hides; None in fine-tuning.
     """
 
     features: Tensor
@@ -63,12 +66,14 @@ class Batch:
     texts: list[str]
     ids: list[str]
     seconds: float
+    hidden: Hidden | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with its tensors on ``device``."""
         names = ("features", "feature_lengths", "tokens", "token_lengths")
         moved = {name: getattr(self, name).to(device, non_blocking=True) for name in names}
-        return replace(self, **moved)
+        hidden = None if self.hidden is None else self.hidden.to(device)
+        return replace(self, **moved, hidden=hidden)
 
 
 @dataclass(frozen=True)
@@ -100,8 +105,10 @@ class BatchSource:
 
     Args:
         cuts: what to read; what cannot be used is left out and listed in ``report``.
+        tokens: of the transcripts; None where audio is all that counts.
         train: shuffle, disturb and go on for ever; otherwise one ordered pass over everything.
         noise: a CutSet to mix in, held in memory (an hour of it at most).
+        hiding: how to hide frames for pre-training, if that is what the batches are for.
 
     Raises:
         DataError: no cut can be used, or the curriculum starts below the shortest.
@@ -110,7 +117,7 @@ class BatchSource:
     def __init__(
         self,
         cuts: CutSet,
-        tokens: Tokens,
+        tokens: Tokens | None,
         text: TextConfig,
         data: DataConfig,
         *,
@@ -119,6 +126,7 @@ class BatchSource:
         rank: int = 0,
         world_size: int = 1,
         noise: CutSet | None = None,
+        hiding: PretrainingConfig | None = None,
     ) -> None:
         usable, self.report = usable_cuts(cuts, tokens, text, data)
         self._cuts: list[Cut] = list(usable)
@@ -128,9 +136,12 @@ class BatchSource:
         self._rank = rank
         self._world_size = world_size
         durations = [cut.duration for cut in self._cuts]
-        self._planner = Planner(durations, data, seed=seed, train=train, world_size=world_size)
+        weights = [float((getattr(cut, "custom", None) or {}).get(WEIGHT, 1)) for cut in self._cuts]
+        self._planner = Planner(
+            durations, data, seed=seed, train=train, world_size=world_size, weights=weights
+        )
         noises = load_noise(noise, seed) if train and noise is not None else []
-        self._maker = _Maker(self._cuts, tokens, data, seed, train, noises)
+        self._maker = _Maker(self._cuts, tokens, data, seed, train, noises, hiding)
 
     @property
     def seconds(self) -> float:
@@ -199,11 +210,12 @@ class _Maker(Dataset[tuple[Batch, Position] | str]):
     def __init__(
         self,
         cuts: list[Cut],
-        tokens: Tokens,
+        tokens: Tokens | None,
         data: DataConfig,
         seed: int,
         train: bool,
         noises: list[Samples],
+        hiding: PretrainingConfig | None,
     ) -> None:
         self._cuts = cuts
         self._tokens = tokens
@@ -211,6 +223,7 @@ class _Maker(Dataset[tuple[Batch, Position] | str]):
         self._seed = seed
         self._train = train
         self._noises = noises
+        self._hiding = hiding
 
     def __getitem__(self, task: _Task) -> tuple[Batch, Position] | str:
         examples = [[self._cuts[row] for row in item.rows] for item in task.items]
@@ -219,8 +232,9 @@ class _Maker(Dataset[tuple[Batch, Position] | str]):
         except AudioError as error:
             return str(error)
         mels = [torch.from_numpy(mel) for mel, _ in made]
-        texts = [" ".join(cut.supervisions[0].text or "" for cut in cuts) for cuts in examples]
-        tokens = [torch.tensor(self._tokens.encode(text)) for text in texts]
+        texts = [_text(cuts) for cuts in examples]
+        encode = self._tokens.encode if self._tokens else lambda _: []
+        tokens = [torch.tensor(encode(text), dtype=torch.int64) for text in texts]
         batch = Batch(
             features=pad_sequence(mels, batch_first=True),
             feature_lengths=torch.tensor([len(mel) for mel in mels]),
@@ -230,7 +244,17 @@ class _Maker(Dataset[tuple[Batch, Position] | str]):
             ids=["+".join(cut.id for cut in cuts) for cuts in examples],
             seconds=sum(seconds for _, seconds in made),
         )
+        if self._hiding:
+            batch = replace(batch, hidden=self._hide(batch, self._hiding, task.after.epoch))
         return batch, task.after
+
+    def _hide(self, batch: Batch, hiding: PretrainingConfig, epoch: int) -> Hidden:
+        rngs = [
+            np.random.default_rng((self._seed, epoch, *_entropy(f"hide {name}")))
+            for name in batch.ids
+        ]
+        lengths = [encoder_frames(mels) for mels in batch.feature_lengths.tolist()]
+        return hide(lengths, rngs, hiding, noisy=self._train)
 
     def _features(self, item: Planned, task: _Task) -> tuple[Mels, float]:
         """(M, 80) features of an example, disturbed if training, and its seconds."""
@@ -254,6 +278,10 @@ class _Maker(Dataset[tuple[Batch, Position] | str]):
             heard = mel_frames(round(seconds * SAMPLE_RATE_HZ))
             mels[:heard] = mask_mels(mels[:heard], self._data, rng)
         return mels, seconds
+
+
+def _text(cuts: list[Cut]) -> str:
+    return " ".join(s.text or "" for cut in cuts for s in cut.supervisions)
 
 
 def _entropy(name: str) -> tuple[int, ...]:

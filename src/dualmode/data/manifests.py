@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from dualmode.text import normalize
 
 CUTS = "cuts.jsonl.gz"
 REPORT = "report.json"
+WEIGHT = "dualmode_weight"  # a cut's custom field: how often an epoch of training has it
 
 _COLUMNS = ("id", "path", "text")
 _SHORTEST_SECONDS = 0.1
@@ -32,15 +33,23 @@ _SILENT_PEAK = 1e-3  # -60 dB below full scale
 _LONGEST_CELL = 1 << 20
 
 
-def read_cuts(paths: str | Path | Iterable[str | Path]) -> CutSet:
+def read_cuts(paths: str | Path | Iterable[str | Path], weights: Sequence[float] = ()) -> CutSet:
     """Read CutSets into memory and join them; a path is a jsonl.gz file or a folder that holds one.
+
+    Args:
+        weights: one a path, noted with its cuts: how often an epoch of training has them.
 
     Raises:
         DataError: a path is missing, not a CutSet, damaged, or holds no cut.
     """
     if isinstance(paths, str | Path):
         paths = [paths]
-    cuts = [cut for path in paths for cut in _read_one(Path(path))]
+    paths = list(paths)
+    cuts = [
+        cut if weight == 1 else cut.with_custom(WEIGHT, weight)
+        for path, weight in zip(paths, weights or [1.0] * len(paths), strict=True)
+        for cut in _read_one(Path(path))
+    ]
     if not cuts:
         raise DataError("no CutSet given: name at least one")
     return CutSet.from_cuts(cuts)

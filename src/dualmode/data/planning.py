@@ -49,6 +49,7 @@ class Planner:
 
     Args:
         durations: of each row, in seconds.
+        weights: how often an epoch of training has each row, on average; once if not given.
 
     Raises:
         DataError: the curriculum starts below the shortest row.
@@ -62,9 +63,11 @@ class Planner:
         seed: int,
         train: bool,
         world_size: int,
+        weights: Sequence[float] | None = None,
     ) -> None:
         self._durations = durations
         self._longest = max(durations)
+        self._weights = np.asarray([1.0] * len(durations) if weights is None else weights)
         self._data = data
         self._seed = seed
         self._train = train
@@ -119,8 +122,9 @@ class Planner:
         self, rng: np.random.Generator, admitted_seconds: Callable[[], float]
     ) -> Iterator[Planned]:
         """Every utterance let in, in a drawn order; some follow their predecessor's example."""
+        times = np.floor(self._weights + rng.random(len(self._weights))).astype(int)
+        order = rng.permutation(np.repeat(np.arange(len(times)), times)).tolist()
         rows = len(self._durations)
-        order = rng.permutation(rows).tolist()
         speeds = rng.choice(self._data.speeds or (1.0,), rows).tolist()
         joins = (rng.random(rows) < self._data.join_probability).tolist()
         pauses = rng.uniform(*_PAUSE_S, rows).tolist()

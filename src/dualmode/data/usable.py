@@ -29,24 +29,28 @@ class UnusableError(Exception):
 
 
 def usable_cuts(
-    cuts: CutSet, tokens: Tokens, text: TextConfig, data: DataConfig
+    cuts: CutSet, tokens: Tokens | None, text: TextConfig, data: DataConfig
 ) -> tuple[CutSet, Report]:
     """Keep what can be used, with one supervision a cut and its text normalised.
 
     A cut with several supervisions becomes one cut for each. Left out are duplicate ids,
     durations outside the recipe's limits, cuts without a transcript, text that cannot be
     normalised, and text longer than the frames allow at the fastest speed. No audio is read.
+    Without ``tokens`` only the audio counts, and what was said in it is dropped.
 
     Raises:
         DataError: nothing is left; the message says why.
     """
     report = Report("usable cuts")
     kept: dict[str, Cut] = {}
-    for cut in _single_supervisions(cuts):
+    for cut in cuts if tokens is None else _single_supervisions(cuts):
         try:
             if cut.id in kept:
                 raise UnusableError("duplicate id", "another cut has this id: make ids unique")
-            kept[cut.id] = _normalized(cut, tokens, text, data)
+            _check_audio(cut, data)
+            kept[cut.id] = (
+                cut.drop_supervisions() if tokens is None else _normalized(cut, tokens, text, data)
+            )
             report.keep(cut.duration)
         except UnusableError as problem:
             report.leave_out(cut.id, source_of(cut), problem.kind, problem.why)
@@ -81,8 +85,7 @@ def _single_supervisions(cuts: CutSet) -> Iterable[Cut]:
             yield cut
 
 
-def _normalized(cut: Cut, tokens: Tokens, text: TextConfig, data: DataConfig) -> Cut:
-    """The cut with its text normalised. Raises UnusableError."""
+def _check_audio(cut: Cut, data: DataConfig) -> None:
     if not cut.has_recording:
         raise UnusableError("no audio", "the cut has no recording: prepare it with audio")
     if not data.min_seconds <= cut.duration <= data.max_seconds:
@@ -91,6 +94,10 @@ def _normalized(cut: Cut, tokens: Tokens, text: TextConfig, data: DataConfig) ->
             "duration",
             f"{cut.duration:.2f} s is outside {limits}: see data.min_seconds, data.max_seconds",
         )
+
+
+def _normalized(cut: Cut, tokens: Tokens, text: TextConfig, data: DataConfig) -> Cut:
+    """The cut with its text normalised. Raises UnusableError."""
     if not cut.supervisions or not (cut.supervisions[0].text or "").strip():
         raise UnusableError("no transcript", "no text: transcribe it, or pre-train on it")
     try:

@@ -64,7 +64,7 @@ def unpack_state(model: nn.Module, packed: dict[str, Tensor]) -> None:
         raise ModelError(f"the weights do not fit the recipe: {error}") from None
 
 
-def save_model(out: Path, model: Supernet, recipe: Recipe) -> None:
+def save_model(out: Path, model: nn.Module, recipe: Recipe) -> None:
     """Write weights and recipe; whoever trained the tokens has put them there already.
 
     Each file is replaced whole, so a process killed in between leaves a usable model.
@@ -84,20 +84,44 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> LoadedMo
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         raise ModelError("there is no CUDA device here: run on cpu")
     missing = [n for n in (CONFIG, WEIGHTS, "tokens.model") if not (folder / n).is_file()]
+    if missing == ["tokens.model"] and is_pretrained(folder):
+        raise ModelError(
+            f"{folder} is pre-trained but recognises nothing yet: "
+            f"dualmode train RECIPE --init {folder} --out DIR"
+        )
     if missing:
         raise ModelError(
             f"{folder} is not a model: {', '.join(missing)} missing; "
             "give the directory that `dualmode train --out` wrote"
         )
+    recipe, packed = read_weights(folder)
     try:
-        recipe = load_recipe(folder / CONFIG)
         tokens = Tokens.load(folder)
-        packed = load_file(folder / WEIGHTS)
-    except (RecipeError, TextError, SafetensorError, OSError) as error:
+    except TextError as error:
         raise ModelError(f"{folder} cannot be loaded: {error}") from None
     model = Supernet(tokens.size, recipe.model, recipe.pruning)
     unpack_state(model, packed)
     return LoadedModel(model.to(device).eval(), recipe, tokens)
+
+
+def is_pretrained(folder: Path) -> bool:
+    """Whether pre-training wrote this directory: it has an encoder, but no tokens."""
+    try:
+        return load_recipe(folder / CONFIG).training.objective == "pretrain"
+    except RecipeError:
+        return False
+
+
+def read_weights(folder: Path) -> tuple[Recipe, dict[str, Tensor]]:
+    """The recipe and the packed weights of a model directory, pre-trained or fine-tuned.
+
+    Raises:
+        ModelError: one of them is missing or corrupt.
+    """
+    try:
+        return load_recipe(folder / CONFIG), load_file(folder / WEIGHTS)
+    except (RecipeError, SafetensorError, OSError) as error:
+        raise ModelError(f"{folder} cannot be loaded: {error}") from None
 
 
 def replace_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor, nn
 
 from dualmode.config import ModelConfig, PruningConfig, Recipe
 from dualmode.errors import SubnetError
-from dualmode.model.encoder import Encoder, EncoderState, frame_count
-from dualmode.model.layers import Choice
+from dualmode.model.backbone import Backbone
+from dualmode.model.encoder import EncoderState
 from dualmode.model.masks import PrunableLinear
 from dualmode.model.subnet import SERVER, ChunkedContext, Subnet
 from dualmode.model.transducer import (
@@ -21,7 +19,7 @@ from dualmode.model.transducer import (
 )
 
 
-class Supernet(nn.Module):
+class Supernet(Backbone):
     """Encoder, predictor, joiner and auxiliary heads; a :class:`Subnet` says which part runs.
 
     Args:
@@ -30,60 +28,17 @@ class Supernet(nn.Module):
     """
 
     def __init__(self, vocabulary: int, model: ModelConfig, pruning: PruningConfig) -> None:
-        super().__init__()
+        super().__init__(model, pruning)
         self.vocabulary = vocabulary
-        self.pruning = pruning
-        self.encoder = Encoder(model, pruning)
         self.predictor = Predictor(vocabulary, model, pruning)
         self.joiner = Joiner(vocabulary, model, pruning)
         self.simple_frames = nn.Linear(model.width, vocabulary)
         self.simple_predictions = nn.Linear(model.predictor_width, vocabulary)
         self.ctc = nn.Linear(model.width, vocabulary)
 
-    @property
-    def sparsities(self) -> tuple[float, ...]:
-        """Target sparsities that have masks."""
-        return self.pruning.sparsities
-
     def prunable(self) -> list[PrunableLinear]:
         """The linear maps that have masks, in a fixed order."""
         return prunable_parts(self.encoder, self.predictor, self.joiner, self.pruning)
-
-    def choice(self, subnet: Subnet) -> Choice:
-        """How layers see ``subnet``.
-
-        Raises:
-            SubnetError: there is no mask of that sparsity.
-        """
-        norm = int(subnet.streams)
-        if subnet.sparsity == 0.0:
-            return Choice(None, norm)
-        for index, target in enumerate(self.sparsities):
-            if math.isclose(target, subnet.sparsity, abs_tol=1e-6):
-                return Choice(index, norm)
-        held = ", ".join(f"{s:g}" for s in (0.0, *self.sparsities))
-        raise SubnetError(
-            f"the model holds no masks of sparsity {subnet.sparsity:g}; it was trained with {held}"
-        )
-
-    def latents(self, features: Tensor, feature_lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Subsample mel frames (B, M, 80) to latents (B, T, D) and their lengths (B,).
-
-        They are the same for all subnets, so a step of training computes them once.
-        """
-        return self.encoder.subsampling(features), frame_count(feature_lengths)
-
-    def encode(self, latents: Tensor, frame_lengths: Tensor, subnet: Subnet) -> Tensor:
-        """Encode latents (B, T, D) by ``subnet`` to frames (B, T, D), zero past the lengths."""
-        output: Tensor = self.encoder(latents, frame_lengths, subnet.context, self.choice(subnet))
-        return output
-
-    def forward(
-        self, features: Tensor, feature_lengths: Tensor, subnet: Subnet
-    ) -> tuple[Tensor, Tensor]:
-        """Frames (B, T, D) and their lengths (B,) of mel frames (B, M, 80), by ``subnet``."""
-        latents, lengths = self.latents(features, feature_lengths)
-        return self.encode(latents, lengths, subnet), lengths
 
     def recognize(
         self, features: Tensor, feature_lengths: Tensor, subnet: Subnet

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dualmode.config import Recipe
+from dualmode.model.backbone import Backbone
 from dualmode.model.directory import replace_text
 from dualmode.model.masks import measured_sparsity
 from dualmode.model.supernet import Supernet, device_subnet
@@ -55,6 +56,54 @@ print(recognizer.transcribe("recording.wav", subnet="server").text)
 
 The development set chose among checkpoints, so the figures above are a little optimistic;
 `config.yaml` holds the whole recipe.
+
+## Credits
+
+{credits}""",
+    )
+
+
+def write_pretraining_card(
+    out: Path, model: Backbone, recipe: Recipe, progress: Progress, data_seconds: float
+) -> None:
+    """Write README.md of a pre-trained encoder: what it heard, and that it recognises nothing."""
+    index = recipe.pruning.sparsities.index(device_subnet(recipe).sparsity)
+    encoder = sum(p.numel() for p in model.encoder.parameters())
+    records = [r for r in read_log(out / "training" / LOG) if "dev/server/accuracy" in r]
+    last = records[-1] if records else {}
+    right = {
+        name: f"{last[f'dev/{name}/accuracy']:.1%}" if last else "not measured"
+        for name in ("server", "device")
+    }
+    codes = ", ".join(
+        f"{last[f'dev/codes/perplexity_{number}']:.0f}"
+        for number in range(1, recipe.pretraining.codebooks + 1)
+        if last
+    )
+    credits = "".join(f"- {line}\n" for line in recipe.credits) or "- none named in the recipe\n"
+    replace_text(
+        out / "README.md",
+        f"""# {recipe.name}: a pre-trained dualmode encoder
+
+wav2vec 2.0 in supernet form: one encoder, heard whole and dense (server) and in chunks and sparse
+(device). It recognises nothing until it is fine-tuned.
+
+| | server | device |
+|---|---|---|
+| encoder weights pruned | none | {measured_sparsity(model.prunable(), index):.1%} |
+| right choices among {recipe.pretraining.distractors + 1}, development set | {right["server"]} \
+| {right["device"]} |
+
+- parameters of the encoder: {encoder / 1e6:.2f} million
+- heard {data_seconds / 3600:.2f} h of audio, {progress.audio_seconds / 3600:.1f} h in all with \
+repetitions, in {progress.step} steps and {progress.seconds / 60:.0f} minutes
+- codewords in use, as perplexity, of {recipe.pretraining.entries} a codebook: {codes}
+- training sets: {", ".join(recipe.data.train)}
+
+## Use
+
+    dualmode train RECIPE --init {out} --out DIR
+    dualmode probe {out} CUTS --aligner MODEL
 
 ## Credits
 

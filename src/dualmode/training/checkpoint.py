@@ -18,8 +18,8 @@ from torch import Tensor
 
 from dualmode.config import Recipe, parse_recipe
 from dualmode.errors import CheckpointError, ModelError, RecipeError
+from dualmode.model.backbone import Backbone
 from dualmode.model.directory import pack_state, replace_tensors, unpack_state
-from dualmode.model.supernet import Supernet
 
 FILE = "checkpoint.safetensors"
 
@@ -36,6 +36,7 @@ class Progress:
         masks_fixed: whether the masks are final.
         best: lowest mean WER of server and device since the masks were fixed.
         skipped: steps dropped for gradients that were not finite.
+        sparsity_kept: share of the target sparsity that the masks came with from another model.
     """
 
     step: int = 0
@@ -46,12 +47,13 @@ class Progress:
     masks_fixed: bool = False
     best: float | None = None
     skipped: int = 0
+    sparsity_kept: float = 0.0
 
 
 def save_checkpoint(
     path: Path,
-    model: Supernet,
-    average: Supernet,
+    model: Backbone,
+    average: Backbone,
     optimizer: torch.optim.Optimizer,
     progress: Progress,
     recipe: Recipe,
@@ -69,8 +71,8 @@ def save_checkpoint(
 
 def load_checkpoint(
     path: Path,
-    model: Supernet,
-    average: Supernet,
+    model: Backbone,
+    average: Backbone,
     optimizer: torch.optim.Optimizer,
     recipe: Recipe,
 ) -> Progress:
@@ -114,7 +116,7 @@ def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _restore_moments(
-    model: Supernet, optimizer: torch.optim.Optimizer, moments: dict[str, Tensor]
+    model: Backbone, optimizer: torch.optim.Optimizer, moments: dict[str, Tensor]
 ) -> None:
     parameters = dict(model.named_parameters())
     for path, value in moments.items():

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dualmode.config import TrainingConfig
+from dualmode.config import Recipe, TrainingConfig
+from dualmode.data.batches import Batch, BatchSource
 from dualmode.losses.distillation import frame_distillation, lattice_distillation
 from dualmode.losses.transducer import TransducerLoss, band_log_probs, pruned_transducer_loss
-from dualmode.model.subnet import SERVER, Subnet
+from dualmode.model.subnet import Subnet
 from dualmode.model.supernet import Supernet
-from dualmode.training.schedule import Weights
+from dualmode.text import Tokens
+from dualmode.training.card import write_card
+from dualmode.training.checkpoint import Progress
+from dualmode.training.objective import Judgement, Scale, Step
+from dualmode.training.picture import draw_training
+from dualmode.training.schedule import Weights, loss_weights
+from dualmode.training.validation import word_error_counts
 
 
 class TrainingBatch(Protocol):
@@ -42,15 +50,6 @@ class SubnetLosses:
 
 
 @dataclass(frozen=True)
-class Losses:
-    """What one supernet step gave."""
-
-    server: SubnetLosses
-    device: SubnetLosses
-    sampled: SubnetLosses | None = None
-
-
-@dataclass(frozen=True)
 class _Band:
     """The transducer's part of a forward pass."""
 
@@ -67,41 +66,72 @@ class _Pass:
     band: _Band | None
 
 
-@dataclass(frozen=True)
-class Scale:
-    """What sums over a batch are divided by: tokens and frames of the batch that all processes
-    share, over the number of processes, so that averaged gradients are those of one process."""
+class Finetuning:
+    """Fine-tuning as an :class:`dualmode.training.objective.Objective`."""
 
-    tokens: float
-    frames: float
+    def __init__(self, recipe: Recipe, tokens: Tokens) -> None:
+        self._recipe, self._tokens = recipe, tokens
 
+    def build(self) -> Supernet:
+        return Supernet(self._tokens.size, self._recipe.model, self._recipe.pruning)
 
-def finetune_step(
-    model: Supernet,
-    batch: TrainingBatch,
-    subnets: tuple[Subnet, ...],
-    config: TrainingConfig,
-    weights: Weights,
-    scale: Scale,
-    backward: Callable[[Tensor], None],
-) -> Losses:
-    """Accumulate the gradients of server and of each of ``subnets`` (device first).
+    def targets(self, batch: Batch) -> float:
+        return float(batch.token_lengths.sum())
 
-    Args:
-        backward: called with each scalar loss; accumulates gradients.
-    """
-    return Losses(*accumulate(model, batch, (SERVER, *subnets), config, weights, scale, backward))
+    def accumulate(
+        self, model: Supernet, batch: Batch, subnets: Mapping[str, Subnet], step: Step
+    ) -> dict[str, SubnetLosses]:
+        config = self._recipe.training
+        weights = loss_weights(step.share, config)
+        return accumulate(model, batch, subnets, config, weights, step.scale, step.backward)
+
+    def measure(self, model: Supernet, dev: BatchSource, device: Subnet, share: float) -> Tensor:
+        return word_error_counts(
+            model,
+            dev,
+            self._tokens,
+            device,
+            blank_penalty=self._recipe.decoding.blank_penalty,
+            by_ctc=not self.settled(share),
+        )
+
+    def judge(self, sums: Tensor, share: float) -> Judgement:
+        server, device, words = sums.tolist()
+        rates = {"server": server / words, "device": device / words}
+        return Judgement(
+            {f"wer/{name}": rate for name, rate in rates.items()},
+            score=sum(rates.values()) / len(rates),
+            line=f"WER  server {rates['server']:.2%}  device {rates['device']:.2%}",
+        )
+
+    def settled(self, share: float) -> bool:
+        """Whether the transducer has its full weight; until then the CTC head is measured."""
+        return loss_weights(share, self._recipe.training).transducer == 1
+
+    def describe(self, step: int, values: dict[str, float]) -> str:
+        head = "transducer" if values["server/transducer"] else "ctc"
+        return (
+            f"{head}: server {values[f'server/{head}']:.3f} device {values[f'device/{head}']:.3f}"
+        )
+
+    def draw(self, folder: Path) -> Path | None:
+        return draw_training(folder)
+
+    def write_card(
+        self, out: Path, model: Supernet, recipe: Recipe, progress: Progress, data_seconds: float
+    ) -> None:
+        write_card(out, model, recipe, progress, data_seconds)
 
 
 def accumulate(
     model: Supernet,
     batch: TrainingBatch,
-    subnets: tuple[Subnet, ...],
+    subnets: Mapping[str, Subnet],
     config: TrainingConfig,
     weights: Weights,
     scale: Scale,
     backward: Callable[[Tensor], None],
-) -> list[SubnetLosses]:
+) -> dict[str, SubnetLosses]:
     """Accumulate the gradients of ``subnets``, the first of which teaches the others.
 
     The latents are the same for all, so they are computed once and take their gradient at the
@@ -109,9 +139,9 @@ def accumulate(
     """
     latents, lengths = model.latents(batch.features, batch.feature_lengths)
     leaf = latents.detach().requires_grad_()
-    losses: list[SubnetLosses] = []
+    losses: dict[str, SubnetLosses] = {}
     teacher: _Pass | None = None
-    for subnet in subnets:
+    for name, subnet in subnets.items():
         result = _forward(model, leaf, lengths, batch, subnet, config, weights)
         taught = leaf.new_zeros(())
         if teacher is not None:
@@ -122,10 +152,11 @@ def accumulate(
             + weights.ctc * measured.ctc
             + config.distillation_weight * measured.distillation
         )
-        losses.append(SubnetLosses(*(getattr(measured, f.name).detach() for f in fields(measured))))
+        losses[name] = SubnetLosses(*(getattr(measured, f.name).detach() for f in fields(measured)))
         teacher = teacher or _detached(result)
         del result, measured
-    torch.autograd.backward([latents], [leaf.grad])
+    if latents.requires_grad:  # unless the subsampling is frozen
+        torch.autograd.backward([latents], [leaf.grad])
     return losses
 
 
@@ -175,7 +206,10 @@ def _measure(
     if result.band is not None:
         transducer, simple = result.band.loss.pruned, result.band.loss.simple
     return SubnetLosses(
-        transducer / scale.tokens, simple / scale.tokens, ctc / scale.tokens, taught / scale.frames
+        transducer / scale.targets,
+        simple / scale.targets,
+        ctc / scale.targets,
+        taught / scale.frames,
     )
 
 

@@ -18,16 +18,13 @@ from dualmode.data.batches import Position
 from dualmode.errors import DualmodeError
 from dualmode.model.directory import CONFIG, WEIGHTS, replace_text, save_model
 from dualmode.text import TOKENS_MODEL, TOKENS_TXT
-from dualmode.training.card import write_card
 from dualmode.training.checkpoint import FILE, Progress, load_checkpoint, save_checkpoint
 from dualmode.training.journal import LOG, Journal
-from dualmode.training.meter import Meter, describe
-from dualmode.training.picture import draw_training
-from dualmode.training.schedule import loss_weights, run_share, sparsity_reached
+from dualmode.training.meter import Meter
+from dualmode.training.schedule import run_share, sparsity_reached
 from dualmode.training.setup import Run, set_up
 from dualmode.training.step import take_step, update_masks
 from dualmode.training.stopping import graceful_stop
-from dualmode.training.validation import validate
 
 FOLDER = "training"  # inside the model directory: checkpoint, logs, picture
 _MOST_SKIPPED = 20  # steps in a row without a finite gradient
@@ -46,9 +43,10 @@ def train_here(
         if fabric.is_global_zero:
             _clean(out, keep=checkpoint.is_file() and not fresh)
         fabric.barrier()
-        run = set_up(fabric, recipe, out, shares)
-        progress = Progress()
-        if checkpoint.is_file():
+        resuming = checkpoint.is_file()
+        run = set_up(fabric, recipe, out, shares, resuming=resuming)
+        progress = run.begin
+        if resuming:
             progress = load_checkpoint(checkpoint, run.model, run.average, run.optimizer, recipe)
         if fabric.is_global_zero:
             for name, source in (("train", run.source), ("dev", run.dev)):
@@ -60,9 +58,9 @@ def train_here(
                 journal.say(f"resuming after step {progress.step}")
             progress, finished = _loop(run, progress, journal, stop)
         if enabled:
-            draw_training(out / FOLDER)
+            run.objective.draw(out / FOLDER)
         if enabled and finished:
-            write_card(out, run.model, recipe, progress, run.source.seconds)
+            run.objective.write_card(out, run.model, recipe, progress, run.source.seconds)
     return progress, finished
 
 
@@ -136,50 +134,43 @@ def _agreed(run: Run, share: float) -> float:
 
 
 def _log(run: Run, progress: Progress, share: float, meter: Meter, journal: Journal) -> None:
-    reached = sparsity_reached(share, run.recipe.pruning) * run.device.sparsity
+    reached = max(sparsity_reached(share, run.recipe.pruning), progress.sparsity_kept)
     values = meter.read(run.fabric) | {
-        "sparsity": reached,
+        "sparsity": reached * run.device.sparsity,
         "learning_rate": run.optimizer.param_groups[0]["lr"],
         "audio_hours": progress.audio_seconds / 3600,
         "minutes": progress.seconds / 60,
     }
     journal.record(progress.step, values)
-    journal.say(describe(progress.step, values))
+    journal.say(
+        f"step {progress.step:6d}  {run.objective.describe(progress.step, values)}  "
+        f"sparsity {values['sparsity']:.2f}  {values['audio_hours_per_hour']:.0f} h/h  "
+        f"waiting {values['waiting_share']:.0%}"
+    )
 
 
 def _validate(run: Run, progress: Progress, share: float, journal: Journal) -> Progress:
     """Measure the averaged weights; keep them if they are the best yet.
 
-    Until the masks are fixed and the transducer has its full weight, error rates are not yet those
-    of the recognisers that are wanted, so until then the newest weights are kept.
+    Until the masks are fixed and the objective has settled, figures are not yet those of the
+    recognisers that are wanted, so until then the newest weights are kept.
     """
-    by_ctc = loss_weights(share, run.recipe.training).transducer < 1
-    counts = validate(
-        run.average,
-        run.dev,
-        run.tokens,
-        run.device,
-        blank_penalty=run.recipe.decoding.blank_penalty,
-        by_ctc=by_ctc,
-    )
-    counts = counts.to(run.fabric.device)
+    objective = run.objective
+    sums = objective.measure(run.average, run.dev, run.device, share).to(run.fabric.device)
     if run.fabric.world_size > 1:
-        counts = run.fabric.all_reduce(counts, reduce_op="sum")  # type: ignore[assignment]
-    server, device, words = counts.tolist()
-    rates = {"server": server / words, "device": device / words}
-    settled = progress.masks_fixed and not by_ctc
-    record = {f"wer/{name}": rate for name, rate in rates.items()}
-    journal.record(progress.step, {**record, "settled": float(settled)})
-    mean = sum(rates.values()) / len(rates)
-    better = progress.best is None or mean < progress.best
-    journal.say(
-        f"step {progress.step:6d}  [bold]WER  server {rates['server']:.2%}  "
-        f"device {rates['device']:.2%}[/bold]"
-    )
+        sums = torch.as_tensor(run.fabric.all_reduce(sums, reduce_op="sum"))
+    found = objective.judge(sums.cpu(), share)
+    settled = progress.masks_fixed and objective.settled(share)
+    journal.record(progress.step, {**found.values, "settled": float(settled)})
+    journal.say(f"step {progress.step:6d}  [bold]{found.line}[/bold]")
+    for warning in found.warnings:
+        journal.say(f"[yellow]{warning}[/yellow]")
+    best, score = progress.best, found.score
+    better = score is None or best is None or score < best
     if run.fabric.is_global_zero and (better or not settled):
         save_model(run.out, run.average, run.recipe)
     if settled and better:
-        progress = replace(progress, best=mean)
+        progress = replace(progress, best=found.score)
     return progress
 
 

@@ -1,14 +1,15 @@
-"""Sums of what steps gave since the last log line, and the line they make."""
+"""Sums of what steps gave since the last log line."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 
-from dualmode.training.finetune import Losses
 from dualmode.training.step import StepResult
 
 
@@ -45,21 +46,15 @@ class Meter:
         }
 
 
-def _named(losses: Losses) -> dict[str, float]:
-    named = {}
-    for subnet in fields(losses):
-        part = getattr(losses, subnet.name)
-        if part is not None:
-            for term in fields(part):
-                named[f"{subnet.name}/{term.name}"] = float(getattr(part, term.name))
+def _named(losses: Mapping[str, Any]) -> dict[str, float]:
+    """Every number by its name; those of a vector are counted from 1."""
+    named: dict[str, float] = {}
+    for part, terms in losses.items():
+        for term in fields(terms):
+            value = getattr(terms, term.name)
+            if value.dim():
+                many = enumerate(value.tolist(), start=1)
+                named |= {f"{part}/{term.name}_{number}": one for number, one in many}
+            else:
+                named[f"{part}/{term.name}"] = float(value)
     return named
-
-
-def describe(step: int, values: dict[str, float]) -> str:
-    """One line for people."""
-    head = "transducer" if values["server/transducer"] else "ctc"
-    return (
-        f"step {step:6d}  {head}: server {values[f'server/{head}']:.3f} "
-        f"device {values[f'device/{head}']:.3f}  sparsity {values['sparsity']:.2f}  "
-        f"{values['audio_hours_per_hour']:.0f} h/h  waiting {values['waiting_share']:.0%}"
-    )

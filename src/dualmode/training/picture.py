@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from dualmode.config import PretrainingConfig
 from dualmode.training.journal import LOG, read_log
 
 FILE = "training.png"
@@ -19,11 +20,7 @@ def draw_training(folder: Path) -> Path | None:
     records = read_log(folder / LOG)
     if not records:
         return None
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    pyplot = _pyplot()
     figure, (losses, errors, sparsity) = pyplot.subplots(
         3, 1, figsize=(8, 9), sharex=True, gridspec_kw={"height_ratios": [3, 3, 1]}
     )
@@ -40,10 +37,57 @@ def draw_training(folder: Path) -> Path | None:
         axis.legend()
     for axis in (losses, errors, sparsity):
         axis.grid(alpha=0.3)
+    return _saved(figure, folder)
+
+
+def draw_pretraining(folder: Path, config: PretrainingConfig) -> Path | None:
+    """Draw contrastive losses, right choices, codes in use and similarities over a run's steps.
+
+    Returns:
+        the PNG's path, or None where nothing has been logged yet.
+    """
+    records = read_log(folder / LOG)
+    if not records:
+        return None
+    pyplot = _pyplot()
+    figure, grid = pyplot.subplots(2, 2, figsize=(11, 7), sharex=True)
+    (losses, right), (codes, cosines) = grid
+    for name, color in (("server", "tab:blue"), ("device", "tab:orange")):
+        losses.plot(*_series(records, f"{name}/contrastive"), color=color, label=name)
+        right.plot(*_series(records, f"{name}/accuracy", 100), color=color, label=name)
+        dev = _series(records, f"dev/{name}/accuracy", 100)
+        right.plot(*dev, color=color, ls="", marker=".", label=f"{name}, dev")
+        cosines.plot(*_series(records, f"{name}/positive_similarity"), color=color, label=name)
+        distractors = _series(records, f"{name}/negative_similarity")
+        cosines.plot(*distractors, color=color, ls=":", label=f"{name}, distractors")
+    right.axhline(100 / (1 + config.distractors), color="tab:gray", ls="--", label="chance")
+    for number in range(1, config.codebooks + 1):
+        in_use = _series(records, f"codes/perplexity_{number}")
+        codes.plot(*in_use, label=f"codebook {number} of {config.entries}")
+    losses.set(ylabel="contrastive loss (nats)")
+    right.set(ylabel="right choices (%)", ylim=(0, 100))
+    codes.set(ylabel="perplexity of codes", xlabel="step", ylim=(0, config.entries))
+    cosines.set(ylabel="cosine with the target", xlabel="step")
+    for axis in grid.flat:
+        axis.legend()
+        axis.grid(alpha=0.3)
+    return _saved(figure, folder)
+
+
+def _pyplot() -> Any:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def _saved(figure: Any, folder: Path) -> Path:
     figure.tight_layout()
     path = folder / FILE
     figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    _pyplot().close(figure)
     return path
 
 

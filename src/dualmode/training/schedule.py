@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from dualmode.config import PruningConfig, TrainingConfig
+from dualmode.config import PretrainingConfig, PruningConfig, TrainingConfig
 
 
 def run_share(step: int, seconds: float, config: TrainingConfig) -> float:
@@ -28,6 +28,13 @@ def sparsity_reached(share: float, pruning: PruningConfig) -> float:
     (arXiv 1710.01878), 0 before ``start`` and 1 from ``end`` on."""
     along = (share - pruning.start) / (pruning.end - pruning.start)
     return 1 - (1 - min(max(along, 0.0), 1.0)) ** 3
+
+
+def gumbel_temperature(share: float, pretraining: PretrainingConfig) -> float:
+    """Falls by the same factor a step from ``gumbel_start`` to ``gumbel_end``, and stays there."""
+    along = min(share / pretraining.gumbel_share, 1.0)
+    first, last = pretraining.gumbel_start, pretraining.gumbel_end
+    return float(first * (last / first) ** along)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,15 @@ from dualmode.config import Recipe, TrainingConfig
 from dualmode.data.batches import BatchSource, Position
 from dualmode.data.manifests import read_cuts
 from dualmode.errors import DataError, TextError
+from dualmode.model.backbone import Backbone
 from dualmode.model.subnet import Subnet
-from dualmode.model.supernet import Supernet, device_subnet
-from dualmode.text import Tokens, normalize, train_tokens
+from dualmode.model.supernet import device_subnet
+from dualmode.text import TOKENS_MODEL, TOKENS_TXT, Tokens, normalize, train_tokens
+from dualmode.training.checkpoint import Progress
+from dualmode.training.finetune import Finetuning
+from dualmode.training.initialize import recognises, start_from
+from dualmode.training.objective import Objective
+from dualmode.training.pretrain import Pretraining
 
 # The journal says enough; here, because processes that are started import this first.
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
@@ -36,54 +43,78 @@ class Run:
     fabric: Fabric
     recipe: Recipe
     out: Path
-    tokens: Tokens
+    objective: Objective
     source: BatchSource
     dev: BatchSource
-    model: Supernet
-    average: Supernet
+    model: Backbone
+    average: Backbone
     optimizer: torch.optim.Optimizer
     device: Subnet
+    begin: Progress
 
 
-def set_up(fabric: Fabric, recipe: Recipe, out: Path, shares: int) -> Run:
+def set_up(fabric: Fabric, recipe: Recipe, out: Path, shares: int, *, resuming: bool) -> Run:
     """Prepare a run in the directory ``out``; ``shares`` processes share the recipe's batch.
+
+    Args:
+        resuming: the weights will come from a checkpoint, not from ``recipe.init``.
 
     Raises:
         DataError: a CutSet is missing or nothing in it can be used.
+        ModelError: ``recipe.init.model`` cannot be read or does not fit.
     """
     if not recipe.data.train or not recipe.data.dev:
         raise DataError(
             "the recipe names no CutSets; add --set data.train=[DIR] --set data.dev=[DIR]"
         )
-    cuts, dev_cuts = read_cuts(recipe.data.train), read_cuts(recipe.data.dev)
-    noise = read_cuts(recipe.data.noise) if recipe.data.noise else None
-    tokens = _tokens(fabric, cuts, recipe, out)
+    cuts = read_cuts(recipe.data.train, recipe.data.weights)
+    dev_cuts = read_cuts(recipe.data.dev)
+    tokens = None
+    if recipe.training.objective == "finetune":
+        tokens = _tokens(fabric, cuts, recipe, out)
+    source = _source(fabric, cuts, tokens, recipe, shares, train=True)
+    sample = _spread(dev_cuts, recipe.training.validation_utterances)
+    dev = _source(fabric, sample, tokens, recipe, shares, train=False)
+    torch.manual_seed(recipe.training.seed)
+    objective: Objective = Pretraining(recipe) if tokens is None else Finetuning(recipe, tokens)
+    model, begin = objective.build(), Progress()
+    if recipe.init.model is None:
+        _measure_features(model, cuts, tokens, recipe)
+    elif not resuming:
+        begin = Progress(sparsity_kept=start_from(model, Path(recipe.init.model), recipe))
+    model.to(fabric.device)
+    average = copy.deepcopy(model).requires_grad_(False).eval()
+    optimizer = make_optimizer(model, recipe)
+    subnet = device_subnet(recipe)
+    return Run(
+        fabric, recipe, out, objective, source, dev, model, average, optimizer, subnet, begin
+    )
+
+
+def _source(
+    fabric: Fabric,
+    cuts: CutSet,
+    tokens: Tokens | None,
+    recipe: Recipe,
+    shares: int,
+    *,
+    train: bool,
+) -> BatchSource:
+    """This process's part of the batches of ``cuts``."""
+    noise = read_cuts(recipe.data.noise) if train and recipe.data.noise else None
     seconds = recipe.data.batch_seconds / shares
-    data = recipe.data.model_copy(update={"batch_seconds": seconds})
-    rank, world = fabric.global_rank, fabric.world_size
-    source = BatchSource(
+    return BatchSource(
         cuts,
         tokens,
         recipe.text,
-        data,
-        seed=recipe.training.seed,
-        train=True,
-        rank=rank,
-        world_size=world,
+        recipe.data.model_copy(update={"batch_seconds": seconds}),
+        seed=recipe.training.seed if train else 0,
+        train=train,
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
         noise=noise,
+        hiding=recipe.pretraining if recipe.training.objective == "pretrain" else None,
     )
-    sample = _spread(dev_cuts, recipe.training.validation_utterances)
-    dev = BatchSource(
-        sample, tokens, recipe.text, data, seed=0, train=False, rank=rank, world_size=world
-    )
-    torch.manual_seed(recipe.training.seed)
-    model = Supernet(tokens.size, recipe.model, recipe.pruning)
-    _measure_features(model, cuts, tokens, recipe)
-    model.to(fabric.device)
-    average = copy.deepcopy(model).requires_grad_(False).eval()
-    optimizer = make_optimizer(model, recipe.training)
-    subnet = device_subnet(recipe)
-    return Run(fabric, recipe, out, tokens, source, dev, model, average, optimizer, subnet)
 
 
 def cpu_processes(recipe: Recipe) -> int:
@@ -127,22 +158,32 @@ def wants_bf16(precision: str) -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
-def make_optimizer(model: Supernet, config: TrainingConfig) -> torch.optim.Optimizer:
-    """AdamW; biases, norms and other vectors are not decayed."""
-    matrices = [p for n, p in model.named_parameters() if p.dim() >= 2 and "norm" not in n]
-    held = {id(p) for p in matrices}
-    vectors = [p for p in model.parameters() if id(p) not in held]
-    groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
+def make_optimizer(model: Backbone, recipe: Recipe) -> torch.optim.Optimizer:
+    """AdamW; biases, norms and other vectors are not decayed. A group's ``factor`` is on the
+    learning rate: that of layers which came trained is the recipe's to lower."""
+    config = recipe.training
+    came = {id(p) for p in model.encoder.parameters()} if recipe.init.model else set()
+    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        decay = config.weight_decay if parameter.dim() >= 2 and "norm" not in name else 0.0
+        factor = recipe.init.learning_rate_factor if id(parameter) in came else 1.0
+        groups.setdefault((decay, factor), []).append(parameter)
+    listed = [
+        {"params": parameters, "weight_decay": decay, "factor": factor}
+        for (decay, factor), parameters in groups.items()
     ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
+    return torch.optim.AdamW(listed, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
 
 
 def _tokens(fabric: Fabric, cuts: CutSet, recipe: Recipe, out: Path) -> Tokens:
-    """Tokens of an earlier sitting, or new ones from the training text."""
-    if fabric.is_global_zero and not (out / "tokens.model").is_file():
-        train_tokens(_texts(cuts, recipe), recipe.text, out)
+    """Tokens of an earlier sitting, of the recogniser to start from, or new ones from the text."""
+    if fabric.is_global_zero and not (out / TOKENS_MODEL).is_file():
+        start = Path(recipe.init.model) if recipe.init.model else None
+        if start and recognises(start):
+            for name in (TOKENS_TXT, TOKENS_MODEL):  # the one that is looked for comes last
+                shutil.copyfile(start / name, out / name)
+        else:
+            train_tokens(_texts(cuts, recipe), recipe.text, out)
     fabric.barrier()
     return Tokens.load(out)
 
@@ -165,7 +206,7 @@ def _spread(cuts: CutSet, count: int) -> CutSet:
     return CutSet.from_cuts(everything[int(i * step)] for i in range(min(count, len(everything))))
 
 
-def _measure_features(model: Supernet, cuts: CutSet, tokens: Tokens, recipe: Recipe) -> None:
+def _measure_features(model: Backbone, cuts: CutSet, tokens: Tokens | None, recipe: Recipe) -> None:
     """Set the mean and deviation of log-mels from a sample of the training set."""
     sample = BatchSource(
         _spread(cuts, _STATISTICS_CUTS),

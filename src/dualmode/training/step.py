@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from dualmode.config import InitConfig
 from dualmode.data.batches import Batch
+from dualmode.model.backbone import Backbone
 from dualmode.model.masks import draw_masks
-from dualmode.model.subnet import ChunkedContext, Subnet
+from dualmode.model.subnet import SERVER, ChunkedContext, Subnet
 from dualmode.training.checkpoint import Progress
-from dualmode.training.finetune import Losses, Scale, finetune_step
-from dualmode.training.schedule import learning_rate, loss_weights, sparsity_reached
+from dualmode.training.objective import Scale, Step
+from dualmode.training.schedule import learning_rate, sparsity_reached
 from dualmode.training.setup import Run
 
 
@@ -22,7 +27,7 @@ class StepResult:
     """What a step gave; ``seconds`` of audio and ``halt``, whether any process was asked to stop,
     are those of all processes."""
 
-    losses: Losses
+    losses: Mapping[str, Any]
     gradient_norm: Tensor
     seconds: float
     halt: bool
@@ -35,33 +40,26 @@ def take_step(run: Run, batch: Batch, step: int, share: float, stopping: bool) -
     batch = batch.to(fabric.device)
     frames = (batch.feature_lengths // 4).sum()
     sums = torch.tensor(
-        [float(batch.token_lengths.sum()), float(frames), batch.seconds, float(stopping)],
+        [run.objective.targets(batch), float(frames), batch.seconds, float(stopping)],
         dtype=torch.float64,
     )
-    if fabric.world_size > 1:
-        sums = fabric.all_reduce(sums.to(fabric.device), reduce_op="sum").cpu()  # type: ignore[union-attr]
-    tokens, all_frames, seconds, stops = sums.tolist()
+    targets, all_frames, seconds, stops = _total(run, sums).tolist()
     world = fabric.world_size
-    scale = Scale(max(tokens, 1.0) / world, max(all_frames, 1.0) / world)
+    scale = Scale(max(targets, 1.0) / world, max(all_frames, 1.0) / world, world)
     # Random numbers of a step follow from its number alone, so a resumed run draws the same.
     torch.manual_seed(_step_seed(config.seed, step, fabric.global_rank))
     model.train()
+    _freeze(model, step, run.recipe.init)
     with fabric.autocast():
-        losses = finetune_step(
-            model,
-            batch,
-            _subnets(run, step),
-            config,
-            loss_weights(share, config),
-            scale,
-            Tensor.backward,
+        losses = run.objective.accumulate(
+            model, batch, _subnets(run, step), Step(share, scale, partial(_total, run))
         )
     parameters = [p for p in model.parameters() if p.grad is not None]
     _average_gradients(run, parameters)
     norm = torch.nn.utils.clip_grad_norm_(parameters, config.clip_norm)
     if norm.isfinite():
         for group in run.optimizer.param_groups:
-            group["lr"] = learning_rate(step, share, config)
+            group["lr"] = group["factor"] * learning_rate(step, share, config)
         run.optimizer.step()
         decay = min(config.average_decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(
@@ -78,7 +76,7 @@ def update_masks(run: Run, progress: Progress, share: float) -> Progress:
     due = share > pruning.start and progress.step % pruning.every_steps == 0
     if progress.masks_fixed or not (due or ended):
         return progress
-    reached = sparsity_reached(share, pruning)
+    reached = max(sparsity_reached(share, pruning), progress.sparsity_kept)
     draw_masks(
         run.model.prunable(),
         [target * reached for target in pruning.sparsities],
@@ -88,6 +86,21 @@ def update_masks(run: Run, progress: Progress, share: float) -> Progress:
     for ours, averaged in zip(run.model.prunable(), run.average.prunable(), strict=True):
         averaged.blocks.copy_(ours.blocks)
     return replace(progress, masks_fixed=ended)
+
+
+def _freeze(model: Backbone, step: int, init: InitConfig) -> None:
+    """Hold still, for the first steps, what came trained while the rest finds its place."""
+    encoder = step >= init.freeze_encoder_steps
+    model.encoder.requires_grad_(encoder)
+    model.encoder.subsampling.requires_grad_(encoder and step >= init.freeze_subsampling_steps)
+
+
+def _total(run: Run, mine: Tensor) -> Tensor:
+    """The sum of a tensor over all processes, where the tensor was."""
+    if run.fabric.world_size == 1:
+        return mine
+    summed = run.fabric.all_reduce(mine.to(run.fabric.device), reduce_op="sum")
+    return torch.as_tensor(summed).to(mine.device)
 
 
 def _average_gradients(run: Run, parameters: list[torch.nn.Parameter]) -> None:
@@ -101,17 +114,18 @@ def _average_gradients(run: Run, parameters: list[torch.nn.Parameter]) -> None:
         parameter.grad = piece.view_as(parameter).clone()
 
 
-def _subnets(run: Run, step: int) -> tuple[Subnet, ...]:
-    """Device, and if the recipe says so one more subnet, drawn afresh each step."""
-    if not run.recipe.training.sampled_subnet:
-        return (run.device,)
-    rng = random.Random(_step_seed(run.recipe.training.seed, step, -1))
-    context = ChunkedContext(
-        chunk=rng.choice((4, 8, 16, 32)),
-        left=run.recipe.training.device.left_frames,
-        lookahead=rng.choice((0, 2, 4, 8)),
-    )
-    return run.device, Subnet(context, rng.choice((0.0, *run.recipe.pruning.sparsities)))
+def _subnets(run: Run, step: int) -> dict[str, Subnet]:
+    """Server and device, and if the recipe says so one more subnet, drawn afresh each step."""
+    subnets = {"server": SERVER, "device": run.device}
+    if run.recipe.training.sampled_subnet:
+        rng = random.Random(_step_seed(run.recipe.training.seed, step, -1))
+        context = ChunkedContext(
+            chunk=rng.choice((4, 8, 16, 32)),
+            left=run.recipe.training.device.left_frames,
+            lookahead=rng.choice((0, 2, 4, 8)),
+        )
+        subnets["sampled"] = Subnet(context, rng.choice((0.0, *run.recipe.pruning.sparsities)))
+    return subnets
 
 
 def _step_seed(seed: int, step: int, rank: int) -> int:

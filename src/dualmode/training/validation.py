@@ -15,7 +15,7 @@ from dualmode.text import Tokens
 
 
 @torch.inference_mode()
-def validate(
+def word_error_counts(
     model: Supernet,
     dev: BatchSource,
     tokens: Tokens,

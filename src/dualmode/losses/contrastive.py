@@ -1,0 +1,84 @@
+"""Losses of wav2vec 2.0 (Baevski et al., arXiv 2006.11477): contrast, and diversity of codes.
+
+Hidden frames of an utterance are padded to K. Distractors are numbers of other hidden frames of
+the same utterance, so similarities of all pairs (K, K) hold whatever is compared, and cost less
+than gathering the distractors' vectors.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class Contrast(NamedTuple):
+    """Sums over hidden frames: the loss (nats), correct choices, and cosines of predictions with
+    their own targets and, on average, with their distractors. All but the loss are detached."""
+
+    loss: Tensor
+    correct: Tensor
+    positive_similarity: Tensor
+    negative_similarity: Tensor
+
+
+def contrastive_loss(
+    predictions: Tensor,
+    targets: Tensor,
+    entries: Tensor,
+    distractors: Tensor,
+    valid: Tensor,
+    temperature: float,
+) -> Contrast:
+    """InfoNCE of each hidden frame's prediction between its own target and its distractors.
+
+    Args:
+        predictions, targets: (B, K, P).
+        entries: (B, K, G) code of each target; a distractor of the same code does not count.
+        distractors: (B, K, N) numbers 0 .. K - 1 of hidden frames.
+        valid: (B, K) True where a hidden frame exists.
+        temperature: that cosines are divided by.
+    """
+    predictions = F.normalize(predictions.float(), dim=-1, eps=1e-8)
+    targets = F.normalize(targets.float(), dim=-1, eps=1e-8)
+    cosines = torch.bmm(predictions, targets.transpose(1, 2))
+    own = cosines.diagonal(dim1=1, dim2=2)
+    others = cosines.gather(2, distractors)
+    same = _same_code(entries, distractors)
+    scores = torch.cat([own[..., None], others.masked_fill(same, -torch.inf)], dim=2) / temperature
+    losses = torch.logsumexp(scores, dim=2) - scores[..., 0]
+    with torch.no_grad():
+        best = others.masked_fill(same, -torch.inf).amax(dim=2)
+        different = (~same).sum(dim=2)
+        negative = others.masked_fill(same, 0.0).sum(dim=2) / different.clamp_min(1)
+        correct = (own > best) & (different > 0)
+    return Contrast(
+        _sum(losses, valid), _sum(correct, valid), _sum(own.detach(), valid), _sum(negative, valid)
+    )
+
+
+def _same_code(entries: Tensor, distractors: Tensor) -> Tensor:
+    """(B, K, N): whether a distractor has the code of the frame itself."""
+    same = torch.ones_like(distractors, dtype=torch.bool)
+    for codebook in entries.unbind(-1):
+        theirs = codebook[:, None, :].expand(-1, distractors.shape[1], -1).gather(2, distractors)
+        same &= theirs == codebook[..., None]
+    return same
+
+
+def _sum(values: Tensor, valid: Tensor) -> Tensor:
+    return torch.where(valid, values.float(), 0.0).sum()
+
+
+def perplexities(mean_probabilities: Tensor) -> Tensor:
+    """Perplexity (G,) of codebooks' mean distributions (G, E): how many codewords are in use."""
+    p = mean_probabilities
+    return torch.exp(-(p * torch.log(p + 1e-7)).sum(dim=-1))
+
+
+def diversity_loss(mean_probabilities: Tensor) -> Tensor:
+    """The share of codewords (G, E) that are not in use, as their perplexity counts them."""
+    total = mean_probabilities.numel()
+    return (total - perplexities(mean_probabilities).sum()) / total

@@ -1,0 +1,73 @@
+"""Starting from a model that is there: a pre-trained encoder, or a recogniser to be adapted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dualmode.config import Recipe
+from dualmode.errors import ModelError
+from dualmode.model.backbone import Backbone
+from dualmode.model.directory import pack_state, read_weights, unpack_state
+from dualmode.model.masks import measured_sparsity
+from dualmode.text import TOKENS_MODEL
+
+_ENCODER_KEYS = (
+    "width",
+    "layers",
+    "heads",
+    "feed_forward",
+    "kernel_frames",
+    "subsampling_channels",
+    "norms",
+)
+_RECOGNISER_KEYS = (*_ENCODER_KEYS, "predictor_width", "context_tokens", "joiner_width")
+_MASK_KEYS = ("block_outputs", "block_inputs")
+
+
+def recognises(folder: Path) -> bool:
+    """Whether a model directory holds a recogniser, tokens and all, and not an encoder only."""
+    return (folder / TOKENS_MODEL).is_file()
+
+
+def start_from(model: Backbone, folder: Path, recipe: Recipe) -> float:
+    """Copy into ``model`` what ``folder`` has for it: the encoder with its statistics of the
+    features, of a recogniser everything, and masks if the recipe keeps them.
+
+    Returns:
+        the share of the recipe's target sparsity that the masks have: 0 where they start afresh.
+
+    Raises:
+        ModelError: the directory cannot be read, or its shapes are others than the recipe's.
+    """
+    theirs, packed = read_weights(folder)
+    keep = recipe.init.masks == "keep"
+    whole = recognises(folder)
+    _check(folder, theirs, recipe, _RECOGNISER_KEYS if whole else _ENCODER_KEYS, keep)
+    state = pack_state(model)
+    state |= {
+        name: value
+        for name, value in packed.items()
+        if (whole or name.startswith("encoder.")) and (keep or not name.endswith(".blocks"))
+    }
+    unpack_state(model, state)
+    if not keep:
+        return 0.0
+    reached = measured_sparsity(model.prunable(), len(model.sparsities) - 1)
+    return min(1.0, reached / model.sparsities[-1])
+
+
+def _check(folder: Path, theirs: Recipe, ours: Recipe, keys: tuple[str, ...], keep: bool) -> None:
+    pairs = [(f"model.{key}", getattr(theirs.model, key), getattr(ours.model, key)) for key in keys]
+    if keep:
+        pairs += [
+            (f"pruning.{key}", getattr(theirs.pruning, key), getattr(ours.pruning, key))
+            for key in _MASK_KEYS
+        ]
+        counts = (len(theirs.pruning.sparsities), len(ours.pruning.sparsities))
+        pairs.append(("number of pruning.sparsities", *counts))
+    differing = [f"{key} is {a} there and {b} here" for key, a, b in pairs if a != b]
+    if differing:
+        raise ModelError(
+            f"{folder} does not fit the recipe: {'; '.join(differing)}. Make them equal with --set"
+            + ("" if not keep else ", or start with --set init.masks=fresh")
+        )

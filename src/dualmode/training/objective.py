@@ -1,0 +1,95 @@
+"""What a run optimises: all in which pre-training and fine-tuning differ. The loop is the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from dualmode.config import Recipe
+from dualmode.data.batches import Batch, BatchSource
+from dualmode.model.backbone import Backbone
+from dualmode.model.subnet import Subnet
+from dualmode.training.checkpoint import Progress
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What sums over a batch are divided by: targets (tokens or hidden frames) and frames of the
+    batch that all processes share, over their number, so that gradients averaged over
+    ``processes`` are those of one process."""
+
+    targets: float
+    frames: float
+    processes: int = 1
+
+
+@dataclass(frozen=True)
+class Step:
+    """What an objective needs to know of a step, besides the batch.
+
+    Attributes:
+        share: how much of the run is behind it, 0 to 1.
+        total: sums a tensor over all processes.
+        backward: called with each scalar loss; accumulates gradients.
+    """
+
+    share: float
+    scale: Scale
+    total: Callable[[Tensor], Tensor] = lambda mine: mine
+    backward: Callable[[Tensor], None] = Tensor.backward
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a validation found.
+
+    Attributes:
+        values: to be logged.
+        score: the lower, the better; None where figures cannot choose among checkpoints.
+        line: for people.
+        warnings: what is going wrong, and what to change.
+    """
+
+    values: dict[str, float]
+    score: float | None
+    line: str
+    warnings: list[str] = field(default_factory=list)
+
+
+class Objective(Protocol):
+    """One of pre-training and fine-tuning, for one recipe."""
+
+    def build(self) -> Backbone:
+        """The model to be trained, with random weights."""
+
+    def targets(self, batch: Batch) -> float:
+        """How many targets this process has in a batch."""
+
+    def accumulate(
+        self, model: Any, batch: Batch, subnets: Mapping[str, Subnet], step: Step
+    ) -> Mapping[str, Any]:
+        """Accumulate the gradients of all subnets; losses, detached, as named dataclasses."""
+
+    def measure(self, model: Any, dev: BatchSource, device: Subnet, share: float) -> Tensor:
+        """Sums over one pass of ``dev``, which are then added up over processes."""
+
+    def judge(self, sums: Tensor, share: float) -> Judgement:
+        """Read those sums."""
+
+    def settled(self, share: float) -> bool:
+        """Whether what is measured is by now what is wanted."""
+
+    def describe(self, step: int, values: dict[str, float]) -> str:
+        """One line for people about the steps since the last."""
+
+    def draw(self, folder: Path) -> Path | None:
+        """A picture of the run from its log in ``folder``; None where there is none yet."""
+
+    def write_card(
+        self, out: Path, model: Any, recipe: Recipe, progress: Progress, data_seconds: float
+    ) -> None:
+        """The model card, at the end."""

@@ -1,0 +1,255 @@
+"""The pre-training objective: server and device predict the same quantised latents, in one step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dualmode.config import PretrainingConfig, Recipe
+from dualmode.data.batches import Batch, BatchSource
+from dualmode.data.spans import Hidden
+from dualmode.errors import DataError
+from dualmode.losses.contrastive import (
+    Contrast,
+    contrastive_loss,
+    diversity_loss,
+    perplexities,
+)
+from dualmode.model.quantizer import Codes
+from dualmode.model.subnet import SERVER, Subnet
+from dualmode.model.wav2vec import Wav2Vec
+from dualmode.training.card import write_pretraining_card
+from dualmode.training.checkpoint import Progress
+from dualmode.training.objective import Judgement, Scale, Step
+from dualmode.training.picture import draw_pretraining
+from dualmode.training.schedule import gumbel_temperature
+
+_FEWEST_CODES = 0.05  # share of a codebook in use below which it has collapsed
+_ALIKE = 0.9  # cosine of predictions with distractors above which everything looks the same
+
+
+@dataclass(frozen=True)
+class ContrastLosses:
+    """One recogniser's contrast, means over hidden frames, detached: the loss in nats, the share
+    of right choices, and cosines with targets and with distractors."""
+
+    contrastive: Tensor
+    accuracy: Tensor
+    positive_similarity: Tensor
+    negative_similarity: Tensor
+
+
+@dataclass(frozen=True)
+class CodeLosses:
+    """What all recognisers share, detached; ``perplexity`` (G,) of each codebook."""
+
+    diversity: Tensor
+    penalty: Tensor
+    perplexity: Tensor
+
+
+class Pretraining:
+    """Pre-training as an :class:`dualmode.training.objective.Objective`."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+
+    def build(self) -> Wav2Vec:
+        return Wav2Vec(self._recipe.model, self._recipe.pruning, self._recipe.pretraining)
+
+    def targets(self, batch: Batch) -> float:
+        return float(_hidden(batch).valid.sum())
+
+    def accumulate(
+        self, model: Wav2Vec, batch: Batch, subnets: Mapping[str, Subnet], step: Step
+    ) -> dict[str, ContrastLosses | CodeLosses]:
+        temperature = gumbel_temperature(step.share, self._recipe.pretraining)
+        return accumulate(model, batch, subnets, self._recipe.pretraining, temperature, step)
+
+    def measure(self, model: Wav2Vec, dev: BatchSource, device: Subnet, share: float) -> Tensor:
+        return measure(model, dev, {"server": SERVER, "device": device}, self._recipe.pretraining)
+
+    def judge(self, sums: Tensor, share: float) -> Judgement:
+        return judge(sums, self._recipe.pretraining)
+
+    def settled(self, share: float) -> bool:
+        """Always: there is no figure yet that could choose among checkpoints."""
+        return True
+
+    def describe(self, step: int, values: dict[str, float]) -> str:
+        numbers = range(1, self._recipe.pretraining.codebooks + 1)
+        in_use = "/".join(f"{values[f'codes/perplexity_{number}']:.0f}" for number in numbers)
+        return (
+            f"contrast: server {values['server/contrastive']:.3f} "
+            f"device {values['device/contrastive']:.3f}  "
+            f"right {values['server/accuracy']:.0%} {values['device/accuracy']:.0%}  codes {in_use}"
+        )
+
+    def draw(self, folder: Path) -> Path | None:
+        return draw_pretraining(folder, self._recipe.pretraining)
+
+    def write_card(
+        self, out: Path, model: Wav2Vec, recipe: Recipe, progress: Progress, data_seconds: float
+    ) -> None:
+        write_pretraining_card(out, model, recipe, progress, data_seconds)
+
+
+def accumulate(
+    model: Wav2Vec,
+    batch: Batch,
+    subnets: Mapping[str, Subnet],
+    config: PretrainingConfig,
+    temperature: float,
+    step: Step,
+) -> dict[str, ContrastLosses | CodeLosses]:
+    """Accumulate the gradients of all ``subnets`` (Baevski et al., arXiv 2006.11477).
+
+    Latents and targets are the same for all, so they are computed once and take their gradients
+    at the end; each recogniser's graph is freed before the next is built.
+    """
+    hidden, scale = _hidden(batch), step.scale
+    latents, lengths = model.latents(batch.features, batch.feature_lengths)
+    codes = model.quantize(latents, hidden.frames, hidden.noise, temperature)
+    targets = model.targets(codes)
+    latent_leaf = latents.detach().requires_grad_()
+    target_leaf = targets.detach().requires_grad_()
+    losses: dict[str, ContrastLosses | CodeLosses] = {}
+    for name, subnet in subnets.items():
+        found = _contrast(model, latent_leaf, target_leaf, lengths, hidden, codes, subnet, config)
+        step.backward(found.loss / scale.targets)
+        losses[name] = ContrastLosses(*(part.detach() / scale.targets for part in found))
+        del found
+    mean = _mean_probabilities(codes, hidden, step)
+    diversity = diversity_loss(mean)
+    penalty = _penalty(latents, lengths, scale)
+    # A process's own frames are a part of the mean, so its gradient of it is too small by as much.
+    shared = config.diversity_weight * diversity * scale.processes + config.penalty_weight * penalty
+    torch.autograd.backward(
+        [latents, targets, len(subnets) * shared], [latent_leaf.grad, target_leaf.grad, None]
+    )
+    losses["codes"] = CodeLosses(diversity.detach(), penalty.detach(), perplexities(mean.detach()))
+    return losses
+
+
+def _contrast(
+    model: Wav2Vec,
+    latents: Tensor,
+    targets: Tensor,
+    lengths: Tensor,
+    hidden: Hidden,
+    codes: Codes,
+    subnet: Subnet,
+    config: PretrainingConfig,
+) -> Contrast:
+    masked = model.hide(latents, hidden.mask(latents.shape[1]))
+    predictions = model.predictions(model.encode(masked, lengths, subnet), hidden.frames)
+    return contrastive_loss(
+        predictions,
+        targets,
+        codes.entries,
+        hidden.distractors,
+        hidden.valid,
+        config.similarity_temperature,
+    )
+
+
+def _mean_probabilities(codes: Codes, hidden: Hidden, step: Step) -> Tensor:
+    """(G, E) over the hidden frames of all processes, with the gradient of this one's."""
+    mine = torch.where(hidden.valid[..., None, None], codes.probabilities, 0.0).sum(dim=(0, 1))
+    others = step.total(mine.detach()) - mine.detach()
+    return (mine + others) / (step.scale.targets * step.scale.processes)
+
+
+def _penalty(latents: Tensor, lengths: Tensor, scale: Scale) -> Tensor:
+    """Mean square of the latents, which keeps them from growing."""
+    valid = torch.arange(latents.shape[1], device=latents.device) < lengths[:, None]
+    squares = latents.float().square().mean(dim=-1)
+    return torch.where(valid, squares, 0.0).sum() / scale.frames
+
+
+@torch.inference_mode()
+def measure(
+    model: Wav2Vec, dev: BatchSource, subnets: Mapping[str, Subnet], config: PretrainingConfig
+) -> Tensor:
+    """Sums over one pass of ``dev``: hidden frames; loss, right choices and two cosines of each
+    subnet; then how often each codeword was the likeliest."""
+    place = model.hidden.device
+    sums = torch.zeros(1 + 4 * len(subnets), dtype=torch.float64)
+    used = torch.zeros(config.codebooks, config.entries, dtype=torch.float64)
+    for batch, _ in dev.batches():
+        moved = batch.to(place)
+        hidden = _hidden(moved)
+        latents, lengths = model.latents(moved.features, moved.feature_lengths)
+        codes = model.quantize(latents, hidden.frames, None, 1.0)
+        targets = model.targets(codes)
+        found = [
+            _contrast(model, latents, targets, lengths, hidden, codes, subnet, config)
+            for subnet in subnets.values()
+        ]
+        numbers = [hidden.valid.sum(), *(part for one in found for part in one)]
+        sums += torch.stack([number.double().cpu() for number in numbers])
+        entries = codes.entries[hidden.valid].cpu()
+        for codebook in range(config.codebooks):
+            used[codebook] += torch.bincount(entries[:, codebook], minlength=config.entries)
+    return torch.cat([sums, used.flatten()])
+
+
+def judge(sums: Tensor, config: PretrainingConfig) -> Judgement:
+    """Read the sums of :func:`measure`, and say by name what has collapsed.
+
+    Raises:
+        DataError: not one frame could be hidden.
+    """
+    names = ("server", "device")
+    frames, *rest = sums[: 1 + 4 * len(names)].tolist()
+    if frames == 0:
+        raise DataError("the utterances of data.dev are too short to hide frames of")
+    terms = ("contrastive", "accuracy", "positive_similarity", "negative_similarity")
+    keys = [f"dev/{name}/{term}" for name in names for term in terms]
+    values = {key: total / frames for key, total in zip(keys, rest, strict=True)}
+    counts = sums[1 + 4 * len(names) :].view(config.codebooks, config.entries)
+    in_use = perplexities(counts / frames).tolist()
+    shares = (counts > 0).double().mean(dim=1).tolist()
+    for number, (perplexity, share) in enumerate(zip(in_use, shares, strict=True), start=1):
+        values[f"dev/codes/perplexity_{number}"] = perplexity
+        values[f"dev/codes/used_{number}"] = share
+    right = "  ".join(f"{name} {values[f'dev/{name}/accuracy']:.1%}" for name in names)
+    codes = "/".join(f"{perplexity:.0f}" for perplexity in in_use)
+    return Judgement(
+        values,
+        score=None,
+        line=f"right choices  {right}  codes {codes} of {config.entries}",
+        warnings=[*_collapsed_codes(in_use, config), *_collapsed_frames(values, config)],
+    )
+
+
+def _collapsed_codes(in_use: list[float], config: PretrainingConfig) -> list[str]:
+    fewest = max(2.0, _FEWEST_CODES * config.entries)
+    return [
+        f"codebook {number} has collapsed: it uses {perplexity:.1f} of {config.entries} codewords; "
+        "raise pretraining.diversity_weight or pretraining.gumbel_end, or lower "
+        "training.learning_rate"
+        for number, perplexity in enumerate(in_use, start=1)
+        if perplexity < fewest
+    ]
+
+
+def _collapsed_frames(values: dict[str, float], config: PretrainingConfig) -> list[str]:
+    return [
+        f"{name}'s predictions have collapsed: they are as close to distractors "
+        f"({values[f'dev/{name}/negative_similarity']:.2f}) as to targets; lower "
+        "training.learning_rate, or raise training.warmup_steps"
+        for name in ("server", "device")
+        if values[f"dev/{name}/negative_similarity"] > _ALIKE
+        and values[f"dev/{name}/accuracy"] < 2 / (1 + config.distractors)
+    ]
+
+
+def _hidden(batch: Batch) -> Hidden:
+    if batch.hidden is None:
+        raise DataError("the batch was not made for pre-training: it hides nothing")
+    return batch.hidden
