@@ -16,6 +16,7 @@ from dualmode.commands import (
     listen,
     prepare,
     pretrain,
+    probe,
     quickstart,
     train,
     transcribe,
@@ -79,6 +80,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("transcribe")(transcribe.transcribe)
 app.command("listen")(listen.listen)
+app.command("probe")(probe.probe)
 app.command("inspect")(inspect.inspect)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from dualmode.decoding.stream import Partial, StreamSession
     from dualmode.decoding.transcript import Transcript
+    from dualmode.evaluation.probe import Probe
     from dualmode.evaluation.results import Evaluation
 
 _SKIPPED_SHOWN = 10
@@ -96,18 +98,33 @@ def hear(
 
 
 @contextmanager
-def scoring_bar(console: Console) -> Iterator[Callable[[float, float], None]]:
-    """A progress bar for an evaluation; gives what is called with seconds done and in all."""
+def scoring_bar(
+    console: Console, units: str = "s of audio"
+) -> Iterator[Callable[[float, float], None]]:
+    """A progress bar for an evaluation; gives what is called with units done and in all."""
     with Progress(
         TextColumn("[bold]scoring"),
         BarColumn(),
-        TextColumn("{task.completed:.0f} of {task.total:.0f} s of audio"),
+        TextColumn("{task.completed:.0f} of {task.total:.0f} " + units),
         TimeElapsedColumn(),
         console=console,
         transient=True,
     ) as bar:
         task = bar.add_task("scoring", total=1.0)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def print_probe(found: Probe, console: Console) -> None:
+    """The table of a probe: a row a layer, in per cent of held-out frames."""
+    learnt, scored = found.frames
+    table = Table(title=f"tokens told from single frames ({learnt} learnt from, {scored} scored)")
+    table.add_column("layer", justify="right")
+    for subnet, weights in found.layers:
+        table.add_column(f"{subnet}, {weights}", justify="right")
+    for number, rates in enumerate(zip(*found.layers.values(), strict=True), start=1):
+        table.add_row(str(number), *(f"{rate:.1%}" for rate in rates))
+    console.print(table)
+    console.print(f"always the most frequent token: {found.most_frequent:.1%}")
 
 
 def print_evaluation(found: Evaluation, console: Console) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file
@@ -23,18 +24,26 @@ LONG_ENOUGH_S = 120.0  # for one tiny run on a busy machine
 
 
 class TrainingProcess:
-    """``dualmode train`` in a process group of its own, with its output in a file."""
+    """``dualmode train``, or pretrain, in a process group of its own, with its output in a file."""
 
-    def __init__(self, recipe: Path, out: Path, log: Path, *options: str, processes: int = 1):
+    def __init__(
+        self,
+        recipe: Path,
+        out: Path,
+        log: Path,
+        *options: str,
+        processes: int = 1,
+        command: str = "train",
+    ):
         self.checkpoint = out / FOLDER / FILE
         self._log = log
         launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
         launcher += ["--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0"]
-        command = [sys.executable, *(launcher if processes > 1 else []), "-m", "dualmode", "train"]
-        command += [str(recipe), "--out", str(out), *options]
+        program = [sys.executable, *(launcher if processes > 1 else []), "-m", "dualmode"]
+        arguments = [command, str(recipe), "--out", str(out), *options]
         with log.open("w") as file:
             self._process = subprocess.Popen(
-                command,
+                program + arguments,
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -84,9 +93,9 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
     """Start training processes that are gone when the tests of a file are."""
     started: list[TrainingProcess] = []
 
-    def begin(recipe: Path, out: Path, *options: str, processes: int = 1) -> TrainingProcess:
+    def begin(recipe: Path, out: Path, *options: str, **how: Any) -> TrainingProcess:
         log = tmp_path_factory.mktemp("log") / "output.txt"
-        started.append(TrainingProcess(recipe, out, log, *options, processes=processes))
+        started.append(TrainingProcess(recipe, out, log, *options, **how))
         return started[-1]
 
     yield begin

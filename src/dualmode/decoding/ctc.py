@@ -1,7 +1,9 @@
-"""Best-path decoding of the auxiliary CTC head, for the part of a run that only it trains in."""
+"""Best paths through the auxiliary CTC head: what it says, and where it says a known text."""
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from dualmode.decoding.scorer import BLANK
@@ -20,3 +22,44 @@ def best_path(log_probs: Tensor, lengths: Tensor) -> list[list[int]]:
             [s for s, before in zip(real, [BLANK, *real], strict=False) if s not in (BLANK, before)]
         )
     return found
+
+
+def align(log_probs: npt.NDArray[np.floating], tokens: list[int]) -> npt.NDArray[np.int64]:
+    """The likeliest path of CTC (Graves, 2006) that says ``tokens``: a symbol for each frame.
+
+    Args:
+        log_probs: (T, V) of one utterance.
+    Returns:
+        (T,) tokens, blank where none is said.
+    Raises:
+        ValueError: the frames are too few to say the tokens in.
+    """
+    if len(tokens) > len(log_probs):
+        raise ValueError(f"{len(log_probs)} frames cannot say {len(tokens)} tokens")
+    symbols = np.full(2 * len(tokens) + 1, BLANK)
+    symbols[1::2] = tokens
+    scores = np.asarray(log_probs, dtype=np.float64)[:, symbols]
+    skips = np.zeros(len(symbols), bool)  # over the blank between two different tokens
+    skips[3::2] = symbols[3::2] != symbols[1:-2:2]
+    best = np.full(len(symbols), -np.inf)
+    best[:2] = scores[:1, :2]
+    came = np.zeros(scores.shape, np.int64)
+    for frame in range(1, len(scores)):
+        stay, one, two = best, _shifted(best, 1), np.where(skips, _shifted(best, 2), -np.inf)
+        choices = np.stack([stay, one, two])
+        came[frame] = choices.argmax(axis=0)
+        best = choices.max(axis=0) + scores[frame]
+    state = len(symbols) - 1
+    if tokens and best[state - 1] > best[state]:
+        state -= 1
+    if not np.isfinite(best[state]):
+        raise ValueError(f"{len(scores)} frames cannot say {len(tokens)} tokens")
+    path = np.zeros(len(scores), np.int64)
+    for frame in range(len(scores) - 1, -1, -1):
+        path[frame] = symbols[state]
+        state -= came[frame, state]
+    return path
+
+
+def _shifted(values: npt.NDArray[np.float64], by: int) -> npt.NDArray[np.float64]:
+    return np.concatenate([np.full(by, -np.inf), values])[: len(values)]

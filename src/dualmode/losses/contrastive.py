@@ -74,8 +74,9 @@ def _sum(values: Tensor, valid: Tensor) -> Tensor:
 
 def perplexities(mean_probabilities: Tensor) -> Tensor:
     """Perplexity (G,) of codebooks' mean distributions (G, E): how many codewords are in use."""
-    p = mean_probabilities
-    return torch.exp(-(p * torch.log(p + 1e-7)).sum(dim=-1))
+    # The floor changes no value, but it keeps the gradient finite where a softmax underflows.
+    logs = torch.xlogy(mean_probabilities, mean_probabilities.clamp_min(1e-30))
+    return torch.exp(-logs.sum(dim=-1))
 
 
 def diversity_loss(mean_probabilities: Tensor) -> Tensor:

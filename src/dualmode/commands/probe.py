@@ -1,0 +1,44 @@
+"""``dualmode probe``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def probe(
+    model: Annotated[Path, typer.Argument(help="A directory of pretrain or train.")],
+    cuts: Annotated[list[Path], typer.Argument(help="Transcribed CutSets.")],
+    aligner: Annotated[
+        Path, typer.Option("--aligner", help="A model that says which token is said when.")
+    ],
+    json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")
+    ] = None,
+) -> None:
+    """Whether pre-training learnt anything: tokens told from single frames by a linear classifier.
+
+    Each layer's frames, of both recognisers, against those of the same encoder with random
+    weights. A fifth of the utterances is scored; the classifier learns from the others.
+
+    \b
+    Examples:
+      dualmode probe runs/pretrained data/dev --aligner runs/quickstart/model
+      dualmode probe runs/pretrained data/dev --aligner MODEL --json probe.json
+    """
+    from dualmode.data.manifests import read_cuts
+    from dualmode.display import make_console, print_probe, scoring_bar
+    from dualmode.evaluation.probe import probe as measure
+    from dualmode.model.directory import load_model, replace_text
+
+    console = make_console()
+    loaded, scored = load_model(aligner), read_cuts(cuts)
+    with scoring_bar(console, "layers") as progress:
+        found = measure(model, scored, loaded, progress)
+    print_probe(found, console)
+    if json is not None:
+        import json as as_json
+
+        replace_text(json, as_json.dumps(found.to_dict(), indent=2) + "\n")

@@ -1,0 +1,122 @@
+"""Pre-training by the command: killed and resumed, by two processes, and worth its while."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import Tensor
+
+from dualmode.errors import ModelError
+from dualmode.model.directory import load_model
+from dualmode.training.journal import LOG, read_log
+from dualmode.training.loop import FOLDER
+
+Weights = Callable[[Path], dict[str, Tensor]]
+
+HIDING = {"entries": 12, "code_width": 16, "projection_width": 16, "distractors": 8}
+STEPS = 6
+STILL = (
+    "model.dropout=0",
+    "data.speeds=[1.0]",
+    "data.buckets=1",
+    "data.time_masks=0",
+    "data.frequency_masks=0",
+    f"training.steps={STEPS}",
+    "training.log_every_steps=1",
+)
+CURVES = (
+    *(f"{name}/{term}" for name in ("server", "device") for term in ("contrastive", "accuracy")),
+    "codes/diversity",
+    "codes/perplexity_1",
+    "codes/penalty",
+)
+
+
+@pytest.fixture(scope="module")
+def recipe(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny recipe, for pre-training: masked audio instead of masked features."""
+    tree = yaml.safe_load(tiny_recipe.read_text())
+    tree["training"] = {**tree["training"], "objective": "pretrain"}
+    tree["data"] = {**tree["data"], "time_masks": 0, "frequency_masks": 0}
+    path = tmp_path_factory.mktemp("pretraining") / "tiny.yaml"
+    path.write_text(yaml.safe_dump({**tree, "pretraining": HIDING}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def pretrained(recipe: Path, start: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a pre-training that nobody disturbed."""
+    out = tmp_path_factory.mktemp("pretrained")
+    process = start(recipe, out, command="pretrain")
+    assert process.wait() == 0, process.output
+    return out
+
+
+def test_it_leaves_an_encoder_a_picture_and_a_card(pretrained: Path) -> None:
+    assert (pretrained / FOLDER / "training.png").stat().st_size > 10_000
+    assert "recognises nothing until" in (pretrained / "README.md").read_text()
+    assert not (pretrained / "tokens.model").exists()
+    last = read_log(pretrained / FOLDER / LOG)[-1]
+    assert {"dev/server/accuracy", "dev/device/contrastive", "dev/codes/used_2"} <= set(last)
+    with pytest.raises(ModelError, match="dualmode train RECIPE --init"):
+        load_model(pretrained)
+
+
+def test_killed_and_resumed_equals_undisturbed(
+    recipe: Path, start: Any, pretrained: Path, weights_of: Weights, tmp_path: Path
+) -> None:
+    out = tmp_path / "killed"
+    process = start(recipe, out, command="pretrain")
+    process.wait_until(process.checkpoint.is_file)
+    time.sleep(random.uniform(0.0, 0.4))
+    process.kill()
+    process.wait()
+    process = start(recipe, out, command="pretrain")
+    assert process.wait() == 0, process.output
+    ours, theirs = weights_of(out), weights_of(pretrained)
+    assert ours.keys() == theirs.keys()
+    assert not [name for name, value in ours.items() if not torch.equal(value, theirs[name])]
+
+
+def test_two_processes_follow_the_curve_of_one(recipe: Path, start: Any, tmp_path: Path) -> None:
+    curves = {}
+    for count in (1, 2):
+        out = tmp_path / str(count)
+        settings = (*STILL, f"training.processes={count}", "data.batch_seconds=16")
+        options = [word for setting in settings for word in ("--set", setting)]
+        process = start(recipe, out, *options, command="pretrain")
+        assert process.wait() == 0, process.output
+        curves[count] = [r for r in read_log(out / FOLDER / LOG) if "server/contrastive" in r]
+    assert len(curves[1]) == len(curves[2]) == STEPS
+    for expected, found in zip(curves[1], curves[2], strict=True):
+        for name in CURVES:
+            assert found[name] == pytest.approx(expected[name], rel=1e-4, abs=1e-6), name
+
+
+def test_commands_refuse_each_others_recipes(
+    recipe: Path, tiny_recipe: Path, start: Any, tmp_path: Path
+) -> None:
+    process = start(recipe, tmp_path / "a")
+    assert process.wait() == 1
+    assert "is a recipe for 'dualmode pretrain'" in process.output
+    process = start(tiny_recipe, tmp_path / "b", command="pretrain")
+    assert process.wait() == 1
+    assert "is a recipe for 'dualmode train'" in process.output
+
+
+def test_another_shape_is_refused_by_the_name_of_its_key(
+    tiny_recipe: Path, pretrained: Path, start: Any, tmp_path: Path
+) -> None:
+    options = ("--init", str(pretrained), "--set", "model.width=32")
+    process = start(tiny_recipe, tmp_path / "other", *options)
+    assert process.wait() == 1
+    said = " ".join(process.output.split())
+    assert "model.width is 16 there and 32 here" in said
+    assert "Traceback" not in process.output
