@@ -22,12 +22,15 @@ TARGETS = {"server": 0.06, "device": 0.10}  # WER that the quickstart is tuned t
 _PIECE_SAMPLES = 1600  # 0.1 s, about what a sound card delivers
 
 
-def run_quickstart(out: Path, minutes: float | None, console: Console) -> bool:
+def run_quickstart(
+    out: Path, minutes: float | None, console: Console, *, pretrain: bool = False
+) -> bool:
     """Synthesise, train, evaluate, transcribe, stream; go on where an earlier call stopped.
 
     Args:
-        out: gets ``corpus`` and ``model``.
-        minutes: training time; None takes the recipe's.
+        out: gets ``corpus`` and ``model``; with pre-training ``encoder`` and ``pretrained-model``.
+        minutes: training time, and of pre-training as much; None takes the recipes'.
+        pretrain: pre-train the encoder on the corpus's audio first.
 
     Returns:
         False if training was interrupted.
@@ -36,11 +39,17 @@ def run_quickstart(out: Path, minutes: float | None, console: Console) -> bool:
         DualmodeError: a step failed; the message says what to do.
     """
     began = time.monotonic()
-    corpus, model = out / "corpus", out / "model"
+    corpus, model = out / "corpus", out / ("pretrained-model" if pretrain else "model")
     _say(console, 1, "speech to learn from: synthesised by eSpeak NG")
     _make_corpus(corpus, console)
+    init = out / "encoder" if pretrain else None
+    if init:
+        _say(console, 2, "pre-training: both recognisers' encoder, from audio alone")
+        if not _run("quickstart-pretrain", corpus, init, minutes, [], console):
+            return False
     _say(console, 2, "training: server and device, one set of weights")
-    if not _train(corpus, model, minutes, console):
+    start = [f"init.model={init}"] if init else []
+    if not _run("quickstart", corpus, model, minutes, start, console):
         return False
     _say(console, 3, "scores on voices and sentences that were not in training")
     recognizer, cuts = _load(model, corpus / "test")
@@ -50,7 +59,7 @@ def run_quickstart(out: Path, minutes: float | None, console: Console) -> bool:
     _transcribe(recognizer, cut, console)
     _say(console, 5, "the same file as a stream: device hears it piece by piece")
     _stream(recognizer, cut, console)
-    _say_next(out, time.monotonic() - began, console)
+    _say_next(model, time.monotonic() - began, console)
     return True
 
 
@@ -72,14 +81,22 @@ def _make_corpus(corpus: Path, console: Console) -> None:
         )
 
 
-def _train(corpus: Path, model: Path, minutes: float | None, console: Console) -> bool:
+def _run(
+    recipe: str,
+    corpus: Path,
+    out: Path,
+    minutes: float | None,
+    overrides: list[str],
+    console: Console,
+) -> bool:
+    """Train by a recipe on the corpus; False if it was interrupted."""
     from dualmode.config import load_recipe
     from dualmode.training.launch import train
 
-    overrides = [f"data.train=['{corpus}/train']", f"data.dev=['{corpus}/dev']"]
+    ours = [f"data.train=['{corpus}/train']", f"data.dev=['{corpus}/dev']", *overrides]
     if minutes is not None:
-        overrides.append(f"training.minutes={minutes}")
-    return train(load_recipe("quickstart", overrides), model, console=console).finished
+        ours.append(f"training.minutes={minutes}")
+    return train(load_recipe(recipe, ours), out, console=console).finished
 
 
 def _load(model: Path, test: Path) -> tuple[Recognizer, list[Cut]]:
@@ -145,8 +162,8 @@ def _stream(recognizer: Recognizer, cut: Cut, console: Console) -> None:
     console.print(Text(f"{heard.seconds:7.2f} s  {heard.text}", style="bold"), soft_wrap=True)
 
 
-def _say_next(out: Path, seconds: float, console: Console) -> None:
-    model, program = out / "model", _command("dualmode")
+def _say_next(model: Path, seconds: float, console: Console) -> None:
+    program = _command("dualmode")
     lines = (
         ("model", f"{model}"),
         ("model card", f"{model / 'README.md'}"),
@@ -157,6 +174,7 @@ def _say_next(out: Path, seconds: float, console: Console) -> None:
         ("the same, streamed", f"{program} transcribe {model} my.wav --subnet device --stream"),
         ("what is inside", f"{program} inspect {model}"),
         ("your own corpus", "docs/train_your_own.md"),
+        ("audio without text", "make quickstart PRETRAIN=1, docs/pretraining.md"),
     )
     width = max(len(name) for name, _ in lines)
     text = Text("\n".join(f"{name:{width}}  {value}" for name, value in lines))

@@ -98,3 +98,13 @@ def test_buckets_hold_equal_shares() -> None:
     assert len(bounds) == 4
     assert np.ptp(shares) / sum(DURATIONS) < 0.01
     assert bucket_bounds([2.0] * 50, 10) == [2.0]
+
+
+def test_weights_say_how_often_an_epoch_has_a_row() -> None:
+    weights = [3.0] * 1000 + [0.25] * 1000 + [1.0] * 1000
+    plan = Planner(DURATIONS, DataConfig(), seed=3, train=True, world_size=1, weights=weights)
+    counts = np.bincount(rows(list(plan.epoch(0, 0))), minlength=3000)
+    assert (counts[:1000] == 3).all()
+    assert counts[1000:2000].mean() == pytest.approx(0.25, abs=0.05)
+    assert counts[1000:2000].max() == 1
+    assert (counts[2000:] == 1).all()

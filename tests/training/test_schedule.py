@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dualmode.config import PruningConfig, TrainingConfig
+from dualmode.config import PretrainingConfig, PruningConfig, TrainingConfig
 from dualmode.training.schedule import (
     Weights,
+    gumbel_temperature,
     learning_rate,
     loss_weights,
     run_share,
@@ -60,3 +61,9 @@ def test_the_transducer_fades_in_while_ctc_fades_to_its_weight():
     assert loss_weights(0.25, config).ctc == pytest.approx(0.7)
     assert loss_weights(0.9, config) == Weights(1.0, 0.4)
     assert loss_weights(0.0, TrainingConfig(ctc_weight=0.3)) == Weights(1.0, 0.3)
+
+
+def test_the_gumbel_temperature_falls_by_a_steady_factor_and_stays():
+    config = PretrainingConfig(gumbel_start=2.0, gumbel_end=0.5, gumbel_share=0.6)
+    at = [gumbel_temperature(share, config) for share in (0.0, 0.3, 0.6, 1.0)]
+    assert at == pytest.approx([2.0, 1.0, 0.5, 0.5])

@@ -16,6 +16,9 @@ def quickstart(
         float | None,
         typer.Option("--minutes", min=0.01, help="Training time; the recipe's own if not given."),
     ] = None,
+    pretrain: Annotated[
+        bool, typer.Option("--pretrain", help="Pre-train the encoder on the audio alone first.")
+    ] = False,
 ) -> None:
     """Synthesise speech, train both recognisers on it, score them, and hear them work.
 
@@ -25,10 +28,11 @@ def quickstart(
     Examples:
       dualmode quickstart
       dualmode quickstart --out runs/longer --minutes 30
+      dualmode quickstart --pretrain
     """
     from dualmode.commands.train import INTERRUPTED
     from dualmode.display import make_console
     from dualmode.quickstart import run_quickstart
 
-    if not run_quickstart(out, minutes, make_console()):
+    if not run_quickstart(out, minutes, make_console(), pretrain=pretrain):
         raise typer.Exit(INTERRUPTED)

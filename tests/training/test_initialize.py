@@ -1,0 +1,132 @@
+"""Starting from another model: what is taken over, what is not, and what does not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from dualmode.config import InitConfig, Recipe, parse_recipe
+from dualmode.errors import ModelError
+from dualmode.model.directory import save_model
+from dualmode.model.masks import draw_masks, measured_sparsity
+from dualmode.model.supernet import Supernet
+from dualmode.model.wav2vec import Wav2Vec
+from dualmode.text import TOKENS_MODEL
+from dualmode.training.initialize import start_from
+from dualmode.training.setup import make_optimizer
+from dualmode.training.step import _freeze
+
+
+def recipe(**sections: object) -> Recipe:
+    tree = {
+        "name": "small",
+        "model": {"width": 16, "layers": 1, "heads": 2, "feed_forward": 24},
+        "pruning": {"sparsities": [0.7]},
+    }
+    return parse_recipe({**tree, **sections}, "test")
+
+
+def supernet(of: Recipe, seed: int) -> Supernet:
+    torch.manual_seed(seed)
+    return Supernet(20, of.model, of.pruning)
+
+
+@pytest.fixture
+def pretrained(tmp_path: Path) -> Path:
+    """A pre-trained encoder of half the sparsity that fine-tuning wants."""
+    of = recipe(pruning={"sparsities": [0.35]}, training={"objective": "pretrain"})
+    torch.manual_seed(1)
+    model = Wav2Vec(of.model, of.pruning, of.pretraining)
+    model.encoder.subsampling.mean.fill_(3.0)
+    draw_masks(model.prunable(), [0.35])
+    save_model(tmp_path / "pretrained", model, of)
+    return tmp_path / "pretrained"
+
+
+def test_the_encoder_and_its_statistics_come_and_the_rest_stays(pretrained: Path) -> None:
+    ours = recipe()
+    model, before = supernet(ours, 2), supernet(ours, 2)
+    assert start_from(model, pretrained, ours) == 0.0
+    torch.manual_seed(1)
+    source = Wav2Vec(ours.model, ours.pruning, ours.pretraining)
+    for name, value in source.encoder.state_dict().items():
+        if "mean" not in name and not name.endswith("blocks"):
+            assert torch.equal(model.encoder.state_dict()[name], value), name
+    assert (model.encoder.subsampling.mean == 3).all()
+    assert torch.equal(model.ctc.weight, before.ctc.weight)
+    assert all(layer.blocks.all() for layer in model.prunable()), "pruning starts afresh"
+
+
+def test_masks_are_kept_where_the_recipe_says_so(pretrained: Path) -> None:
+    ours = recipe(init={"masks": "keep"})
+    model = supernet(ours, 2)
+    assert start_from(model, pretrained, ours) == pytest.approx(0.5, abs=0.01)
+    assert measured_sparsity(model.prunable(), 0) == pytest.approx(0.35, abs=0.01)
+
+
+def test_of_a_recogniser_everything_comes(tmp_path: Path) -> None:
+    ours = recipe()
+    source = supernet(ours, 5)
+    save_model(tmp_path / "model", source, ours)
+    (tmp_path / "model" / TOKENS_MODEL).write_bytes(b"tokens")
+    model = supernet(ours, 6)
+    start_from(model, tmp_path / "model", ours)
+    for name, value in source.named_parameters():
+        assert torch.equal(dict(model.named_parameters())[name], value), name
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"model": {"width": 32, "layers": 1, "heads": 2, "feed_forward": 24}}, "model.width is"),
+        ({"model": {"width": 16, "layers": 2, "heads": 2, "feed_forward": 24}}, "model.layers is"),
+        ({"model": {"width": 16, "layers": 1, "heads": 4, "feed_forward": 24}}, "model.heads is"),
+        (
+            {"pruning": {"sparsities": [0.7], "block_outputs": 4}, "init": {"masks": "keep"}},
+            "pruning.block_outputs is 8 there and 4 here",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_named(
+    pretrained: Path, changed: dict[str, object], said: str
+) -> None:
+    ours = recipe(**changed)
+    with pytest.raises(ModelError, match=said):
+        start_from(supernet(ours, 2), pretrained, ours)
+
+
+def test_fresh_masks_do_not_mind_other_blocks(pretrained: Path) -> None:
+    ours = recipe(pruning={"sparsities": [0.7], "block_outputs": 4})
+    start_from(supernet(ours, 2), pretrained, ours)
+
+
+def test_a_missing_model_is_an_error(tmp_path: Path) -> None:
+    ours = recipe()
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        start_from(supernet(ours, 2), tmp_path / "nowhere", ours)
+
+
+def test_what_came_trained_waits_and_then_learns() -> None:
+    model = supernet(recipe(), 1)
+    init = InitConfig(freeze_encoder_steps=2, freeze_subsampling_steps=4)
+    learning = []
+    for step in range(5):
+        _freeze(model, step, init)
+        parts = (model.encoder.subsampling, model.encoder.layers, model.ctc)
+        learning.append([all(p.requires_grad for p in part.parameters()) for part in parts])
+    assert learning == [[False, False, True]] * 2 + [[False, True, True]] * 2 + [[True] * 3]
+
+
+def test_the_learning_rate_of_what_came_trained_is_lower() -> None:
+    model = supernet(recipe(), 1)
+    ours = recipe(init={"model": "somewhere", "learning_rate_factor": 0.3})
+    factors = {
+        id(p): group["factor"]
+        for group in make_optimizer(model, ours).param_groups
+        for p in group["params"]
+    }
+    assert {factors[id(p)] for p in model.encoder.parameters()} == {0.3}
+    assert factors[id(model.ctc.weight)] == 1.0
+    assert len(factors) == len(list(model.parameters()))
