@@ -35,7 +35,15 @@ def test_what_is_spoken_matches_the_transcript_word_for_word() -> None:
     for phrase in PHRASES:
         pairs = zip(transcript(phrase).split(), spoken(phrase).split(), strict=True)
         for written, said in pairs:
+            said = said.removesuffix(",")
             assert written == said.lower() or (written, said) == ("a", "eh")
+
+
+def test_every_letter_is_spelled_with_pauses() -> None:
+    letters = Counter(word[0] for phrase in PHRASES for word in phrase.split() if "," in word)
+    assert set(letters) == set("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    assert min(letters.values()) >= 3
+    assert max(letters.values()) < 0.15 * sum(letters.values())
 
 
 @pytest.mark.parametrize(

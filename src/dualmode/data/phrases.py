@@ -1,6 +1,7 @@
 """The small language of the quickstart corpus: numbers, dates, times, spelled words, commands.
 
-A phrase is a string of words in lower case; single capitals are letters that are spelled out.
+A phrase is a string of words in lower case; single capitals are letters that are spelled out,
+and a comma is a pause, as people make it when they spell.
 """
 
 from __future__ import annotations
@@ -31,6 +32,27 @@ _ROOMS = _words("kitchen bedroom bathroom garden office")
 _THINGS = _words("light heating radio fan")
 _SHORT = _words("yes|no|stop|cancel|help|next song|stop the music|start again|go back", "|")
 
+# Words that are spelled, never said: of all letters, and common enough to be worth spelling.
+_SPELLED = _words(
+    "able acre adam apple april atlas baker basil beach bench berry birch bishop black blake "
+    "bloom bond boxer brian brook brown bruce bryan byron cabin cable camp cedar chase chloe "
+    "clark clay cliff cloud cobb cole cook coral craig crane cruz cyrus daisy dale dawn dean diaz "
+    "dixon dover drake duke dunn dylan eagle earl eden edgar ellis elm essex ethan evans faith "
+    "felix fern finch fisher fleet flora floyd flynn fox frank frost gale gavin gibbs giles glen "
+    "gordon grace grant green grove gwen hardy harry hayes hazel heath helen henry hill holly "
+    "hope howard hugh hunt ibsen iris isaac ivan ivy jack jade james jane jason jean jeff jones "
+    "joyce judy jules julia kane karl kate keith kelly kent kevin kim king knox kurt kyle lake "
+    "lamb lane lara laura leaf lewis lily linda lloyd logan lopez louis lucy luke lynn mabel marc "
+    "mark marsh mason max may mike miles mill molly monk moore moss myers nash neil nick nina "
+    "noah nolan north nova oak oates olive olga oscar otto owen oxford paige pam park paul pearl "
+    "penny perez peter petra philip pike pine plaza polly poole price quay queen quinn ralph ray "
+    "reed rex rhys rice ridge river robin rocky rose ross roy ruby ruth ryan sally sam sandy sara "
+    "scott sean seth shaw silva simon sky smith snow south stacy stan steve stone swan sybil "
+    "tanya tess theo thomas todd tom tony tracy troy tyler ulf ursula vale van vera vicky victor "
+    "viola vivian wade walsh wanda ward wayne wells wendy west will wolf wood wyatt xander xenia "
+    "yale yates york young yves zach zane zelda zoe"
+)
+
 Random = np.random.Generator
 
 
@@ -42,7 +64,7 @@ def draw_phrase(rng: Random) -> str:
 
 def transcript(phrase: str) -> str:
     """What a recogniser should write: letters that are spelled out are words of one letter."""
-    return phrase.lower()
+    return phrase.lower().replace(",", "")
 
 
 def spoken(phrase: str) -> str:
@@ -50,7 +72,8 @@ def spoken(phrase: str) -> str:
 
     A lone "A" would be read as the article; "eh" has the sound of the letter in all its accents.
     """
-    return " ".join("eh" if word == "A" else word for word in phrase.split())
+    named = {"A": "eh", "A,": "eh,"}
+    return " ".join(named.get(word, word) for word in phrase.split())
 
 
 def cardinal(number: int) -> str:
@@ -187,11 +210,11 @@ def _sum(rng: Random) -> str:
 
 
 def _spell(rng: Random) -> str:
-    return f"spell {_letters(rng, 3, 6)}"
+    return f"spell {_bare_spelling(rng)}"
 
 
-def _bare_letters(rng: Random) -> str:
-    return _letters(rng, 3, 6)
+def _bare_spelling(rng: Random) -> str:
+    return ", ".join(_pick(rng, _SPELLED).upper())
 
 
 def _code(rng: Random) -> str:
@@ -232,7 +255,7 @@ _WEIGHTED: tuple[tuple[Callable[[Random], str], int], ...] = (
     (_decimal, 4),
     (_sum, 4),
     (_spell, 5),
-    (_bare_letters, 5),
+    (_bare_spelling, 5),
     (_code, 5),
     (_volume, 5),
     (_degrees, 4),
