@@ -117,7 +117,7 @@ class DataConfig(Section):
     )
     speeds: tuple[float, ...] = (0.9, 1.0, 1.1)
     calm_steps: int = Field(
-        0, ge=0, description="steps before noise and masks set in: they delay the first words"
+        0, ge=0, description="steps before speeds, noise and masks: they delay the first words"
     )
     noise_probability: float = Field(0.5, ge=0, le=1)
     noise_snr_db: tuple[float, float] = (5.0, 25.0)

@@ -311,3 +311,21 @@ def test_positions_grow_by_one(cuts: CutSet, tokens: Tokens) -> None:
             assert after.batch == before.batch + 1
         else:
             assert (after.epoch, after.batch) == (before.epoch + 1, 1)
+
+
+def test_noise_and_masks_wait_for_the_calm_to_end(
+    cuts: CutSet, noise: CutSet, tokens: Tokens
+) -> None:
+    data = DATA.model_copy(update={"calm_steps": 4, "noise_probability": 1.0})
+    loud = list(islice(source(cuts, tokens, data, noise=noise).batches(), 8))
+    calm = CALM.model_copy(update={"calm_steps": 8})
+    quiet = {
+        name: batch.features[row, : int(batch.feature_lengths[row])]
+        for batch, _ in islice(source(cuts, tokens, calm).batches(), 30)
+        for row, name in enumerate(batch.ids)
+    }
+    for batch, position in loud:
+        for row, name in enumerate(batch.ids):
+            features = batch.features[row, : int(batch.feature_lengths[row])]
+            same = features.shape == quiet[name].shape and torch.equal(features, quiet[name])
+            assert same == (position.step <= 4)

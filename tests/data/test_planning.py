@@ -108,3 +108,11 @@ def test_weights_say_how_often_an_epoch_has_a_row() -> None:
     assert counts[1000:2000].mean() == pytest.approx(0.25, abs=0.05)
     assert counts[1000:2000].max() == 1
     assert (counts[2000:] == 1).all()
+
+
+def test_speeds_wait_for_the_calm_to_end() -> None:
+    data = DataConfig(batch_seconds=60, calm_steps=50)
+    speeds = [{item.speed for item in batch} for batch in planner(data).epoch(0, 0)]
+    assert len(speeds) > 80
+    assert all(one == {1.0} for one in speeds[:20])
+    assert set().union(*speeds[-20:]) == {0.9, 1.0, 1.1}

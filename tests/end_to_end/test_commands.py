@@ -17,6 +17,7 @@ from dualmode.evaluation.results import Evaluation
 from dualmode.quickstart import run_quickstart
 
 Run = Callable[..., Result]
+OBJECTIVES = {"quickstart": [], "quickstart-pretrain": ["training.objective=pretrain"]}
 
 
 def run(*arguments: object) -> Result:
@@ -114,8 +115,8 @@ def test_quickstart_goes_through_all_its_steps(
     monkeypatch.setattr(
         "dualmode.config.load_recipe",
         lambda name, overrides=(): (
-            load_recipe(tiny_recipe, [*overrides, "training.steps=8"])
-            if name == "quickstart"
+            load_recipe(tiny_recipe, [*overrides, "training.steps=8", *OBJECTIVES[name]])
+            if name in OBJECTIVES
             else load_recipe(name, overrides)
         ),
     )
@@ -130,6 +131,12 @@ def test_quickstart_goes_through_all_its_steps(
     assert "MISSED" in said  # eight steps teach nobody to listen, and that is said
     for named in ("training.png", "tensorboard", "my.wav", "train_your_own.md"):
         assert named in said
+
+    with output.open("w") as file:
+        assert run_quickstart(tmp_path, None, Console(file=file, width=120), pretrain=True)
+    assert "pre-training" in output.read_text()
+    recipe = load_recipe(tmp_path / "pretrained-model" / "config.yaml")
+    assert recipe.init.model == str(tmp_path / "encoder")
 
 
 def test_verdicts_are_honest(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Callable
@@ -12,7 +13,9 @@ import pytest
 import torch
 import yaml
 from torch import Tensor
+from typer.testing import CliRunner
 
+from dualmode.cli import app
 from dualmode.errors import ModelError
 from dualmode.model.directory import load_model
 from dualmode.training.journal import LOG, read_log
@@ -120,3 +123,62 @@ def test_another_shape_is_refused_by_the_name_of_its_key(
     said = " ".join(process.output.split())
     assert "model.width is 16 there and 32 here" in said
     assert "Traceback" not in process.output
+
+
+@pytest.fixture(scope="module")
+def tuned(
+    tiny_recipe: Path, pretrained: Path, start: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A recogniser that began from the pre-trained encoder and its masks."""
+    out = tmp_path_factory.mktemp("tuned")
+    options = ("--init", str(pretrained), "--set", "init.masks=keep")
+    process = start(tiny_recipe, out, *options)
+    assert process.wait() == 0, process.output
+    return out
+
+
+def test_masks_that_are_kept_never_grow_denser(tuned: Path) -> None:
+    records = [r for r in read_log(tuned / FOLDER / LOG) if "sparsity" in r]
+    assert {round(r["sparsity"], 3) for r in records} == {0.7}
+
+
+def test_a_finished_start_does_not_need_its_encoder(
+    tiny_recipe: Path, pretrained: Path, tuned: Path, start: Any, tmp_path: Path
+) -> None:
+    """What the run began from is in its checkpoint; the directory may be gone by then."""
+    hidden = pretrained.with_name("moved")
+    pretrained.rename(hidden)
+    try:
+        options = ("--init", str(pretrained), "--set", "init.masks=keep")
+        process = start(tiny_recipe, tuned, *options)
+        assert process.wait() == 0, process.output
+    finally:
+        hidden.rename(pretrained)
+
+
+def test_a_recogniser_can_be_adapted_with_its_tokens(
+    tiny_recipe: Path, tuned: Path, start: Any, tmp_path: Path
+) -> None:
+    out = tmp_path / "adapted"
+    options = ("--init", str(tuned), "--set", "training.steps=2")
+    process = start(tiny_recipe, out, *options)
+    assert process.wait() == 0, process.output
+    assert (out / "tokens.model").read_bytes() == (tuned / "tokens.model").read_bytes()
+
+
+def test_the_probe_compares_with_random_weights(
+    pretrained: Path, tuned: Path, tiny_corpus: Path, tmp_path: Path
+) -> None:
+    figures = tmp_path / "probe.json"
+    cuts = [str(tiny_corpus / split) for split in ("train", "test")]
+    arguments = ["probe", str(pretrained), *cuts, "--aligner", str(tuned), "--json", str(figures)]
+    result = CliRunner().invoke(app, arguments, env={"NO_COLOR": "1"})
+    assert result.exit_code == 0, result.output
+    assert "server, trained" in result.output
+    found = json.loads(figures.read_text())
+    assert set(found["layers"]) == {
+        f"{name}/{kind}" for name in ("server", "device") for kind in ("trained", "random")
+    }
+    assert all(len(rates) == 2 for rates in found["layers"].values())
+    assert all(0 <= rate <= 1 for rates in found["layers"].values() for rate in rates)
+    assert min(found["frames"].values()) > 100

@@ -19,6 +19,7 @@ import numpy as np
 from dualmode.config import DataConfig
 from dualmode.errors import DataError
 
+_LATE = 1 << 62  # a step after all that changes by steps
 _PAUSE_S = (0.1, 1.0)  # between joined utterances, at the shortest and at the longest
 
 
@@ -73,7 +74,7 @@ class Planner:
         self._train = train
         self._world_size = world_size
         self._seconds = data.batch_seconds * world_size
-        examples = self._examples(np.random.default_rng((seed, 0)), lambda: float("inf"))
+        examples = self._examples(np.random.default_rng((seed, 0)), lambda: _LATE)
         self._bounds = bucket_bounds([item.seconds for item in examples], data.buckets)
         if min(durations) > self._admitted_seconds(0):
             raise DataError(
@@ -96,10 +97,10 @@ class Planner:
         longest = [0.0] * len(buckets)
         first_step = step
 
-        def admitted_seconds() -> float:
-            return self._admitted_seconds(step)
+        def now() -> int:
+            return step
 
-        for item in self._examples(rng, admitted_seconds):
+        for item in self._examples(rng, now):
             number = bisect_right(self._bounds, item.seconds)
             if self._is_full(buckets[number], max(longest[number], item.seconds)):
                 if len(buckets[number]) >= self._world_size:
@@ -118,10 +119,12 @@ class Planner:
                 f"no batch has an utterance for each of {self._world_size} processes: use fewer"
             )
 
-    def _examples(
-        self, rng: np.random.Generator, admitted_seconds: Callable[[], float]
-    ) -> Iterator[Planned]:
-        """Every utterance let in, in a drawn order; some follow their predecessor's example."""
+    def _examples(self, rng: np.random.Generator, now: Callable[[], int]) -> Iterator[Planned]:
+        """Every utterance let in, in a drawn order; some follow their predecessor's example.
+
+        Args:
+            now: the step that the next batch is for; it may go on between two examples.
+        """
         times = np.floor(self._weights + rng.random(len(self._weights))).astype(int)
         order = rng.permutation(np.repeat(np.arange(len(times)), times)).tolist()
         rows = len(self._durations)
@@ -130,7 +133,7 @@ class Planner:
         pauses = rng.uniform(*_PAUSE_S, rows).tolist()
         example: Planned | None = None
         for row in order:
-            longest = admitted_seconds()
+            longest = self._admitted_seconds(now())
             if self._durations[row] > longest:
                 continue
             if example and joins[row]:
@@ -140,7 +143,7 @@ class Planner:
                     continue
             if example:
                 yield example
-            speed = speeds[row]
+            speed = speeds[row] if now() >= self._data.calm_steps else 1.0
             example = Planned((row,), speed, pauses[row], self._durations[row] / speed)
         if example:
             yield example
