@@ -1,4 +1,4 @@
-"""Memory of long recordings: an hour of audio against six minutes, by both recognisers.
+"""Long recordings, six minutes and an hour: memory, and errors where nothing parts utterances.
 
     python -m benchmarks.long_audio MODEL CUTS
 
@@ -15,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import jiwer
 import numpy as np
 import soundfile
 from rich.console import Console
@@ -30,35 +31,38 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("cuts", type=Path)
     arguments = parser.parse_args()
-    table = Table("recogniser", "audio (min)", "peak memory (MB)", "seconds", "words")
+    table = Table("recogniser", "audio (min)", "peak memory (MB)", "seconds", "WER %")
     with tempfile.TemporaryDirectory() as folder:
         for minutes in (6, 60):
             path = Path(folder) / f"{minutes}.flac"
-            write_recording(path, arguments.cuts, 60.0 * minutes)
+            said = write_recording(path, arguments.cuts, 60.0 * minutes)
             for name in ("server", "device"):
                 with multiprocessing.get_context("spawn").Pool(1) as pool:
-                    memory, seconds, words = pool.apply(measure, (arguments.model, path, name))
-                table.add_row(name, str(minutes), f"{memory:.0f}", f"{seconds:.0f}", str(words))
+                    memory, seconds, heard = pool.apply(measure, (arguments.model, path, name))
+                rate = f"{100 * jiwer.wer(said, heard):.2f}"
+                table.add_row(name, str(minutes), f"{memory:.0f}", f"{seconds:.0f}", rate)
     Console().print(table)
 
 
-def write_recording(path: Path, cuts: Path, seconds: float) -> None:
-    """Write utterances one after the other, from the first again when they run out."""
+def write_recording(path: Path, cuts: Path, seconds: float) -> str:
+    """Write utterances one after the other, from the first again when they run out; their text."""
     sources = list(read_cuts(cuts))
     pause = np.zeros(SAMPLE_RATE_HZ // 2, dtype=np.float32)
-    written = 0
+    written, said = 0, []
     with soundfile.SoundFile(path, "w", SAMPLE_RATE_HZ, 1) as file:
         while written < seconds * SAMPLE_RATE_HZ:
             for cut in sources:
                 samples = np.concatenate([load_samples(cut), pause])
                 file.write(samples)
                 written += len(samples)
+                said.append(cut.supervisions[0].text)
                 if written >= seconds * SAMPLE_RATE_HZ:
                     break
+    return " ".join(said)
 
 
-def measure(model: Path, path: Path, name: str) -> tuple[float, float, int]:
-    """Peak memory in MB, seconds and words of one transcription."""
+def measure(model: Path, path: Path, name: str) -> tuple[float, float, str]:
+    """Peak memory in MB, seconds and text of one transcription."""
     import torch
 
     import dualmode
@@ -68,7 +72,7 @@ def measure(model: Path, path: Path, name: str) -> tuple[float, float, int]:
     transcript = dualmode.load(model).transcribe(path, subnet=name)
     seconds = time.perf_counter() - began
     peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak_kb / 1024, seconds, len(transcript.words)
+    return peak_kb / 1024, seconds, transcript.text
 
 
 if __name__ == "__main__":
