@@ -15,7 +15,7 @@ from dualmode.data.manifests import read_cuts
 from dualmode.data.parallel import map_in_processes
 from dualmode.data.phrases import spoken
 from dualmode.data.render import VOICES, Reading, Utterance, read_aloud
-from dualmode.data.synth import synthesize
+from dualmode.data.synth import SynthSettings, _is_finished, synthesize
 from dualmode.errors import DataError
 
 pytest.importorskip("espeakng_loader", reason="the extra 'synth' is not installed")
@@ -114,6 +114,15 @@ def test_a_finished_corpus_is_not_made_again(corpus: Path) -> None:
     folders = synthesize(corpus, train_hours=0.05, dev_utterances=5, test_utterances=9)
     assert folders == {split: corpus / split for split in ("train", "dev", "test")}
     assert (corpus / "train" / "cuts.jsonl.gz").stat().st_mtime_ns == before
+
+
+def test_a_corpus_of_an_older_edition_does_not_count(corpus: Path, tmp_path: Path) -> None:
+    summary = json.loads((corpus / "synth.json").read_text())
+    settings = SynthSettings(train_hours=0.05, dev_utterances=5, test_utterances=9)
+    assert _is_finished(corpus, settings)
+    del summary["settings"]["edition"]
+    (tmp_path / "synth.json").write_text(json.dumps(summary))
+    assert not _is_finished(tmp_path, settings)
 
 
 def test_other_files_are_never_removed(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from dualmode.errors import DataError
 
 SPLITS = ("train", "dev", "test")
 _SUMMARY = "synth.json"
+_EDITION = {"edition": 2}  # of phrases and voices: when they change, old corpora are made anew
 _FEWEST_WORDS = 4  # shorter phrases are too few to keep any out of training
 
 
@@ -143,7 +144,7 @@ def _cut(utterance: Utterance) -> MonoCut:
 
 def _summary(settings: SynthSettings, made: dict[str, list[Utterance]]) -> dict[str, object]:
     return {
-        "settings": asdict(settings),
+        "settings": asdict(settings) | _EDITION,
         "splits": {
             split: {
                 "utterances": len(utterances),
@@ -162,7 +163,7 @@ def _is_finished(out: Path, settings: SynthSettings) -> bool:
         summary = json.loads((out / _SUMMARY).read_text())
     except (OSError, ValueError):
         return False
-    return bool(summary.get("settings") == asdict(settings))
+    return bool(summary.get("settings") == asdict(settings) | _EDITION)
 
 
 def _clear(out: Path) -> None:
