@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
+
 import pytest
 
-from dualmode.config import Recipe
+from dualmode.config import Recipe, load_recipe
 from dualmode.errors import DataError, DualmodeError
 from dualmode.training.launch import train
 
 
 def test_an_error_of_a_process_arrives_as_itself(tmp_path, tiny_recipe):
-    from dualmode.config import load_recipe
-
     recipe = load_recipe(tiny_recipe, ["training.processes=2", "data.dev=[nowhere]"])
     with pytest.raises(DataError, match="nowhere"):
         train(recipe, tmp_path)
@@ -23,8 +23,6 @@ def test_without_corpora_the_message_says_which_keys_to_set(tmp_path):
 
 
 def test_what_an_earlier_run_left_does_not_pass_for_this_one(tmp_path, tiny_recipe):
-    from dualmode.config import load_recipe
-
     recipe = load_recipe(
         tiny_recipe, ["training.processes=1", "training.steps=2", "training.warmup_steps=1"]
     )
@@ -35,3 +33,17 @@ def test_what_an_earlier_run_left_does_not_pass_for_this_one(tmp_path, tiny_reci
     assert not (tmp_path / "evaluation.json").exists()
     assert not (tmp_path / ".model.safetensors.7.part").exists()
     assert (tmp_path / "notes.txt").exists()
+
+
+def test_an_error_leaves_no_data_worker_behind(tmp_path, tiny_recipe, monkeypatch):
+    """They ignore SIGTERM, so a process that left them running would wait for them for ever."""
+
+    def fail(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("dualmode.training.loop._save", fail)
+    recipe = load_recipe(tiny_recipe, ["training.processes=1", "training.steps=4"])
+    with pytest.raises(OSError, match="no space left") as caught:
+        train(recipe, tmp_path / "model")
+    assert caught.tb is not None, "the traceback, which holds the frames of the loop, is alive"
+    assert not multiprocessing.active_children()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -148,7 +148,9 @@ class BatchSource:
         """Audio in one epoch, before speed perturbation."""
         return self.report.kept_seconds
 
-    def batches(self, start: Position = Position()) -> Iterator[tuple[Batch, Position]]:
+    def batches(
+        self, start: Position = Position()
+    ) -> Generator[tuple[Batch, Position], None, None]:
         """Batches from ``start`` on, each with the position to go on from after it.
 
         Raises:

@@ -6,6 +6,8 @@ It runs in every process that :mod:`dualmode.training.launch` starts.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from lightning_fabric import Fabric
 from rich.console import Console
 
 from dualmode.config import Recipe
-from dualmode.data.batches import Position
+from dualmode.data.batches import Batch, Position
 from dualmode.errors import DualmodeError
 from dualmode.model.directory import CONFIG, WEIGHTS, replace_text, save_model
 from dualmode.text import TOKENS_MODEL, TOKENS_TXT
@@ -79,9 +81,22 @@ def _clean(out: Path, *, keep: bool) -> None:
 def _loop(
     run: Run, progress: Progress, journal: Journal, stop: list[float]
 ) -> tuple[Progress, bool]:
-    config = run.recipe.training
     began = time.perf_counter() - progress.seconds
-    batches = run.source.batches(Position(progress.epoch, progress.batch, progress.step))
+    start = Position(progress.epoch, progress.batch, progress.step)
+    # Closed on errors too: a traceback would keep the data workers, and so the process, alive.
+    with closing(run.source.batches(start)) as batches:
+        return _steps(run, progress, batches, began, journal, stop)
+
+
+def _steps(
+    run: Run,
+    progress: Progress,
+    batches: Iterator[tuple[Batch, Position]],
+    began: float,
+    journal: Journal,
+    stop: list[float],
+) -> tuple[Progress, bool]:
+    config = run.recipe.training
     share = _agreed(run, run_share(progress.step, progress.seconds, config))
     meter, skipped_in_a_row = Meter(), 0
     while share < 1:
