@@ -156,7 +156,7 @@ class PretrainingConfig(Section):
     gumbel_start: float = Field(2.0, gt=0, description="temperature of code choice, at first")
     gumbel_end: float = Field(0.5, gt=0)
     gumbel_share: float = Field(0.6, gt=0, le=1, description="share of the run until gumbel_end")
-    diversity_weight: float = Field(0.1, ge=0)
+    diversity_weight: float = Field(0.3, ge=0, description="the paper's 0.1 let codes collapse")
     penalty_weight: float = Field(0.01, ge=0, description="on the mean square of latents")
 
     @model_validator(mode="after")

@@ -28,7 +28,7 @@ from dualmode.training.objective import Judgement, Scale, Step
 from dualmode.training.picture import draw_pretraining
 from dualmode.training.schedule import gumbel_temperature
 
-_FEWEST_CODES = 0.05  # share of a codebook in use below which it has collapsed
+_FEWEST_CODES = 0.1  # share of a codebook in use below which it has collapsed
 _ALIKE = 0.9  # cosine of predictions with distractors above which everything looks the same
 
 
