@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
+from dualmode.commands.train import FreshOption, OutOption, RecipeArgument, SetOption, run
 
 
 def pretrain(
-    recipe: Annotated[str, typer.Argument(help="A shipped recipe's name, or a .yaml file.")],
-    out: Annotated[Path, typer.Option("--out", help="The directory to write.")],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; repeatable."),
-    ] = None,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Forget an earlier run in this directory.")
-    ] = False,
+    recipe: RecipeArgument,
+    out: OutOption,
+    overrides: SetOption = None,
+    fresh: FreshOption = False,
 ) -> None:
     """Pre-train a supernet's encoder on audio without transcripts (wav2vec 2.0), to be fine-tuned.
 
@@ -30,6 +22,4 @@ def pretrain(
       dualmode pretrain speech-pretrain --out runs/mine --set 'data.train=\\[data/audio]'
       dualmode train speech --init runs/pretrained --out runs/speech
     """
-    from dualmode.commands.train import run
-
     run(recipe, list(overrides or []), "pretrain", out, fresh)

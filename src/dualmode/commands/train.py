@@ -10,20 +10,26 @@ import typer
 INTERRUPTED = 130
 
 
+RecipeArgument = Annotated[str, typer.Argument(help="A shipped recipe's name, or a .yaml file.")]
+OutOption = Annotated[Path, typer.Option("--out", help="The directory to write.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; repeatable."),
+]
+FreshOption = Annotated[
+    bool, typer.Option("--fresh", help="Forget an earlier run in this directory.")
+]
+
+
 def train(
-    recipe: Annotated[str, typer.Argument(help="A shipped recipe's name, or a .yaml file.")],
-    out: Annotated[Path, typer.Option("--out", help="The model directory to write.")],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; repeatable."),
-    ] = None,
+    recipe: RecipeArgument,
+    out: OutOption,
+    overrides: SetOption = None,
     init: Annotated[
         Path | None,
         typer.Option("--init", help="A model directory to start from: pre-trained, or a model."),
     ] = None,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Forget an earlier run in this directory.")
-    ] = False,
+    fresh: FreshOption = False,
 ) -> None:
     """Train a supernet: both recognisers at once. A run that was stopped goes on where it was.
 
