@@ -22,7 +22,6 @@ def write_card(
     index = recipe.pruning.sparsities.index(device.sparsity)
     parameters = sum(p.numel() for p in model.parameters())
     rates = _rates(out)
-    credits = "".join(f"- {line}\n" for line in recipe.credits) or "- none named in the recipe\n"
     replace_text(
         out / "README.md",
         f"""# {recipe.name}: a dualmode model
@@ -59,7 +58,7 @@ The development set chose among checkpoints, so the figures above are a little o
 
 ## Credits
 
-{credits}""",
+{_credits(recipe)}""",
     )
 
 
@@ -80,7 +79,6 @@ def write_pretraining_card(
         for number in range(1, recipe.pretraining.codebooks + 1)
         if last
     )
-    credits = "".join(f"- {line}\n" for line in recipe.credits) or "- none named in the recipe\n"
     replace_text(
         out / "README.md",
         f"""# {recipe.name}: a pre-trained dualmode encoder
@@ -107,8 +105,12 @@ repetitions, in {progress.step} steps and {progress.seconds / 60:.0f} minutes
 
 ## Credits
 
-{credits}""",
+{_credits(recipe)}""",
     )
+
+
+def _credits(recipe: Recipe) -> str:
+    return "".join(f"- {line}\n" for line in recipe.credits) or "- none named in the recipe\n"
 
 
 def _rates(out: Path) -> dict[str, str]:
