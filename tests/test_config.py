@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dualmode.config import Recipe, load_recipe, parse_recipe, shipped_recipes
-from dualmode.errors import RecipeError
-from dualmode.model.supernet import Supernet
+from dualmode.errors import RecipeError, SubnetError
+from dualmode.model.supernet import Supernet, named_subnet, trained_subnets
 
 MILLIONS = {"quickstart": 1.5}
 
@@ -66,6 +66,21 @@ def test_any_recipe_reads_back(
     }
     recipe = parse_recipe(tree, "any")
     assert parse_recipe(yaml.safe_load(recipe.to_yaml()), "again") == recipe
+
+
+def test_recognisers_train_together_or_alone() -> None:
+    assert set(trained_subnets(load_recipe("speech"))) == {"server", "device"}
+    alone = load_recipe("speech", ["training.subnets=[device]"])
+    assert list(trained_subnets(alone)) == ["device"]
+    with pytest.raises(SubnetError, match="holds no server: it was trained as device alone"):
+        named_subnet("server", alone)
+    for wrong in ("[]", "[device, server]", "[server, server]", "[phone]"):
+        with pytest.raises(RecipeError, match=r"training"):
+            load_recipe("speech", [f"training.subnets={wrong}"])
+
+
+def test_precision_may_be_written_as_a_number() -> None:
+    assert load_recipe("speech", ["training.precision=32"]).training.precision == "32"
 
 
 def test_masks_that_nothing_would_train_are_refused_by_name() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import soundfile
 import yaml
 
 import dualmode
+from benchmarks.claim import __main__ as claim
 from dualmode.config import load_recipe, shipped_recipes
 
 ROOT = Path(__file__).parents[1]
@@ -32,11 +34,14 @@ def blocks(document: Path, language: str = "") -> list[str]:
 def shell_lines(document: Path) -> list[str]:
     """Everything in a document that a reader may paste into a shell."""
     lines = [line.strip() for block in blocks(document, "sh") for line in block.splitlines()]
-    inline = re.findall(r"`((?:make|dualmode|torchrun) [^`]+)`", document.read_text("utf-8"))
+    inline = re.findall(
+        r"`((?:make|dualmode|torchrun|python -m benchmarks\.claim) [^`]+)`",
+        document.read_text("utf-8"),
+    )
     return [
         line.removeprefix("$ ")
         for line in (*lines, *inline)
-        if re.match(r"(\$ )?(make|dualmode|torchrun|python -m dualmode) ", line)
+        if re.match(r"(\$ )?(make|dualmode|torchrun|python -m (dualmode|benchmarks\.claim)) ", line)
     ]
 
 
@@ -46,7 +51,11 @@ def test_commands_parse(document: Path, parse_command: Callable[[str], None]) ->
     targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
     variables = set(re.findall(r"\$\((?:if \$\()?([A-Z]+)\)", makefile))
     for line in shell_lines(document):
-        if line.startswith("make "):
+        if "-m benchmarks.claim" in line:
+            words = shlex.split(line.partition("benchmarks.claim")[2])
+            if words != ["--help"]:
+                claim._arguments(words)
+        elif line.startswith("make "):
             words = line.split()[1:]
             assert {w for w in words if "=" not in w} <= targets, line
             assert {w.partition("=")[0] for w in words if "=" in w} <= variables, line

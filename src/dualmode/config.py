@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from dualmode.errors import RecipeError
 
@@ -219,11 +219,28 @@ class TrainingConfig(Section):
     distillation: Literal["none", "lattice", "ctc"] = "ctc"
     distillation_weight: float = Field(0.2, ge=0)
     device: ChunkConfig = ChunkConfig()
+    subnets: tuple[Literal["server", "device"], ...] = Field(
+        ("server", "device"),
+        min_length=1,
+        description="recognisers that train together; one alone is what the supernet replaces",
+    )
     sampled_subnet: bool = Field(False, description="train one more subnet a step, drawn at random")
     log_every_steps: int = Field(50, ge=1)
     validate_every_steps: int = Field(500, ge=1)
     validation_utterances: int = Field(200, ge=1)
     checkpoint_every_steps: int = Field(500, ge=1)
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _as_text(cls, value: object) -> object:
+        """YAML reads 32 as a number."""
+        return str(value) if isinstance(value, int) else value
+
+    @model_validator(mode="after")
+    def _server_first(self) -> TrainingConfig:
+        if self.subnets not in {("server", "device"), ("server",), ("device",)}:
+            raise ValueError("subnets must be [server, device], [server] or [device]")
+        return self
 
 
 class Recipe(Section):

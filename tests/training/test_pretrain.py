@@ -214,15 +214,15 @@ def sums(counts: torch.Tensor, correct: float, negative: float) -> torch.Tensor:
 
 def test_collapse_is_named_with_what_to_change() -> None:
     even = torch.full((2, 8), 10.0, dtype=torch.float64)
-    healthy = judge(sums(even, 0.5, 0.1), CONFIG)
+    healthy = judge(sums(even, 0.5, 0.1), tuple(SUBNETS), CONFIG)
     assert not healthy.warnings
     assert healthy.values["dev/codes/perplexity_1"] == pytest.approx(8)
     assert healthy.values["dev/codes/used_2"] == 1
     assert healthy.values["dev/device/accuracy"] == pytest.approx(0.5)
     single = even.clone()
     single[1] = torch.tensor([80.0, 0, 0, 0, 0, 0, 0, 0])
-    (warning,) = judge(sums(single, 0.5, 0.1), CONFIG).warnings
+    (warning,) = judge(sums(single, 0.5, 0.1), tuple(SUBNETS), CONFIG).warnings
     assert "codebook 2 has collapsed" in warning
     assert "pretraining.diversity_weight" in warning
-    same = judge(sums(even, 0.1, 0.97), CONFIG).warnings
+    same = judge(sums(even, 0.1, 0.97), tuple(SUBNETS), CONFIG).warnings
     assert [w.split("'")[0] for w in same] == ["server", "device"]

@@ -117,10 +117,19 @@ def named_subnet(name: str, recipe: Recipe) -> Subnet:
     """``server`` or ``device`` of a recipe.
 
     Raises:
-        SubnetError: any other name.
+        SubnetError: any other name, or a recogniser that the recipe did not train.
     """
+    if name in {"server", "device"} and name not in recipe.training.subnets:
+        raise SubnetError(
+            f"this model holds no {name}: it was trained as {recipe.training.subnets[0]} alone"
+        )
     if name == "server":
         return SERVER
     if name == "device":
         return device_subnet(recipe)
     raise SubnetError(f"no subnet {name!r}: choose server or device")
+
+
+def trained_subnets(recipe: Recipe) -> dict[str, Subnet]:
+    """The recognisers that a recipe trains in every step, by name; the first teaches."""
+    return {name: named_subnet(name, recipe) for name in recipe.training.subnets}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from dualmode.config import Recipe
 from dualmode.model.backbone import Backbone
@@ -11,6 +12,8 @@ from dualmode.model.masks import measured_sparsity
 from dualmode.model.supernet import Supernet, device_subnet
 from dualmode.training.checkpoint import Progress
 from dualmode.training.journal import LOG, read_log
+
+_NAMES = ("server", "device")
 
 
 def write_card(
@@ -21,7 +24,7 @@ def write_card(
     chunk = recipe.training.device
     index = recipe.pruning.sparsities.index(device.sparsity)
     parameters = sum(p.numel() for p in model.parameters())
-    rates = _rates(out)
+    rates = _rates(out, recipe)
     replace_text(
         out / "README.md",
         f"""# {recipe.name}: a dualmode model
@@ -68,12 +71,9 @@ def write_pretraining_card(
     """Write README.md of a pre-trained encoder: what it heard, and that it recognises nothing."""
     index = recipe.pruning.sparsities.index(device_subnet(recipe).sparsity)
     encoder = sum(p.numel() for p in model.encoder.parameters())
-    records = [r for r in read_log(out / "training" / LOG) if "dev/server/accuracy" in r]
+    records = [r for r in read_log(out / "training" / LOG) if "dev/codes/used_1" in r]
     last = records[-1] if records else {}
-    right = {
-        name: f"{last[f'dev/{name}/accuracy']:.1%}" if last else "not measured"
-        for name in ("server", "device")
-    }
+    right = _told(recipe, {n: f"dev/{n}/accuracy" for n in _NAMES}, last, 1)
     codes = ", ".join(
         f"{last[f'dev/codes/perplexity_{number}']:.0f}"
         for number in range(1, recipe.pretraining.codebooks + 1)
@@ -113,11 +113,24 @@ def _credits(recipe: Recipe) -> str:
     return "".join(f"- {line}\n" for line in recipe.credits) or "- none named in the recipe\n"
 
 
-def _rates(out: Path) -> dict[str, str]:
+def _rates(out: Path, recipe: Recipe) -> dict[str, str]:
     """The WERs of the weights that were kept: the best validation, as the loop counts it."""
-    records = [r for r in read_log(out / "training" / LOG) if "wer/server" in r]
-    if not records:
-        return {"server": "not measured", "device": "not measured"}
+    keys = {name: f"wer/{name}" for name in _NAMES}
+    trained = [keys[name] for name in recipe.training.subnets]
+    records = [r for r in read_log(out / "training" / LOG) if trained[0] in r]
     fixed = [r for r in records if r.get("settled")] or records[-1:]
-    best = min(fixed, key=lambda r: r["wer/server"] + r["wer/device"])
-    return {name: f"{best[f'wer/{name}']:.2%}" for name in ("server", "device")}
+    best = min(fixed, key=lambda r: sum(r[key] for key in trained), default={})
+    return _told(recipe, keys, best, 2)
+
+
+def _told(
+    recipe: Recipe, keys: dict[str, str], record: dict[str, Any], digits: int
+) -> dict[str, str]:
+    """Shares of a log record as text, and a word for what is not there."""
+    told = {}
+    for name, key in keys.items():
+        if name not in recipe.training.subnets:
+            told[name] = "not trained"
+        else:
+            told[name] = f"{record[key]:.{digits}%}" if record else "not measured"
+    return told

@@ -16,7 +16,7 @@ from dualmode.data.batches import Batch, BatchSource
 from dualmode.losses.distillation import frame_distillation, lattice_distillation
 from dualmode.losses.transducer import TransducerLoss, band_log_probs, pruned_transducer_loss
 from dualmode.model.subnet import Subnet
-from dualmode.model.supernet import Supernet
+from dualmode.model.supernet import Supernet, trained_subnets
 from dualmode.text import Tokens
 from dualmode.training.card import write_card
 from dualmode.training.checkpoint import Progress
@@ -85,23 +85,24 @@ class Finetuning:
         weights = loss_weights(step.share, config)
         return accumulate(model, batch, subnets, config, weights, step.scale, step.backward)
 
-    def measure(self, model: Supernet, dev: BatchSource, device: Subnet, share: float) -> Tensor:
+    def measure(self, model: Supernet, dev: BatchSource, share: float) -> Tensor:
         return word_error_counts(
             model,
             dev,
             self._tokens,
-            device,
+            trained_subnets(self._recipe),
             blank_penalty=self._recipe.decoding.blank_penalty,
             by_ctc=not self.settled(share),
         )
 
     def judge(self, sums: Tensor, share: float) -> Judgement:
-        server, device, words = sums.tolist()
-        rates = {"server": server / words, "device": device / words}
+        *errors, words = sums.tolist()
+        names = self._recipe.training.subnets
+        rates = {name: count / words for name, count in zip(names, errors, strict=True)}
         return Judgement(
             {f"wer/{name}": rate for name, rate in rates.items()},
             score=sum(rates.values()) / len(rates),
-            line=f"WER  server {rates['server']:.2%}  device {rates['device']:.2%}",
+            line="WER  " + "  ".join(f"{name} {rate:.2%}" for name, rate in rates.items()),
         )
 
     def settled(self, share: float) -> bool:
@@ -109,10 +110,10 @@ class Finetuning:
         return loss_weights(share, self._recipe.training).transducer == 1
 
     def describe(self, step: int, values: dict[str, float]) -> str:
-        head = "transducer" if values["server/transducer"] else "ctc"
-        return (
-            f"{head}: server {values[f'server/{head}']:.3f} device {values[f'device/{head}']:.3f}"
-        )
+        names = self._recipe.training.subnets
+        head = "transducer" if values[f"{names[0]}/transducer"] else "ctc"
+        losses = " ".join(f"{name} {values[f'{name}/{head}']:.3f}" for name in names)
+        return f"{head}: {losses}"
 
     def draw(self, folder: Path) -> Path | None:
         return draw_training(folder)

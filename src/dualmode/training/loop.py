@@ -19,6 +19,7 @@ from dualmode.config import Recipe
 from dualmode.data.batches import Batch, Position
 from dualmode.errors import DualmodeError
 from dualmode.model.directory import CONFIG, WEIGHTS, replace_text, save_model
+from dualmode.model.supernet import device_subnet
 from dualmode.text import TOKENS_MODEL, TOKENS_TXT
 from dualmode.training.checkpoint import FILE, Progress, load_checkpoint, save_checkpoint
 from dualmode.training.journal import LOG, Journal
@@ -151,7 +152,7 @@ def _agreed(run: Run, share: float) -> float:
 def _log(run: Run, progress: Progress, share: float, meter: Meter, journal: Journal) -> None:
     reached = max(sparsity_reached(share, run.recipe.pruning), progress.sparsity_kept)
     values = meter.read(run.fabric) | {
-        "sparsity": reached * run.device.sparsity,
+        "sparsity": reached * device_subnet(run.recipe).sparsity,
         "learning_rate": run.optimizer.param_groups[0]["lr"],
         "audio_hours": progress.audio_seconds / 3600,
         "minutes": progress.seconds / 60,
@@ -171,7 +172,7 @@ def _validate(run: Run, progress: Progress, share: float, journal: Journal) -> P
     recognisers that are wanted, so until then the newest weights are kept.
     """
     objective = run.objective
-    sums = objective.measure(run.average, run.dev, run.device, share).to(run.fabric.device)
+    sums = objective.measure(run.average, run.dev, share).to(run.fabric.device)
     if run.fabric.world_size > 1:
         sums = torch.as_tensor(run.fabric.all_reduce(sums, reduce_op="sum"))
     found = objective.judge(sums.cpu(), share)

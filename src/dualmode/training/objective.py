@@ -74,7 +74,7 @@ class Objective(Protocol):
     ) -> Mapping[str, Any]:
         """Accumulate the gradients of all subnets; losses, detached, as named dataclasses."""
 
-    def measure(self, model: Any, dev: BatchSource, device: Subnet, share: float) -> Tensor:
+    def measure(self, model: Any, dev: BatchSource, share: float) -> Tensor:
         """Sums over one pass of ``dev``, which are then added up over processes."""
 
     def judge(self, sums: Tensor, share: float) -> Judgement:

@@ -24,7 +24,7 @@ def draw_training(folder: Path) -> Path | None:
     figure, (losses, errors, sparsity) = pyplot.subplots(
         3, 1, figsize=(8, 9), sharex=True, gridspec_kw={"height_ratios": [3, 3, 1]}
     )
-    for name, color in (("server", "tab:blue"), ("device", "tab:orange")):
+    for name, color in _recognisers(records, "ctc"):
         learning = [r for r in records if r.get(f"{name}/transducer", 0) > 0]
         losses.plot(*_series(learning, f"{name}/transducer"), color=color, label=name)
         losses.plot(*_series(records, f"{name}/ctc"), color=color, ls=":", label=f"{name}, CTC")
@@ -52,7 +52,7 @@ def draw_pretraining(folder: Path, config: PretrainingConfig) -> Path | None:
     pyplot = _pyplot()
     figure, grid = pyplot.subplots(2, 2, figsize=(11, 7), sharex=True)
     (losses, right), (codes, cosines) = grid
-    for name, color in (("server", "tab:blue"), ("device", "tab:orange")):
+    for name, color in _recognisers(records, "contrastive"):
         losses.plot(*_series(records, f"{name}/contrastive"), color=color, label=name)
         right.plot(*_series(records, f"{name}/accuracy", 100), color=color, label=name)
         dev = _series(records, f"dev/{name}/accuracy", 100)
@@ -72,6 +72,12 @@ def draw_pretraining(folder: Path, config: PretrainingConfig) -> Path | None:
         axis.legend()
         axis.grid(alpha=0.3)
     return _saved(figure, folder)
+
+
+def _recognisers(records: list[dict[str, Any]], loss: str) -> list[tuple[str, str]]:
+    """Names and colours of the recognisers that were trained."""
+    colors = {"server": "tab:blue", "device": "tab:orange"}
+    return [(n, c) for n, c in colors.items() if any(f"{n}/{loss}" in r for r in records)]
 
 
 def _pyplot() -> Any:

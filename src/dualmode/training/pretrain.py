@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,8 @@ from dualmode.losses.contrastive import (
     perplexities,
 )
 from dualmode.model.quantizer import Codes
-from dualmode.model.subnet import SERVER, Subnet
+from dualmode.model.subnet import Subnet
+from dualmode.model.supernet import trained_subnets
 from dualmode.model.wav2vec import Wav2Vec
 from dualmode.training.card import write_pretraining_card
 from dualmode.training.checkpoint import Progress
@@ -70,24 +71,23 @@ class Pretraining:
         temperature = gumbel_temperature(step.share, self._recipe.pretraining)
         return accumulate(model, batch, subnets, self._recipe.pretraining, temperature, step)
 
-    def measure(self, model: Wav2Vec, dev: BatchSource, device: Subnet, share: float) -> Tensor:
-        return measure(model, dev, {"server": SERVER, "device": device}, self._recipe.pretraining)
+    def measure(self, model: Wav2Vec, dev: BatchSource, share: float) -> Tensor:
+        return measure(model, dev, trained_subnets(self._recipe), self._recipe.pretraining)
 
     def judge(self, sums: Tensor, share: float) -> Judgement:
-        return judge(sums, self._recipe.pretraining)
+        return judge(sums, self._recipe.training.subnets, self._recipe.pretraining)
 
     def settled(self, share: float) -> bool:
         """Always: there is no figure yet that could choose among checkpoints."""
         return True
 
     def describe(self, step: int, values: dict[str, float]) -> str:
+        names = self._recipe.training.subnets
         numbers = range(1, self._recipe.pretraining.codebooks + 1)
+        losses = " ".join(f"{name} {values[f'{name}/contrastive']:.3f}" for name in names)
+        right = " ".join(f"{values[f'{name}/accuracy']:.0%}" for name in names)
         in_use = "/".join(f"{values[f'codes/perplexity_{number}']:.0f}" for number in numbers)
-        return (
-            f"contrast: server {values['server/contrastive']:.3f} "
-            f"device {values['device/contrastive']:.3f}  "
-            f"right {values['server/accuracy']:.0%} {values['device/accuracy']:.0%}  codes {in_use}"
-        )
+        return f"contrast: {losses}  right {right}  codes {in_use}"
 
     def draw(self, folder: Path) -> Path | None:
         return draw_pretraining(folder, self._recipe.pretraining)
@@ -198,13 +198,12 @@ def measure(
     return torch.cat([sums, used.flatten()])
 
 
-def judge(sums: Tensor, config: PretrainingConfig) -> Judgement:
-    """Read the sums of :func:`measure`, and say by name what has collapsed.
+def judge(sums: Tensor, names: Sequence[str], config: PretrainingConfig) -> Judgement:
+    """Read the sums of :func:`measure` over subnets of ``names``; say by name what has collapsed.
 
     Raises:
         DataError: not one frame could be hidden.
     """
-    names = ("server", "device")
     frames, *rest = sums[: 1 + 4 * len(names)].tolist()
     if frames == 0:
         raise DataError("the utterances of data.dev are too short to hide frames of")
@@ -223,7 +222,7 @@ def judge(sums: Tensor, config: PretrainingConfig) -> Judgement:
         values,
         score=None,
         line=f"right choices  {right}  codes {codes} of {config.entries}",
-        warnings=[*_collapsed_codes(in_use, config), *_collapsed_frames(values, config)],
+        warnings=[*_collapsed_codes(in_use, config), *_collapsed_frames(values, names, config)],
     )
 
 
@@ -238,12 +237,14 @@ def _collapsed_codes(in_use: list[float], config: PretrainingConfig) -> list[str
     ]
 
 
-def _collapsed_frames(values: dict[str, float], config: PretrainingConfig) -> list[str]:
+def _collapsed_frames(
+    values: dict[str, float], names: Sequence[str], config: PretrainingConfig
+) -> list[str]:
     return [
         f"{name}'s predictions have collapsed: they are as close to distractors "
         f"({values[f'dev/{name}/negative_similarity']:.2f}) as to targets; lower "
         "training.learning_rate, or raise training.warmup_steps"
-        for name in ("server", "device")
+        for name in names
         if values[f"dev/{name}/negative_similarity"] > _ALIKE
         and values[f"dev/{name}/accuracy"] < 2 / (1 + config.distractors)
     ]

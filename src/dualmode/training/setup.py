@@ -6,6 +6,7 @@ import copy
 import logging
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from dualmode.data.manifests import read_cuts
 from dualmode.errors import DataError, TextError
 from dualmode.model.backbone import Backbone
 from dualmode.model.subnet import Subnet
-from dualmode.model.supernet import device_subnet
+from dualmode.model.supernet import trained_subnets
 from dualmode.text import TOKENS_MODEL, TOKENS_TXT, Tokens, normalize, train_tokens
 from dualmode.training.checkpoint import Progress
 from dualmode.training.finetune import Finetuning
@@ -49,7 +50,7 @@ class Run:
     model: Backbone
     average: Backbone
     optimizer: torch.optim.Optimizer
-    device: Subnet
+    subnets: Mapping[str, Subnet]
     begin: Progress
 
 
@@ -85,9 +86,9 @@ def set_up(fabric: Fabric, recipe: Recipe, out: Path, shares: int, *, resuming: 
     model.to(fabric.device)
     average = copy.deepcopy(model).requires_grad_(False).eval()
     optimizer = make_optimizer(model, recipe)
-    subnet = device_subnet(recipe)
+    subnets = trained_subnets(recipe)
     return Run(
-        fabric, recipe, out, objective, source, dev, model, average, optimizer, subnet, begin
+        fabric, recipe, out, objective, source, dev, model, average, optimizer, subnets, begin
     )
 
 

@@ -15,7 +15,7 @@ from dualmode.config import InitConfig
 from dualmode.data.batches import Batch
 from dualmode.model.backbone import Backbone
 from dualmode.model.masks import draw_masks
-from dualmode.model.subnet import SERVER, ChunkedContext, Subnet
+from dualmode.model.subnet import ChunkedContext, Subnet
 from dualmode.training.checkpoint import Progress
 from dualmode.training.objective import Scale, Step
 from dualmode.training.schedule import learning_rate, sparsity_reached
@@ -115,8 +115,8 @@ def _average_gradients(run: Run, parameters: list[torch.nn.Parameter]) -> None:
 
 
 def _subnets(run: Run, step: int) -> dict[str, Subnet]:
-    """Server and device, and if the recipe says so one more subnet, drawn afresh each step."""
-    subnets = {"server": SERVER, "device": run.device}
+    """The recipe's recognisers, and if it says so one more subnet, drawn afresh each step."""
+    subnets = dict(run.subnets)
     if run.recipe.training.sampled_subnet:
         rng = random.Random(_step_seed(run.recipe.training.seed, step, -1))
         context = ChunkedContext(

@@ -1,6 +1,8 @@
-"""Word error rates of both recognisers while they train, decoded greedily."""
+"""Word error rates of recognisers while they train, decoded greedily."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -9,7 +11,7 @@ from dualmode.data.batches import BatchSource
 from dualmode.decoding.ctc import best_path
 from dualmode.decoding.greedy import GreedySearch
 from dualmode.evaluation.wer import word_errors
-from dualmode.model.subnet import SERVER, Subnet
+from dualmode.model.subnet import Subnet
 from dualmode.model.supernet import Supernet
 from dualmode.text import Tokens
 
@@ -19,23 +21,23 @@ def word_error_counts(
     model: Supernet,
     dev: BatchSource,
     tokens: Tokens,
-    device: Subnet,
+    subnets: Mapping[str, Subnet],
     *,
     blank_penalty: float,
     by_ctc: bool,
 ) -> Tensor:
-    """Word errors of ``server`` and of ``device`` and words, (3,), over one pass of ``dev``.
+    """Word errors of each of ``subnets``, and words, (S + 1,), over one pass of ``dev``.
 
     Sums, because each process sees its part of ``dev``. ``by_ctc`` decodes the CTC head, for
     while the transducer has not begun to learn.
     """
     place = model.encoder.norm.gain.device
     references: list[str] = []
-    hypotheses: dict[str, list[str]] = {"server": [], "device": []}
+    hypotheses: dict[str, list[str]] = {name: [] for name in subnets}
     for batch, _ in dev.batches():
         references += batch.texts
         moved = batch.to(place)
-        for name, subnet in (("server", SERVER), ("device", device)):
+        for name, subnet in subnets.items():
             frames, lengths = model(moved.features, moved.feature_lengths, subnet)
             if by_ctc:
                 found = best_path(model.ctc_log_probs(frames), lengths)

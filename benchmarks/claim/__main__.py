@@ -1,0 +1,156 @@
+"""The supernet against recognisers that are trained apart, side by side.
+
+    python -m benchmarks.claim --profile small --data DATA --seeds 3 --out runs/claim
+    python -m benchmarks.claim --profile speech --data DATA --rows all --budget-minutes 25
+
+Every row is trained on the same speech, with the same architecture, optimiser, tokens and number
+of updates of each recogniser, and scored on the same test set:
+
+    A1, A2  server alone, device alone, from nothing
+    B1, B2  the same, each from an encoder pre-trained alone
+    C       supernet, from nothing
+    D       supernet, from an encoder pre-trained as server alone
+    E       supernet, from an encoder pre-trained as supernet: dualmode
+
+and, with --rows ablations or all, E with one thing changed at a time. Stopped by Ctrl-C, by
+--budget-minutes or by a crash, it goes on where it was when it is run again, here or wherever OUT
+is copied to. Results so far are written after every row: OUT/results.json, OUT/results.md,
+OUT/wer.png, OUT/sparsity.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.claim.profiles import PROFILES, Profile
+from benchmarks.claim.report import draw, markdown
+from benchmarks.claim.results import collect
+from benchmarks.claim.rows import MAIN, Row, ablations, choose
+from benchmarks.claim.stages import Comparison, first_process
+from dualmode.config import load_recipe
+from dualmode.display import make_console
+from dualmode.errors import DualmodeError
+from dualmode.model.directory import replace_text
+
+
+def run(comparison: Comparison, rows: Sequence[Row], seeds: Sequence[int]) -> bool:
+    """Train and score what is missing, seed by seed; False if it was stopped before the end."""
+    for seed in seeds:
+        for row in rows:
+            try:
+                for stage in row.stage.chain:
+                    comparison.train(stage, seed)
+                comparison.score(row, seed)
+            except KeyboardInterrupt:
+                write(comparison, rows, seeds)
+                comparison.console.print("stopped and saved; run it again to go on")
+                return False
+            write(comparison, rows, seeds)
+    return True
+
+
+def write(comparison: Comparison, rows: Sequence[Row], seeds: Sequence[int]) -> None:
+    """Write the results so far, and pictures of them."""
+    if not first_process():
+        return
+    results = {**_circumstances(), **collect(comparison, rows, seeds)}
+    if results["rows"]:
+        replace_text(comparison.out / "results.json", json.dumps(results, indent=1) + "\n")
+        replace_text(comparison.out / "results.md", markdown(results))
+        draw(results, comparison.out)
+
+
+def _circumstances() -> dict[str, Any]:
+    told = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent,
+        check=False,
+    )
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    return {
+        "command": "python -m benchmarks.claim " + " ".join(sys.argv[1:]),
+        "commit": told.stdout.strip(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {device}",
+        "torch": torch.__version__,
+    }
+
+
+@contextmanager
+def _budget(minutes: float | None) -> Iterator[None]:
+    """Press Ctrl-C when the time is up: a training saves itself and stops after its step."""
+    if minutes is None:
+        yield
+        return
+    alarm = threading.Timer(60 * minutes, os.kill, (os.getpid(), signal.SIGINT))
+    alarm.daemon = True
+    alarm.start()
+    try:
+        yield
+    finally:
+        alarm.cancel()
+
+
+def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
+    about = "\n".join(f"  {profile.name:12} {profile.about}" for profile in PROFILES.values())
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.claim",
+        description=__doc__,
+        epilog=f"profiles:\n{about}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--profile", choices=PROFILES, default="small")
+    parser.add_argument(
+        "--data", type=Path, help="folder of tables (small, speech), or LibriSpeech as unpacked"
+    )
+    parser.add_argument("--seeds", type=int, default=1, help="trainings of every row")
+    parser.add_argument("--rows", default="main", help="main, ablations, all, or names: A1,E")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override all recipes' key"
+    )
+    parser.add_argument("--scale", type=float, default=1.0, help="on the lengths of all trainings")
+    parser.add_argument("--budget-minutes", type=float, help="stop after so long, to go on later")
+    parser.add_argument("--out", type=Path, help="default: runs/claim-PROFILE")
+    return parser.parse_args(given)
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Exit code 0 when every row is done, 3 when there is more to do, 1 on errors."""
+    arguments = _arguments(given)
+    profile: Profile = PROFILES[arguments.profile]
+    profile = replace(profile, changes=(*profile.changes, *arguments.set))
+    console = make_console()
+    out = arguments.out or Path("runs") / f"claim-{profile.name}"
+    try:
+        base = load_recipe(profile.recipes["finetune"], list(profile.changes))
+        rows = choose((*MAIN, *ablations(base)), arguments.rows)
+        speech = profile.prepare(out / "data", arguments.data, console)
+        comparison = Comparison(profile, speech, out, console, arguments.scale)
+        with _budget(arguments.budget_minutes):
+            finished = run(comparison, rows, range(1, arguments.seeds + 1))
+    except (DualmodeError, ValueError) as error:
+        console.print(f"[red]{error}[/red]")
+        return 1
+    if first_process() and (out / "results.md").is_file():
+        console.print((out / "results.md").read_text(), markup=False, soft_wrap=True)
+        console.print(f"results: {out / 'results.json'}")
+    return 0 if finished else 3
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""What a training costs in floating-point operations, by torch's own counter."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.supernet_step import make_batch
+from dualmode.config import Recipe
+from dualmode.data.spans import hide
+from dualmode.model.supernet import Supernet, trained_subnets
+from dualmode.model.wav2vec import Wav2Vec
+from dualmode.training import finetune, pretrain
+from dualmode.training.objective import Scale, Step
+from dualmode.training.schedule import Weights
+
+_SECONDS = 20.0
+
+
+def flops_per_audio_second(recipe: Recipe) -> float:
+    """Forward and backward passes of every recogniser that the recipe trains, over a second.
+
+    Estimated on 5-second utterances of noise. Masked weights count as dense ones: training
+    computes with them all. The optimiser, augmentation and element-wise work are not counted.
+    """
+    if recipe.training.objective == "pretrain":
+        return _pretraining(recipe)
+    alone = _finetuning(recipe, Weights(0.0, 1.0))
+    full = _finetuning(recipe, Weights(1.0, recipe.training.ctc_weight))
+    share = recipe.training.transducer_start  # until here the CTC head trains alone
+    return share * alone + (1 - share) * full
+
+
+def _finetuning(recipe: Recipe, weights: Weights) -> float:
+    batch = make_batch(_SECONDS, recipe.text.vocabulary_size, torch.device("cpu"))
+    model = Supernet(recipe.text.vocabulary_size, recipe.model, recipe.pruning)
+    with FlopCounterMode(display=False) as counter:
+        finetune.accumulate(
+            model,
+            batch,
+            trained_subnets(recipe),
+            recipe.training,
+            weights,
+            Scale(1.0, 1.0),
+            torch.Tensor.backward,
+        )
+    return float(counter.get_total_flops()) / batch.seconds
+
+
+def _pretraining(recipe: Recipe) -> float:
+    batch = make_batch(_SECONDS, recipe.text.vocabulary_size, torch.device("cpu"))
+    frames = [length // 4 - 1 for length in batch.feature_lengths.tolist()]
+    rngs = [np.random.default_rng(row) for row in range(len(frames))]
+    hidden = hide(frames, rngs, recipe.pretraining, noisy=True)
+    model = Wav2Vec(recipe.model, recipe.pruning, recipe.pretraining)
+    with FlopCounterMode(display=False) as counter:
+        pretrain.accumulate(
+            model,
+            replace(batch, hidden=hidden),
+            trained_subnets(recipe),
+            recipe.pretraining,
+            1.0,
+            Step(0.5, Scale(1.0, 1.0)),
+        )
+    return float(counter.get_total_flops()) / batch.seconds

@@ -1,0 +1,88 @@
+"""Profiles: the recipes, the lengths and the speech of a comparison."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.claim import corpora
+from benchmarks.claim.corpora import Corpora, Prepare
+from benchmarks.claim.rows import Stage
+from dualmode.config import Recipe, load_recipe
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What all rows of a comparison have in common.
+
+    Attributes:
+        recipes: a shipped recipe for each kind of training.
+        steps: of the optimiser, for each kind; every recogniser of every row has as many.
+        changes: to both recipes, as ``--set`` takes them.
+        prepare: makes the speech ready.
+    """
+
+    name: str
+    about: str
+    recipes: dict[str, str | Path]
+    steps: dict[str, int]
+    prepare: Prepare
+    changes: tuple[str, ...] = ()
+
+    def recipe(
+        self, stage: Stage, seed: int, speech: Corpora, init: Path | None, scale: float = 1.0
+    ) -> Recipe:
+        """The recipe of a stage, whose encoder comes from the directory ``init``."""
+        steps = max(1, round(self.steps[stage.kind] * stage.length * scale))
+        start = (f"init.model='{init}'",) if init else ()
+        return load_recipe(
+            self.recipes[stage.kind],
+            [
+                "training.minutes=null",
+                f"training.steps={steps}",
+                f"training.seed={seed}",
+                *self.changes,
+                *speech.changes(stage.kind),
+                *stage.changes,
+                *start,
+            ],
+        )
+
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile(
+            "small",
+            "synthetic speech and AN4, 1.5 M parameters: about an hour a seed on two cores",
+            {"pretrain": "quickstart-pretrain", "finetune": "quickstart"},
+            {"pretrain": 900, "finetune": 1200},
+            corpora.small,
+            ("data.calm_steps=400",),
+        ),
+        Profile(
+            "speech",
+            "six hours of real speech and fifteen without text, 10 M parameters: for a GPU",
+            {"pretrain": "speech-pretrain", "finetune": "speech"},
+            {"pretrain": 3000, "finetune": 3000},
+            corpora.speech,
+            (
+                "data.batch_seconds=160",
+                "data.calm_steps=900",
+                "data.curriculum_steps=400",
+                "model.width=256",
+                "model.feed_forward=1024",
+                "model.subsampling_channels=64",
+                "model.predictor_width=256",
+                "model.joiner_width=256",
+            ),
+        ),
+        Profile(
+            "librispeech",
+            "960 hours, 80 M parameters: for several GPUs, see docs/scale.md",
+            {"pretrain": "librispeech-pretrain", "finetune": "librispeech"},
+            {"pretrain": 100_000, "finetune": 50_000},
+            corpora.librispeech,
+        ),
+    )
+}

@@ -1,0 +1,157 @@
+"""A Markdown table and two pictures of the results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+_COLORS = {"server": "tab:blue", "device": "tab:orange"}
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """The rows with their intervals and costs, then the comparisons."""
+    seeds = len(results["seeds"])
+    lines = [
+        f"Profile `{results['profile']}`, {seeds} seed{'s' * (seeds > 1)}, lengths times "
+        f"{results['scale']:g}. WER in percent: mean over seeds (95 % interval by speakers; "
+        "every seed).",
+        "",
+        "| row | | server | device | audio h | minutes | PFLOP |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, row in results["rows"].items():
+        cost = row["cost"]
+        cells = [_cell(row.get(recogniser)) for recogniser in ("server", "device")]
+        lines.append(
+            f"| {name} | {row['title']} | {cells[0]} | {cells[1]} | {cost['audio_hours']:.1f} "
+            f"| {cost['minutes']:.1f} | {cost['flops'] / 1e15:.2f} |"
+        )
+        lines += [
+            f"| | {other} | | {_cell(row[other])} | | | |"
+            for other in row
+            if other not in {"title", "cost", "curves", "server", "device"}
+        ]
+    return "\n".join([*lines, "", *_sizes(results), "", *_comparisons(results), ""])
+
+
+def _cell(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return ""
+    wer = found["wer"]
+    low, high = (100 * bound for bound in wer["ci95"])
+    each = ", ".join(f"{100 * rate:.1f}" for rate in wer["seeds"])
+    return f"{100 * wer['mean']:.2f} ({low:.1f} to {high:.1f}; {each})"
+
+
+def _sizes(results: dict[str, Any]) -> list[str]:
+    """Of the first row that has each recogniser: all rows have the same architecture."""
+    lines = ["| recogniser | parameters | MB | format |", "|---|---|---|---|"]
+    for recogniser in ("server", "device"):
+        row = next((r for r in results["rows"].values() if recogniser in r), None)
+        if row:
+            size = row[recogniser]["size"]
+            lines.append(
+                f"| {recogniser} | {size['parameters'] / 1e6:.2f} M | {size['bytes'] / 1e6:.2f} "
+                f"| {size['format']} |"
+            )
+    return lines
+
+
+def _comparisons(results: dict[str, Any]) -> list[str]:
+    lines = [
+        "| compared | recogniser | difference, points | relative | 95 % | p | every seed |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for pair in results["comparisons"]:
+        low, high = (100 * bound for bound in pair["ci95"])
+        each = ", ".join(f"{100 * difference:+.1f}" for difference in pair["seeds"])
+        lines.append(
+            f"| {pair['first']} - {pair['second']} | {pair['recogniser']} "
+            f"| {100 * pair['difference']:+.2f} | {100 * pair['relative']:+.1f} % "
+            f"| {low:+.2f} to {high:+.2f} | {pair['p_value']:.4f} | {each} |"
+        )
+    for seed, share in results["cost_to_match"].items():
+        reached = "never" if share is None else f"after {share:.2f} of their cost"
+        lines += ["", f"Seed {seed}: E is as good as B1 and B2 on the development set {reached}."]
+    return lines
+
+
+def draw(results: dict[str, Any], out: Path) -> list[Path]:
+    """WER by row, and of device by sparsity where several were scored; the PNGs' paths."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    drawn = [_draw_rows(results, out / "wer.png")]
+    by_sparsity = sparsity_points(results)
+    if by_sparsity:
+        drawn.append(_draw_sparsities(by_sparsity, out / "sparsity.png"))
+    return drawn
+
+
+def _draw_rows(results: dict[str, Any], path: Path) -> Path:
+    from matplotlib import pyplot
+
+    rows = results["rows"]
+    figure, axis = pyplot.subplots(figsize=(8, 1.5 + 0.45 * len(rows)))
+    for place, row in enumerate(rows.values()):
+        for shift, (recogniser, color) in zip((-0.12, 0.12), _COLORS.items(), strict=True):
+            if recogniser not in row:
+                continue
+            wer = row[recogniser]["wer"]
+            low, high = (100 * bound for bound in wer["ci95"])
+            axis.plot([low, high], [place + shift] * 2, color=color, lw=2)
+            axis.plot(100 * wer["mean"], place + shift, "o", color=color)
+            seeds = [100 * rate for rate in wer["seeds"]]
+            axis.plot(seeds, [place + shift] * len(seeds), "|", color=color, ms=10)
+    for recogniser, color in _COLORS.items():
+        axis.plot([], [], "o-", color=color, label=recogniser)
+    axis.set_yticks(range(len(rows)), [f"{n}: {row['title']}" for n, row in rows.items()])
+    axis.set(xlabel="WER on the test set (%): mean, every seed, 95 % by speakers")
+    axis.invert_yaxis()
+    axis.grid(alpha=0.3)
+    axis.legend()
+    return _saved(figure, path)
+
+
+def sparsity_points(results: dict[str, Any]) -> dict[str, list[tuple[float, dict[str, Any]]]]:
+    """Sparsity and WER of device: of one supernet, and of one supernet each; empty without the
+    rows that tell."""
+    rows = results["rows"]
+    if "E-sparsities" not in rows:
+        return {}
+    several = [
+        (found["size"]["sparsity"], found["wer"])
+        for name, found in rows["E-sparsities"].items()
+        if name.startswith("device at")
+    ]
+    alone = [
+        (row["device"]["size"]["sparsity"], row["device"]["wer"])
+        for name, row in rows.items()
+        if name == "E" or name.removeprefix("E-").replace(".", "", 1).isdigit()
+    ]
+    return {"one supernet for all": sorted(several), "a supernet each": sorted(alone)}
+
+
+def _draw_sparsities(points: dict[str, list[tuple[float, dict[str, Any]]]], path: Path) -> Path:
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(7, 4.5))
+    for (label, series), color in zip(points.items(), ("tab:orange", "tab:gray"), strict=True):
+        places = [100 * sparsity for sparsity, _ in series]
+        means = [100 * wer["mean"] for _, wer in series]
+        bounds = [[100 * wer["ci95"][end] for _, wer in series] for end in (0, 1)]
+        axis.plot(places, means, "o-", color=color, label=label)
+        axis.fill_between(places, *bounds, color=color, alpha=0.15)
+    axis.set(xlabel="sparsity of device (%)", ylabel="WER on the test set (%)")
+    axis.grid(alpha=0.3)
+    axis.legend()
+    return _saved(figure, path)
+
+
+def _saved(figure: Any, path: Path) -> Path:
+    from matplotlib import pyplot
+
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+    return path

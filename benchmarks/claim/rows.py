@@ -1,0 +1,181 @@
+"""What is compared: stages are trainings, rows of the table are what is scored of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from dualmode.config import Recipe
+from dualmode.model.subnet import FullContext, Subnet
+from dualmode.model.supernet import device_subnet, trained_subnets
+
+SERVER_ALONE = ("training.subnets=[server]",)
+DEVICE_ALONE = ("training.subnets=[device]",)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training.
+
+    Attributes:
+        changes: to the profile's recipe, as ``--set`` takes them.
+        init: the stage whose encoder it starts from.
+        length: its steps over the profile's.
+    """
+
+    name: str
+    kind: Literal["pretrain", "finetune"]
+    changes: tuple[str, ...] = ()
+    init: Stage | None = None
+    length: float = 1.0
+
+    @property
+    def chain(self) -> tuple[Stage, ...]:
+        """It and what it starts from, in order of training."""
+        return (*(self.init.chain if self.init else ()), self)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: the recognisers of a stage.
+
+    Attributes:
+        views: recognisers other than those that were trained, scored as well.
+    """
+
+    name: str
+    title: str
+    stage: Stage
+    views: Literal["trained", "corners", "sparsities"] = "trained"
+
+    def subnets(self, recipe: Recipe) -> dict[str, Subnet]:
+        """What is scored, by name, given the recipe that the stage trained by."""
+        named = trained_subnets(recipe)
+        if self.views == "corners":
+            device = device_subnet(recipe)
+            return {
+                "full context, sparse": Subnet(FullContext(), device.sparsity),
+                "streaming, dense": replace(device, sparsity=0.0),
+            }
+        if self.views == "sparsities":
+            device = device_subnet(recipe)
+            return {"server": named["server"]} | {
+                f"device at {sparsity:g}": replace(device, sparsity=sparsity)
+                for sparsity in recipe.pruning.sparsities
+            }
+        return named
+
+
+_PRETRAIN_SERVER = Stage("pretrain-server", "pretrain", SERVER_ALONE)
+_PRETRAIN_DEVICE = Stage("pretrain-device", "pretrain", DEVICE_ALONE)
+_PRETRAIN_BOTH = Stage("pretrain-both", "pretrain")
+_SHARED_NORMS = ("model.norms=shared",)
+_E = Stage("E", "finetune", init=_PRETRAIN_BOTH)
+SPARSITIES = (0.5, 0.7, 0.85, 0.9)
+
+MAIN = (
+    Row("A1", "server alone", Stage("A1", "finetune", SERVER_ALONE)),
+    Row("A2", "device alone", Stage("A2", "finetune", DEVICE_ALONE)),
+    Row(
+        "B1",
+        "server alone, pre-trained alone",
+        Stage("B1", "finetune", SERVER_ALONE, _PRETRAIN_SERVER),
+    ),
+    Row(
+        "B2",
+        "device alone, pre-trained alone",
+        Stage("B2", "finetune", DEVICE_ALONE, _PRETRAIN_DEVICE),
+    ),
+    Row("C", "supernet", Stage("C", "finetune")),
+    Row("D", "supernet, server pre-trained", Stage("D", "finetune", init=_PRETRAIN_SERVER)),
+    Row("E", "supernet, pre-trained as supernet", _E),
+)
+
+
+def ablations(base: Recipe) -> tuple[Row, ...]:
+    """Rows that differ from E in one thing; ``base`` is the recipe that E fine-tunes by."""
+    other = "lattice" if base.training.distillation == "ctc" else "ctc"
+    pruning = base.pruning
+    allocation = "global" if pruning.allocation == "uniform" else "uniform"
+    norms = _SHARED_NORMS if base.model.norms == "separate" else ("model.norms=separate",)
+    target = device_subnet(base).sparsity
+    changed = {
+        "no-distillation": ("without distillation", ("training.distillation=none",)),
+        f"{other}-distillation": (
+            f"distillation over {'the lattice' if other == 'lattice' else 'CTC posteriors'}",
+            (f"training.distillation={other}",),
+        ),
+        f"{allocation}-allocation": (
+            f"{allocation} allocation",
+            (f"pruning.allocation={allocation}", f"pruning.layer_cap={max(0.95, target)}"),
+        ),
+        # Drawn once, at full sparsity, where self-pruning would have begun.
+        "one-shot": (
+            "masks fixed from the first draw",
+            (f"pruning.end={pruning.start + 1e-6:.6f}",),
+        ),
+        "no-lookahead": ("no look-ahead", ("training.device.lookahead_frames=0",)),
+        "sampled": ("a sampled subnet too", ("training.sampled_subnet=true",)),
+    }
+    rows = [
+        Row(f"E-{name}", f"E, {title}", Stage(f"E-{name}", "finetune", changes, _PRETRAIN_BOTH))
+        for name, (title, changes) in changed.items()
+    ]
+    kind = norms[0].partition("=")[2]
+    pretrained = Stage(f"pretrain-{kind}-norms", "pretrain", norms)
+    rows.append(
+        Row(
+            f"E-{kind}-norms",
+            f"E, {kind} norms",
+            Stage(f"E-{kind}-norms", "finetune", norms, pretrained),
+        )
+    )
+    rows.append(
+        Row(
+            "E-three-quarters",
+            "E, 0.75 of all steps",
+            Stage(
+                "E-three-quarters",
+                "finetune",
+                init=Stage("pretrain-three-quarters", "pretrain", length=0.75),
+                length=0.75,
+            ),
+        )
+    )
+    rows.append(Row("E-corners", "E, the other two corners", _E, views="corners"))
+    return (*rows, *_sparsity_rows(target))
+
+
+def _sparsity_rows(target: float) -> list[Row]:
+    """One supernet of several sparsities, and one supernet for each."""
+    listed = f"pruning.sparsities={list(SPARSITIES)}"
+    several = Stage(
+        "E-sparsities", "finetune", (listed, "training.sampled_subnet=true"), _PRETRAIN_BOTH
+    )
+    rows = [Row("E-sparsities", "E, one supernet of several sparsities", several, "sparsities")]
+    for sparsity in SPARSITIES:
+        if sparsity != target:
+            name = f"E-{sparsity:g}"
+            one = Stage(name, "finetune", (f"pruning.sparsities=[{sparsity}]",), _PRETRAIN_BOTH)
+            rows.append(Row(name, f"E, pruned to {sparsity:.0%}", one))
+    return rows
+
+
+def choose(rows: Iterable[Row], wanted: str) -> list[Row]:
+    """Rows by name: ``main``, ``ablations``, ``all`` or names with commas between them.
+
+    Raises:
+        ValueError: no row has such a name.
+    """
+    rows = list(rows)
+    names = {row.name for row in rows}
+    main = {row.name for row in MAIN}
+    groups = {"main": main, "ablations": names - main, "all": names}
+    chosen = groups.get(wanted, set(wanted.split(",")))
+    unknown = sorted(chosen - names)
+    if unknown:
+        raise ValueError(
+            f"no row {', '.join(unknown)}; there are {', '.join(r.name for r in rows)}"
+        )
+    return [row for row in rows if row.name in chosen]

@@ -1,0 +1,154 @@
+"""Trainings and their scores, each kept in a file of its own, so that none is done twice."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.claim.corpora import Corpora
+from benchmarks.claim.cost import flops_per_audio_second
+from benchmarks.claim.profiles import Profile
+from benchmarks.claim.rows import Row, Stage
+from dualmode.config import Recipe, load_recipe
+from dualmode.data.manifests import read_cuts
+from dualmode.display import scoring_bar
+from dualmode.evaluation.report import evaluate
+from dualmode.evaluation.wer import ErrorCounts
+from dualmode.model.directory import CONFIG, load_model, replace_text
+from dualmode.model.inspection import inspect_model
+from dualmode.model.subnet import Subnet
+from dualmode.training.journal import LOG, read_log
+from dualmode.training.launch import train
+from dualmode.training.loop import FOLDER
+
+COST = "cost.json"
+KINDS = ("insertions", "deletions", "substitutions")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A profile, its speech, and the folder that holds all of its trainings.
+
+    Attributes:
+        scale: lengths of all trainings over the profile's.
+    """
+
+    profile: Profile
+    speech: Corpora
+    out: Path
+    console: Console
+    scale: float = 1.0
+
+    def folder(self, stage: Stage, seed: int) -> Path:
+        return self.out / f"seed-{seed}" / stage.name
+
+    def train(self, stage: Stage, seed: int) -> None:
+        """Train a stage, or go on with it; note what it cost.
+
+        Raises:
+            KeyboardInterrupt: it was stopped, and saved.
+        """
+        folder = self.folder(stage, seed)
+        if (folder / COST).is_file():
+            return
+        self.console.rule(f"training {stage.name}, seed {seed}", align="left")
+        init = self.folder(stage.init, seed) if stage.init else None
+        recipe = self.profile.recipe(stage, seed, self.speech, init, self.scale)
+        result = train(recipe, folder, console=self.console)
+        if not result.finished:
+            raise KeyboardInterrupt
+        if not first_process():
+            return
+        progress = result.progress
+        cost = {
+            "steps": progress.step,
+            "audio_hours": progress.audio_seconds / 3600,
+            "minutes": progress.seconds / 60,
+            "flops": flops_per_audio_second(recipe) * progress.audio_seconds,
+        }
+        replace_text(folder / COST, json.dumps(cost, indent=2) + "\n")
+
+    def score(self, row: Row, seed: int) -> None:
+        """Score a row's recognisers on the test set, and count what they need."""
+        path = self.scores_path(row, seed)
+        if path.is_file() or not first_process():
+            return
+        folder = self.folder(row.stage, seed)
+        subnets = row.subnets(_trained_by(folder))
+        cuts = read_cuts([str(part) for part in self.speech.test])
+        self.console.rule(f"scoring {row.name}, seed {seed}", align="left")
+        with scoring_bar(self.console) as bar:
+            found = evaluate(folder, cuts, subnets, progress=bar)
+        self.console.print(found.table())
+        scores = {
+            "utterances": {
+                "id": [u.id for u in found.utterances],
+                "speaker": [u.speaker for u in found.utterances],
+                "corpus": [u.corpus for u in found.utterances],
+                "words": found.results[next(iter(subnets))].scores.words.reference.tolist(),
+            },
+            "errors": {name: _kinds(r.scores.words) for name, r in found.results.items()},
+            "size": _sizes(folder, subnets),
+        }
+        replace_text(path, json.dumps(scores) + "\n")
+
+    def scores_path(self, row: Row, seed: int) -> Path:
+        return self.folder(row.stage, seed) / f"scores-{row.name}.json"
+
+    def cost(self, stage: Stage, seed: int) -> dict[str, float]:
+        """Of a stage and all that it started from, added up."""
+        parts = [json.loads((self.folder(s, seed) / COST).read_text()) for s in stage.chain]
+        return {key: sum(part[key] for part in parts) for key in parts[0]}
+
+    def curve(self, stage: Stage, seed: int) -> list[dict[str, float]]:
+        """WER on the development set against the FLOPs spent so far, from the training's log."""
+        own = json.loads((self.folder(stage, seed) / COST).read_text())
+        before = self.cost(stage, seed)["flops"] - own["flops"]
+        return [
+            {"flops": before + own["flops"] * record["step"] / own["steps"]}
+            | {name: record[f"wer/{name}"] for name in _NAMES if f"wer/{name}" in record}
+            for record in read_log(self.folder(stage, seed) / FOLDER / LOG)
+            if any(f"wer/{name}" in record for name in _NAMES)
+        ]
+
+
+_NAMES = ("server", "device")
+
+
+def first_process() -> bool:
+    """Whether this is the process that scores and writes, of those that torchrun started."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def _kinds(counts: ErrorCounts) -> dict[str, list[int]]:
+    return {kind: getattr(counts, kind).tolist() for kind in KINDS}
+
+
+def _trained_by(folder: Path) -> Recipe:
+    return load_recipe(folder / CONFIG)
+
+
+def _sizes(folder: Path, subnets: Mapping[str, Subnet]) -> dict[str, dict[str, Any]]:
+    """Parameters that a recogniser computes with, and bytes: dense fp32, or sparse int8."""
+    inspection = inspect_model(load_model(folder).model)
+    bytes_of = {(f.recogniser, f.format): f.total_bytes for f in inspection.footprints}
+    targets = dict(zip(inspection.sparsities, inspection.measured, strict=True))
+    sizes = {}
+    for name, subnet in subnets.items():
+        who = f"device at {subnet.sparsity:g}" if subnet.sparsity else "server"
+        kind = "sparse int8" if subnet.sparsity else "dense fp32"
+        removed = targets.get(subnet.sparsity, 0.0) * inspection.prunable
+        dense = bytes_of["server", "dense fp32"] // 4
+        sizes[name] = {
+            "parameters": round(dense - removed),
+            "bytes": bytes_of[who, kind],
+            "format": kind,
+            "sparsity": subnet.sparsity,
+        }
+    return sizes

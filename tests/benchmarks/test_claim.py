@@ -1,0 +1,297 @@
+"""The comparison of supernet and recognisers trained apart, at a size of seconds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+from rich.console import Console
+
+from benchmarks.claim import __main__ as claim
+from benchmarks.claim import corpora, stages
+from benchmarks.claim.corpora import Corpora
+from benchmarks.claim.profiles import PROFILES, Profile
+from benchmarks.claim.results import Scored, cost_to_match
+from benchmarks.claim.rows import MAIN, ablations, choose
+from benchmarks.claim.stages import Comparison
+from dualmode.config import load_recipe
+from dualmode.data.manifests import read_cuts
+from dualmode.errors import DataError
+from dualmode.evaluation.wer import ErrorCounts
+
+QUIET = Console(quiet=True)
+NOWHERE = Corpora((Path("train"),), (Path("dev"),), (Path("test"),), (Path("more"),))
+HIDING = {"entries": 12, "code_width": 16, "projection_width": 16, "distractors": 8}
+ONE_PROCESS = ("training.processes=1", "data.workers=0")
+
+
+@pytest.fixture(scope="module")
+def comparison(
+    tiny_recipe: Path, tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Comparison:
+    """Tiny recipes on the tiny corpus, heard from test's six utterances at the end."""
+    out = tmp_path_factory.mktemp("claim")
+    tree = yaml.safe_load(tiny_recipe.read_text())
+    tree["pruning"] = {**tree["pruning"], "sparsities": [0.7]}
+    tree["training"] = {**tree["training"], "sampled_subnet": False}
+    finetune, pretrain = out / "finetune.yaml", out / "pretrain.yaml"
+    finetune.write_text(yaml.safe_dump(tree))
+    tree["training"] = {**tree["training"], "objective": "pretrain"}
+    tree["data"] = {**tree["data"], "time_masks": 0, "frequency_masks": 0}
+    pretrain.write_text(yaml.safe_dump({**tree, "pretraining": HIDING}))
+    speech = Corpora(*((tiny_corpus / split,) for split in ("train", "dev", "test")))
+    profile = Profile(
+        "tiny",
+        "seconds",
+        {"pretrain": pretrain, "finetune": finetune},
+        {"pretrain": 6, "finetune": 8},
+        lambda *_: speech,
+        ONE_PROCESS,
+    )
+    return Comparison(profile, speech, out, QUIET)
+
+
+@pytest.fixture(scope="module")
+def results(comparison: Comparison, one_thread: None) -> dict[str, Any]:
+    """Rows A1 to E, one seed."""
+    assert claim.run(comparison, MAIN, [1])
+    found: dict[str, Any] = json.loads((comparison.out / "results.json").read_text())
+    return found
+
+
+def test_every_row_has_the_recognisers_that_it_trained(results: dict[str, Any]) -> None:
+    trained = {name: {"server", "device"} & set(found) for name, found in results["rows"].items()}
+    both = {"server", "device"}
+    assert trained == {
+        "A1": {"server"},
+        "A2": {"device"},
+        "B1": {"server"},
+        "B2": {"device"},
+        "C": both,
+        "D": both,
+        "E": both,
+    }
+    for found in results["rows"].values():
+        for recogniser in both & set(found):
+            wer = found[recogniser]["wer"]
+            assert wer["seeds"] == [wer["mean"]]
+            assert wer["ci95"][0] <= wer["mean"] <= wer["ci95"][1]
+            assert found[recogniser]["size"]["bytes"] > 0
+
+
+def test_costs_of_pre_training_are_counted_in(results: dict[str, Any]) -> None:
+    rows = results["rows"]
+    assert rows["A1"]["cost"]["steps"] == rows["C"]["cost"]["steps"] == 8
+    assert rows["B1"]["cost"]["steps"] == rows["E"]["cost"]["steps"] == 14
+    alone = rows["A1"]["cost"]["flops"] + rows["A2"]["cost"]["flops"]
+    assert 0.7 * alone < rows["C"]["cost"]["flops"] < 1.05 * alone
+    assert rows["D"]["cost"]["flops"] < rows["E"]["cost"]["flops"]
+    assert rows["E"]["curves"]["1"][-1]["flops"] == pytest.approx(rows["E"]["cost"]["flops"])
+
+
+def test_all_rows_are_compared_on_the_same_utterances(results: dict[str, Any]) -> None:
+    pairs = {(p["first"], p["second"], p["recogniser"]) for p in results["comparisons"]}
+    assert pairs == {
+        ("E", other, recogniser)
+        for recogniser, others in (("server", "A1 B1 C D"), ("device", "A2 B2 C D"))
+        for other in others.split()
+    }
+    lengths = {
+        len(errors)
+        for row in results["rows"].values()
+        for recogniser in {"server", "device"} & set(row)
+        for errors in row[recogniser]["errors"].values()
+    }
+    assert lengths == {6}
+
+
+def test_there_is_a_table_and_a_picture(comparison: Comparison, results: dict[str, Any]) -> None:
+    table = (comparison.out / "results.md").read_text()
+    for row in MAIN:
+        assert f"| {row.name} | {row.title} |" in table
+    assert "| E - B1 | server |" in table
+    assert (comparison.out / "wer.png").stat().st_size > 5_000
+
+
+def test_what_is_done_is_not_done_again(
+    comparison: Comparison, results: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(stages, "train", never)
+    monkeypatch.setattr(stages, "evaluate", never)
+    assert claim.run(comparison, MAIN, [1])
+    again = json.loads((comparison.out / "results.json").read_text())
+    assert again["rows"] == results["rows"]
+
+
+def test_a_stopped_comparison_reports_what_is_done(
+    comparison: Comparison, results: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stages, "train", stopped)
+    assert not claim.run(comparison, choose(MAIN, "A1,E"), [1, 2])
+    found = json.loads((comparison.out / "results.json").read_text())
+    assert found["seeds"] == [1, 2]
+    assert found["rows"]["A1"]["server"]["wer"]["seeds"] == [
+        results["rows"]["A1"]["server"]["wer"]["mean"]
+    ]
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_every_stage_of_every_profile_has_a_valid_recipe(name: str) -> None:
+    profile = PROFILES[name]
+    base = load_recipe(profile.recipes["finetune"], list(profile.changes))
+    rows = (*MAIN, *ablations(base))
+    assert len({row.name for row in rows}) == len(rows)
+    for row in rows:
+        for stage in row.stage.chain:
+            init = Path("before") if stage.init else None
+            recipe = profile.recipe(stage, 3, NOWHERE, init, scale=0.5)
+            kind = "pretrain" if recipe.training.objective == "pretrain" else "finetune"
+            assert kind == stage.kind
+            assert recipe.training.steps == round(profile.steps[kind] * stage.length * 0.5)
+            assert recipe.training.minutes is None
+            assert ("more" in recipe.data.train) == (kind == "pretrain")
+            assert (recipe.init.model is None) == (stage.init is None)
+        assert row.subnets(recipe)
+
+
+def test_an_ablation_changes_one_thing() -> None:
+    profile = PROFILES["small"]
+    base = load_recipe(profile.recipes["finetune"])
+    rows = {row.name: row.stage for row in (*MAIN, *ablations(base))}
+    plain = profile.recipe(rows["E"], 1, NOWHERE, None)
+    for name in ("no-distillation", "one-shot", "no-lookahead", "sampled"):
+        other = profile.recipe(rows[f"E-{name}"], 1, NOWHERE, None)
+        differing = [k for k, v in other.model_dump().items() if v != plain.model_dump()[k]]
+        assert len(differing) == 1, name
+
+
+def test_rows_are_chosen_by_name_or_group() -> None:
+    rows = (*MAIN, *ablations(load_recipe("quickstart")))
+    assert [row.name for row in choose(rows, "main")] == [row.name for row in MAIN]
+    assert [row.name for row in choose(rows, "E,A1")] == ["A1", "E"]
+    assert len(choose(rows, "all")) == len(choose(rows, "main")) + len(choose(rows, "ablations"))
+    with pytest.raises(ValueError, match="no row F"):
+        choose(rows, "A1,F")
+
+
+def counts(errors: list[int]) -> ErrorCounts:
+    none = np.zeros(len(errors), dtype=np.int64)
+    return ErrorCounts(none + 10, none, none, np.asarray(errors, dtype=np.int64))
+
+
+def test_seeds_are_averaged_and_speakers_drawn_together() -> None:
+    found = Scored(
+        (1, 2),
+        (counts([1, 1, 5, 5]), counts([3, 3, 7, 7])),
+        ("ann", "ann", "bob", "bob"),
+        ("x", "x", "x", "y"),
+        {},
+    ).summary()
+    assert found["wer"]["mean"] == pytest.approx(0.4)
+    assert found["wer"]["seeds"] == pytest.approx([0.3, 0.5])
+    # Two speakers: a bootstrap draws one, the other or both, whatever the seeds.
+    assert found["wer"]["ci95"] == pytest.approx([0.2, 0.6])
+    assert found["corpora"]["y"]["mean"] == pytest.approx(0.6)
+
+
+def test_cost_to_match_is_read_off_the_curves() -> None:
+    def row(flops: float, **curve: list[float]) -> dict[str, Any]:
+        names = list(curve)
+        points = [
+            {"flops": flops * (at + 1) / 4} | {n: curve[n][at] for n in names} for at in range(4)
+        ]
+        return {"cost": {"flops": flops}, "curves": {"1": points}}
+
+    table = {
+        "B1": row(40.0, server=[0.9, 0.5, 0.3, 0.2]),
+        "B2": row(60.0, device=[0.9, 0.6, 0.4, 0.3]),
+        "E": row(96.0, server=[0.5, 0.2, 0.1, 0.1], device=[0.6, 0.4, 0.3, 0.2]),
+    }
+    assert cost_to_match(table) == {"1": pytest.approx(0.72)}
+    table["E"] = row(96.0, server=[0.5] * 4, device=[0.1] * 4)
+    assert cost_to_match(table) == {"1": None}
+
+
+def libri(folder: Path, part: str, speaker: int, sentences: list[str]) -> None:
+    """A part of LibriSpeech with one chapter, as it is unpacked."""
+    chapter = folder / part / str(speaker) / "7"
+    chapter.mkdir(parents=True)
+    lines = []
+    for number, sentence in enumerate(sentences):
+        name = f"{speaker}-7-{number:04d}"
+        lines.append(f"{name} {sentence.upper()}")
+        tone = np.sin(np.arange(32000) * (0.05 + 0.01 * number)) * 8000
+        soundfile.write(chapter / f"{name}.flac", tone.astype(np.int16), 16000)
+    (chapter / f"{speaker}-7.trans.txt").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def unpacked(tmp_path: Path) -> Path:
+    """A LibriSpeech of seconds: every part, two speakers in training."""
+    folder = tmp_path / "LibriSpeech"
+    sentences = ["he was not here", "open the door", "and so they went", "it is late"]
+    for speaker, part in enumerate(p for parts in corpora.LIBRISPEECH.values() for p in parts):
+        libri(folder, part, 100 + speaker, sentences)
+    return folder
+
+
+def test_librispeech_trains_and_is_scored_by_its_parts(unpacked: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    speech = corpora.librispeech(out / "data", unpacked, QUIET)
+    assert len(speech.train) == 3
+    profile = PROFILES["librispeech"]
+    small = (
+        *("model.width=16", "model.layers=1", "model.heads=2", "model.feed_forward=32"),
+        *("model.subsampling_channels=4", "data.batch_seconds=20", "text.vocabulary_size=30"),
+    )
+    # oneDNN never comes back from a bfloat16 convolution of 16 channels, channels last.
+    exact = ("training.precision=32", *ONE_PROCESS)
+    heads = ("model.predictor_width=16", "model.joiner_width=16", *exact)
+    tiny = Profile(
+        profile.name,
+        "",
+        profile.recipes,
+        {"pretrain": 2, "finetune": 2},
+        profile.prepare,
+        (*profile.changes, *small, *heads),
+    )
+    comparison = Comparison(tiny, speech, out, QUIET)
+    assert claim.run(comparison, choose(MAIN, "E"), [1])
+    found = json.loads((out / "results.json").read_text())
+    assert set(found["rows"]["E"]["device"]["corpora"]) == {"test-clean", "test-other"}
+    again = corpora.librispeech(out / "data", unpacked, QUIET)
+    assert again == speech
+
+
+def test_librispeech_without_its_folder_says_so(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="the folder LibriSpeech"):
+        corpora.librispeech(tmp_path, tmp_path / "none", QUIET)
+
+
+def test_an_4_is_taken_from_the_tables_with_speakers_apart(tmp_path: Path) -> None:
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    for split, speakers in (("train", 10), ("test", 2)):
+        lines = ["id\tpath\ttext\tspeaker\tcorpus"]
+        for number in range(speakers):
+            tone = np.sin(np.arange(16000) * 0.1 * (number + 1)) * 8000
+            soundfile.write(tables / f"{split}{number}.wav", tone.astype(np.int16), 16000)
+            corpus = "an4" if number else "other"
+            lines.append(f"{split}{number}\t{split}{number}.wav\tYES\t{split}-s{number}\t{corpus}")
+        (tables / f"{split}.tsv").write_text("\n".join(lines) + "\n")
+    learnt = corpora._from_table(tables / "train.tsv", tmp_path / "an4-train", only="an4")
+    train, dev = corpora._split_speakers(learnt, tmp_path)
+    ids = [{cut.id for cut in read_cuts(folder)} for folder in (train, dev)]
+    assert ids[1] == {"train1", "train9"}
+    assert ids[0] == {f"train{number}" for number in range(2, 9)}
