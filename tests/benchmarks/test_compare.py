@@ -1,0 +1,53 @@
+"""Two models compared on the utterances that both were scored on."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import compare
+
+
+def write(path: Path, hypotheses: list[str], reference: str = "one two") -> Path:
+    """Utterances of four speakers of two corpora, as ``dualmode evaluate`` writes them."""
+    lines = [
+        {
+            "id": str(number),
+            "corpus": "xy"[number % 2],
+            "speaker": f"s{number % 4}",
+            "ref": reference,
+            "server": text,
+        }
+        for number, text in enumerate(hypotheses)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_differences_are_paired_and_told_by_corpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = write(tmp_path / "first", ["one", "one two"] * 20)
+    second = write(tmp_path / "second", ["one two", "one two"] * 20)
+    out = tmp_path / "figures.json"
+    monkeypatch.setattr(sys, "argv", ["compare", str(first), str(second), "--json", str(out)])
+    compare.main()
+    found = json.loads(out.read_text())["server"]
+    assert found["x"]["first"] == pytest.approx(0.5)
+    assert found["x"]["difference"] == pytest.approx(-0.5)
+    assert found["x"]["relative"] == pytest.approx(-1.0)
+    assert found["x"]["p_value"] < 0.01
+    assert found["y"]["difference"] == 0
+    assert found["all"]["ci95"][0] < found["all"]["difference"] < found["all"]["ci95"][1]
+
+
+def test_other_references_are_refused(tmp_path: Path) -> None:
+    first = compare.read_utterances(write(tmp_path / "first", ["one"]))
+    second = compare.read_utterances(write(tmp_path / "second", ["one"], reference="one three"))
+    with pytest.raises(SystemExit, match="references differ"):
+        compare.shared(first, second)
+    with pytest.raises(SystemExit, match="no utterance in common"):
+        compare.shared(first, {})
