@@ -50,7 +50,9 @@ from dualmode.model.directory import replace_text
 def run(comparison: Comparison, rows: Sequence[Row], seeds: Sequence[int]) -> bool:
     """Train and score what is missing, seed by seed; False if it was stopped before the end."""
     for seed in seeds:
-        for row in rows:
+        for number, row in enumerate(rows, start=1):
+            where = f"row {number} of {len(rows)}, seed {seed} of {len(seeds)}"
+            comparison.console.print(f"[bold]{where}: {row.name}, {row.title}[/bold]")
             try:
                 for stage in row.stage.chain:
                     comparison.train(stage, seed)
@@ -125,6 +127,9 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--scale", type=float, default=1.0, help="on the lengths of all trainings")
     parser.add_argument("--budget-minutes", type=float, help="stop after so long, to go on later")
+    parser.add_argument(
+        "--prepare-only", action="store_true", help="make the speech ready, for torchrun to find"
+    )
     parser.add_argument("--out", type=Path, help="default: runs/claim-PROFILE")
     return parser.parse_args(given)
 
@@ -140,6 +145,8 @@ def main(given: Sequence[str] | None = None) -> int:
         base = load_recipe(profile.recipes["finetune"], list(profile.changes))
         rows = choose((*MAIN, *ablations(base)), arguments.rows)
         speech = profile.prepare(out / "data", arguments.data, console)
+        if arguments.prepare_only:
+            return 0
         comparison = Comparison(profile, speech, out, console, arguments.scale)
         with _budget(arguments.budget_minutes):
             finished = run(comparison, rows, range(1, arguments.seeds + 1))

@@ -57,7 +57,7 @@ class Comparison:
         folder = self.folder(stage, seed)
         if (folder / COST).is_file():
             return
-        self.console.rule(f"training {stage.name}, seed {seed}", align="left")
+        self.console.rule(f"training {stage.name}", align="left")
         init = self.folder(stage.init, seed) if stage.init else None
         recipe = self.profile.recipe(stage, seed, self.speech, init, self.scale)
         result = train(recipe, folder, console=self.console)
@@ -82,7 +82,7 @@ class Comparison:
         folder = self.folder(row.stage, seed)
         subnets = row.subnets(_trained_by(folder))
         cuts = read_cuts([str(part) for part in self.speech.test])
-        self.console.rule(f"scoring {row.name}, seed {seed}", align="left")
+        self.console.rule(f"scoring {row.name}", align="left")
         with scoring_bar(self.console) as bar:
             found = evaluate(folder, cuts, subnets, progress=bar)
         self.console.print(found.table())
