@@ -18,6 +18,7 @@ from benchmarks.claim.rows import Row, Stage
 from dualmode.config import Recipe, load_recipe
 from dualmode.data.manifests import read_cuts
 from dualmode.display import scoring_bar
+from dualmode.errors import CheckpointError
 from dualmode.evaluation.report import evaluate
 from dualmode.evaluation.wer import ErrorCounts
 from dualmode.model.directory import CONFIG, load_model, replace_text
@@ -52,14 +53,20 @@ class Comparison:
         """Train a stage, or go on with it; note what it cost.
 
         Raises:
+            CheckpointError: the folder holds a training of another recipe.
             KeyboardInterrupt: it was stopped, and saved.
         """
         folder = self.folder(stage, seed)
-        if (folder / COST).is_file():
-            return
-        self.console.rule(f"training {stage.name}", align="left")
         init = self.folder(stage.init, seed) if stage.init else None
         recipe = self.profile.recipe(stage, seed, self.speech, init, self.scale)
+        if (folder / COST).is_file():
+            if _trained_by(folder) != recipe:
+                raise CheckpointError(
+                    f"{folder} was trained with other settings; give another --out, or the --set, "
+                    "--scale and --data that it began with"
+                )
+            return
+        self.console.rule(f"training {stage.name}", align="left")
         result = train(recipe, folder, console=self.console)
         if not result.finished:
             raise KeyboardInterrupt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from benchmarks.claim.rows import MAIN, ablations, choose
 from benchmarks.claim.stages import Comparison
 from dualmode.config import load_recipe
 from dualmode.data.manifests import read_cuts
-from dualmode.errors import DataError
+from dualmode.errors import CheckpointError, DataError
 from dualmode.evaluation.wer import ErrorCounts
 
 QUIET = Console(quiet=True)
@@ -129,6 +130,14 @@ def test_what_is_done_is_not_done_again(
     assert claim.run(comparison, MAIN, [1])
     again = json.loads((comparison.out / "results.json").read_text())
     assert again["rows"] == results["rows"]
+
+
+def test_results_of_other_settings_are_not_taken_for_ours(
+    comparison: Comparison, results: dict[str, Any]
+) -> None:
+    longer = replace(comparison, scale=2.0)
+    with pytest.raises(CheckpointError, match="other settings"):
+        claim.run(longer, MAIN, [1])
 
 
 def test_a_stopped_comparison_reports_what_is_done(
