@@ -16,7 +16,7 @@ def markdown(results: dict[str, Any]) -> str:
         f"{results['scale']:g}. WER in percent: mean over seeds (95 % interval by speakers; "
         "every seed).",
         "",
-        "| row | | server | device | audio h | minutes | PFLOP |",
+        "| row | | server | device | audio h | minutes | TFLOP |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, row in results["rows"].items():
@@ -24,7 +24,7 @@ def markdown(results: dict[str, Any]) -> str:
         cells = [_cell(row.get(recogniser)) for recogniser in ("server", "device")]
         lines.append(
             f"| {name} | {row['title']} | {cells[0]} | {cells[1]} | {cost['audio_hours']:.1f} "
-            f"| {cost['minutes']:.1f} | {cost['flops'] / 1e15:.2f} |"
+            f"| {cost['minutes']:.1f} | {cost['flops'] / 1e12:.3g} |"
         )
         lines += [
             f"| | {other} | | {_cell(row[other])} | | | |"
