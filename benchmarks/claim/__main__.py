@@ -16,6 +16,10 @@ and, with --rows ablations or all, E with one thing changed at a time. Stopped b
 --budget-minutes or by a crash, it goes on where it was when it is run again, here or wherever OUT
 is copied to. Results so far are written after every row: OUT/results.json, OUT/results.md,
 OUT/wer.png, OUT/sparsity.png.
+
+Seeds are independent of each other. On a CPU, --only-seed in as many processes as there are
+cores, each with OMP_NUM_THREADS=1, is faster than one process with all the cores; --seeds then
+puts them together.
 """
 
 from __future__ import annotations
@@ -51,7 +55,7 @@ def run(comparison: Comparison, rows: Sequence[Row], seeds: Sequence[int]) -> bo
     """Train and score what is missing, seed by seed; False if it was stopped before the end."""
     for seed in seeds:
         for number, row in enumerate(rows, start=1):
-            where = f"row {number} of {len(rows)}, seed {seed} of {len(seeds)}"
+            where = f"seed {seed}, row {number} of {len(rows)}"
             comparison.console.print(f"[bold]{where}: {row.name}, {row.title}[/bold]")
             try:
                 for stage in row.stage.chain:
@@ -121,6 +125,12 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
         "--data", type=Path, help="folder of tables (small, speech), or LibriSpeech as unpacked"
     )
     parser.add_argument("--seeds", type=int, default=1, help="trainings of every row")
+    parser.add_argument(
+        "--only-seed",
+        type=int,
+        metavar="N",
+        help="this one, beside others in processes of their own",
+    )
     parser.add_argument("--rows", default="main", help="main, ablations, all, or names: A1,E")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override all recipes' key"
@@ -147,9 +157,11 @@ def main(given: Sequence[str] | None = None) -> int:
         speech = profile.prepare(out / "data", arguments.data, console)
         if arguments.prepare_only:
             return 0
+        only = arguments.only_seed
+        seeds = range(1, arguments.seeds + 1) if only is None else [only]
         comparison = Comparison(profile, speech, out, console, arguments.scale)
         with _budget(arguments.budget_minutes):
-            finished = run(comparison, rows, range(1, arguments.seeds + 1))
+            finished = run(comparison, rows, seeds)
     except (DualmodeError, ValueError) as error:
         console.print(f"[red]{error}[/red]")
         return 1
