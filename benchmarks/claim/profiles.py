@@ -18,6 +18,7 @@ class Profile:
     Attributes:
         recipes: a shipped recipe for each kind of training.
         steps: of the optimiser, for each kind; every recogniser of every row has as many.
+        batch_seconds: of audio a step, for each kind.
         changes: to both recipes, as ``--set`` takes them.
         prepare: makes the speech ready.
     """
@@ -26,6 +27,7 @@ class Profile:
     about: str
     recipes: dict[str, str | Path]
     steps: dict[str, int]
+    batch_seconds: dict[str, float]
     prepare: Prepare
     changes: tuple[str, ...] = ()
 
@@ -40,6 +42,7 @@ class Profile:
             [
                 "training.minutes=null",
                 f"training.steps={steps}",
+                f"data.batch_seconds={self.batch_seconds[stage.kind]}",
                 f"training.seed={seed}",
                 *self.changes,
                 *speech.changes(stage.kind),
@@ -56,18 +59,19 @@ PROFILES = {
             "small",
             "synthetic speech and AN4, 1.5 M parameters: about an hour a seed on two cores",
             {"pretrain": "quickstart-pretrain", "finetune": "quickstart"},
-            {"pretrain": 900, "finetune": 1200},
+            {"pretrain": 1400, "finetune": 3000},
+            {"pretrain": 24, "finetune": 12},
             corpora.small,
-            ("data.calm_steps=400",),
+            ("data.calm_steps=1000",),
         ),
         Profile(
             "speech",
             "six hours of real speech and fifteen without text, 10 M parameters: for a GPU",
             {"pretrain": "speech-pretrain", "finetune": "speech"},
             {"pretrain": 3000, "finetune": 3000},
+            {"pretrain": 160, "finetune": 160},
             corpora.speech,
             (
-                "data.batch_seconds=160",
                 "data.calm_steps=900",
                 "data.curriculum_steps=400",
                 "model.width=256",
@@ -82,6 +86,7 @@ PROFILES = {
             "960 hours, 80 M parameters: for several GPUs, see docs/scale.md",
             {"pretrain": "librispeech-pretrain", "finetune": "librispeech"},
             {"pretrain": 100_000, "finetune": 50_000},
+            {"pretrain": 600, "finetune": 600},
             corpora.librispeech,
         ),
     )

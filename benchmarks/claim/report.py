@@ -13,8 +13,8 @@ def markdown(results: dict[str, Any]) -> str:
     seeds = len(results["seeds"])
     lines = [
         f"Profile `{results['profile']}`, {seeds} seed{'s' * (seeds > 1)}, lengths times "
-        f"{results['scale']:g}. WER in percent: mean over seeds (95 % interval by speakers; "
-        "every seed).",
+        f"{results['scale']:g}. WER in percent: mean over seeds (95 % interval by speakers of the "
+        "test set; every seed). How far seeds lie apart is not in the intervals.",
         "",
         "| row | | server | device | audio h | minutes | TFLOP |",
         "|---|---|---|---|---|---|---|",

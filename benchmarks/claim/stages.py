@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,7 @@ class Comparison:
         if not result.finished:
             raise KeyboardInterrupt
         if not first_process():
+            _wait_for(folder / COST)
             return
         progress = result.progress
         cost = {
@@ -84,7 +86,10 @@ class Comparison:
     def score(self, row: Row, seed: int) -> None:
         """Score a row's recognisers on the test set, and count what they need."""
         path = self.scores_path(row, seed)
-        if path.is_file() or not first_process():
+        if path.is_file():
+            return
+        if not first_process():
+            _wait_for(path)
             return
         folder = self.folder(row.stage, seed)
         subnets = row.subnets(_trained_by(folder))
@@ -131,6 +136,13 @@ _NAMES = ("server", "device")
 def first_process() -> bool:
     """Whether this is the process that scores and writes, of those that torchrun started."""
     return int(os.environ.get("RANK", "0")) == 0
+
+
+def _wait_for(path: Path) -> None:
+    """Until the first process has written it: without, the others would find a stage half done,
+    or wait for the first one in the next training for longer than a process group does."""
+    while not path.is_file():
+        time.sleep(0.5)
 
 
 def _kinds(counts: ErrorCounts) -> dict[str, list[int]]:

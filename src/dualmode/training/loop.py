@@ -19,7 +19,6 @@ from dualmode.config import Recipe
 from dualmode.data.batches import Batch, Position
 from dualmode.errors import DualmodeError
 from dualmode.model.directory import CONFIG, WEIGHTS, replace_text, save_model
-from dualmode.model.supernet import device_subnet
 from dualmode.text import TOKENS_MODEL, TOKENS_TXT
 from dualmode.training.checkpoint import FILE, Progress, load_checkpoint, save_checkpoint
 from dualmode.training.journal import LOG, Journal
@@ -152,7 +151,7 @@ def _agreed(run: Run, share: float) -> float:
 def _log(run: Run, progress: Progress, share: float, meter: Meter, journal: Journal) -> None:
     reached = max(sparsity_reached(share, run.recipe.pruning), progress.sparsity_kept)
     values = meter.read(run.fabric) | {
-        "sparsity": reached * device_subnet(run.recipe).sparsity,
+        "sparsity": reached * max(subnet.sparsity for subnet in run.subnets.values()),
         "learning_rate": run.optimizer.param_groups[0]["lr"],
         "audio_hours": progress.audio_seconds / 3600,
         "minutes": progress.seconds / 60,
