@@ -15,7 +15,7 @@ of updates of each recogniser, and scored on the same test set:
 and, with --rows ablations or all, E with one thing changed at a time. Stopped by Ctrl-C, by
 --budget-minutes or by a crash, it goes on where it was when it is run again, here or wherever OUT
 is copied to. Results so far are written after every row: OUT/results.json, OUT/results.md,
-OUT/wer.png, OUT/sparsity.png.
+OUT/wer.png, OUT/curves.png, OUT/sparsity.png.
 
 Seeds are independent of each other. On a CPU, --only-seed in as many processes as there are
 cores, each with OMP_NUM_THREADS=1, is faster than one process with all the cores; --seeds then

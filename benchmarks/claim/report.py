@@ -1,10 +1,14 @@
-"""A Markdown table and two pictures of the results."""
+"""A Markdown table and pictures of the results."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from benchmarks.claim.rows import MAIN
+
+# Rows that train one recogniser each: together they cost what a supernet is held against.
+_APART = {"A1": "A2", "A2": "A1", "B1": "B2", "B2": "B1"}
 _COLORS = {"server": "tab:blue", "device": "tab:orange"}
 
 
@@ -77,11 +81,12 @@ def _comparisons(results: dict[str, Any]) -> list[str]:
 
 
 def draw(results: dict[str, Any], out: Path) -> list[Path]:
-    """WER by row, and of device by sparsity where several were scored; the PNGs' paths."""
+    """WER by row and by FLOPs, and of device by sparsity where several were scored; the PNGs'
+    paths."""
     import matplotlib
 
     matplotlib.use("Agg")
-    drawn = [_draw_rows(results, out / "wer.png")]
+    drawn = [_draw_rows(results, out / "wer.png"), _draw_curves(results, out / "curves.png")]
     by_sparsity = sparsity_points(results)
     if by_sparsity:
         drawn.append(_draw_sparsities(by_sparsity, out / "sparsity.png"))
@@ -110,6 +115,44 @@ def _draw_rows(results: dict[str, Any], path: Path) -> Path:
     axis.invert_yaxis()
     axis.grid(alpha=0.3)
     axis.legend()
+    return _saved(figure, path)
+
+
+def cost_points(results: dict[str, Any], recogniser: str) -> dict[str, list[list[Any]]]:
+    """TFLOP spent on BOTH recognisers, and WER on the development set: by row, one series a seed.
+
+    A recogniser that is trained alone is charged for the other one as well, at the same rate.
+    """
+    rows = results["rows"]
+    found: dict[str, list[list[Any]]] = {}
+    for name in (row.name for row in MAIN if row.name in rows):
+        other = rows.get(_APART.get(name, ""))
+        both = 1 + other["cost"]["flops"] / rows[name]["cost"]["flops"] if other else 1
+        series = [
+            [(both * p["flops"] / 1e12, p[recogniser]) for p in curve if recogniser in p]
+            for curve in rows[name]["curves"].values()
+        ]
+        if kept := [points for points in series if points]:
+            found[name] = kept
+    return found
+
+
+def _draw_curves(results: dict[str, Any], path: Path) -> Path:
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.5), sharey=True)
+    for axis, recogniser in zip(axes, _COLORS, strict=True):
+        for place, (name, seeds) in enumerate(cost_points(results, recogniser).items()):
+            for series in seeds:
+                flops, rates = zip(*series, strict=True)
+                wer = [100 * rate for rate in rates]
+                label = name if series is seeds[0] else None
+                axis.plot(flops, wer, color=f"C{place}", lw=1, label=label)
+                axis.plot(flops[-1], wer[-1], "o", color=f"C{place}")
+        axis.set(title=recogniser, xlabel="TFLOP spent on both recognisers", ylim=(0, 105))
+        axis.grid(alpha=0.3)
+        axis.legend()
+    axes[0].set(ylabel="WER on the development set (%)")
     return _saved(figure, path)
 
 
