@@ -35,16 +35,40 @@ def markdown(results: dict[str, Any]) -> str:
             for other in row
             if other not in {"title", "cost", "curves", "server", "device"}
         ]
-    return "\n".join([*lines, "", *_sizes(results), "", *_comparisons(results), ""])
+    return "\n".join(
+        [*lines, "", *_by_corpus(results), *_sizes(results), "", *_comparisons(results), ""]
+    )
 
 
 def _cell(found: dict[str, Any] | None) -> str:
-    if found is None:
-        return ""
-    wer = found["wer"]
+    return _rates(found["wer"]) if found else ""
+
+
+def _rates(wer: dict[str, Any]) -> str:
     low, high = (100 * bound for bound in wer["ci95"])
     each = ", ".join(f"{100 * rate:.1f}" for rate in wer["seeds"])
     return f"{100 * wer['mean']:.2f} ({low:.1f} to {high:.1f}; {each})"
+
+
+def _by_corpus(results: dict[str, Any]) -> list[str]:
+    """Rates of each part of the test set; nothing where it has one part."""
+    scored = [
+        (name, recogniser, row[recogniser]["corpora"])
+        for name, row in results["rows"].items()
+        for recogniser in _COLORS
+        if recogniser in row
+    ]
+    corpora = sorted({corpus for *_, found in scored for corpus in found})
+    if len(corpora) < 2:
+        return []
+    lines = [
+        f"| row | recogniser | {' | '.join(corpora)} |",
+        f"|---|---|{'---|' * len(corpora)}",
+    ]
+    for name, recogniser, found in scored:
+        cells = [_rates(found[corpus]) for corpus in corpora]
+        lines.append(f"| {name} | {recogniser} | {' | '.join(cells)} |")
+    return [*lines, ""]
 
 
 def _sizes(results: dict[str, Any]) -> list[str]:
