@@ -131,7 +131,9 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
         metavar="N",
         help="this one, beside others in processes of their own",
     )
-    parser.add_argument("--rows", default="main", help="main, ablations, all, or names: A1,E")
+    parser.add_argument(
+        "--rows", default="main", help="main, ablations, all, or names; with commas: main,E-corners"
+    )
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override all recipes' key"
     )

@@ -163,7 +163,7 @@ def _sparsity_rows(target: float) -> list[Row]:
 
 
 def choose(rows: Iterable[Row], wanted: str) -> list[Row]:
-    """Rows by name: ``main``, ``ablations``, ``all`` or names with commas between them.
+    """Rows by name, with commas between them; ``main``, ``ablations`` and ``all`` stand for many.
 
     Raises:
         ValueError: no row has such a name.
@@ -172,7 +172,9 @@ def choose(rows: Iterable[Row], wanted: str) -> list[Row]:
     names = {row.name for row in rows}
     main = {row.name for row in MAIN}
     groups = {"main": main, "ablations": names - main, "all": names}
-    chosen = groups.get(wanted, set(wanted.split(",")))
+    chosen: set[str] = set()
+    for word in wanted.split(","):
+        chosen |= groups.get(word, {word})
     unknown = sorted(chosen - names)
     if unknown:
         raise ValueError(

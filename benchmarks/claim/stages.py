@@ -25,6 +25,7 @@ from dualmode.evaluation.wer import ErrorCounts
 from dualmode.model.directory import CONFIG, load_model, replace_text
 from dualmode.model.inspection import inspect_model
 from dualmode.model.subnet import Subnet
+from dualmode.training.checkpoint import same_training
 from dualmode.training.journal import LOG, read_log
 from dualmode.training.launch import train
 from dualmode.training.loop import FOLDER
@@ -61,7 +62,7 @@ class Comparison:
         init = self.folder(stage.init, seed) if stage.init else None
         recipe = self.profile.recipe(stage, seed, self.speech, init, self.scale)
         if (folder / COST).is_file():
-            if _trained_by(folder) != recipe:
+            if not same_training(_trained_by(folder), recipe):
                 raise CheckpointError(
                     f"{folder} was trained with other settings; give another --out, or the --set, "
                     "--scale and --data that it began with"

@@ -12,7 +12,7 @@ from dualmode.errors import CheckpointError
 from dualmode.model.masks import draw_masks
 from dualmode.model.subnet import SERVER
 from dualmode.model.supernet import Supernet
-from dualmode.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from dualmode.training.checkpoint import Progress, load_checkpoint, same_training, save_checkpoint
 from dualmode.training.setup import make_optimizer
 
 RECIPE = Recipe(name="ours")
@@ -61,6 +61,19 @@ def test_another_recipe_is_refused(tmp_path):
     save_checkpoint(path, net, average, optimizer, PROGRESS, RECIPE)
     with pytest.raises(CheckpointError, match="another recipe"):
         load_checkpoint(path, net, average, optimizer, Recipe(name="theirs"))
+
+
+def test_a_run_goes_on_where_its_folders_have_moved_to():
+    def recipe(folder, train="train"):
+        folders = {
+            "name": "r",
+            "data": {"train": [f"{folder}/{train}"], "noise": f"{folder}/noise"},
+        }
+        return Recipe.model_validate(folders | {"init": {"model": f"{folder}/pretrained"}})
+
+    assert same_training(recipe("here"), recipe("/over/there"))
+    assert not same_training(recipe("here"), recipe("here", "other"))
+    assert not same_training(recipe("here"), Recipe(name="r"))
 
 
 def test_a_key_that_is_newer_than_the_run_counts_as_its_default(tmp_path, monkeypatch):

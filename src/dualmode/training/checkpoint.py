@@ -89,7 +89,7 @@ def load_checkpoint(
         raise CheckpointError(
             f"{path} cannot be read ({error}); delete it to start the run again"
         ) from None
-    if not _same_recipe(header.get("recipe", ""), recipe):
+    if not _began_with(header.get("recipe", ""), recipe):
         raise CheckpointError(
             f"{path} belongs to a run of another recipe; give another --out, the recipe that the "
             f"run began with, or start again with --fresh or by deleting {path.parent.parent}"
@@ -103,10 +103,32 @@ def load_checkpoint(
         raise CheckpointError(f"{path} is damaged: {error}") from None
 
 
-def _same_recipe(stored: str, recipe: Recipe) -> bool:
+def same_training(first: Recipe, second: Recipe) -> bool:
+    """Whether both describe one run, wherever the folders that they name have been moved to."""
+    return _without_folders(first) == _without_folders(second)
+
+
+def _without_folders(recipe: Recipe) -> Recipe:
+    """Paths cut to their last part, which tells a training set from a development set."""
+    data, init = recipe.data, recipe.init
+    last = {
+        "train": tuple(Path(path).name for path in data.train),
+        "dev": tuple(Path(path).name for path in data.dev),
+        "noise": data.noise and Path(data.noise).name,
+    }
+    model = init.model and Path(init.model).name
+    return recipe.model_copy(
+        update={
+            "data": data.model_copy(update=last),
+            "init": init.model_copy(update={"model": model}),
+        }
+    )
+
+
+def _began_with(stored: str, recipe: Recipe) -> bool:
     """Whether a run began with ``recipe``; keys that are newer than the run count as defaults."""
     try:
-        return parse_recipe(yaml.safe_load(stored), "checkpoint") == recipe
+        return same_training(parse_recipe(yaml.safe_load(stored), "checkpoint"), recipe)
     except (RecipeError, yaml.YAMLError):
         return False
 
