@@ -120,7 +120,7 @@ def draw(results: dict[str, Any], out: Path) -> list[Path]:
 def _draw_rows(results: dict[str, Any], path: Path) -> Path:
     from matplotlib import pyplot
 
-    rows = results["rows"]
+    rows = {name: row for name, row in results["rows"].items() if _COLORS.keys() & row}
     figure, axis = pyplot.subplots(figsize=(8, 1.5 + 0.45 * len(rows)))
     for place, row in enumerate(rows.values()):
         for shift, (recogniser, color) in zip((-0.12, 0.12), _COLORS.items(), strict=True):

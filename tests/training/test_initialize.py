@@ -59,6 +59,21 @@ def test_the_encoder_and_its_statistics_come_and_the_rest_stays(pretrained: Path
     assert all(layer.blocks.all() for layer in model.prunable()), "pruning starts afresh"
 
 
+def test_norms_that_were_never_trained_start_from_those_that_were(tmp_path: Path) -> None:
+    alone = recipe(training={"objective": "pretrain", "subnets": ["server"]})
+    source = Wav2Vec(alone.model, alone.pruning, alone.pretraining)
+    with torch.no_grad():
+        source.encoder.norm.gain[0] = 2.0
+    save_model(tmp_path / "alone", source, alone)
+    save_model(tmp_path / "both", source, recipe(training={"objective": "pretrain"}))
+    ours = recipe()
+    for folder, device_gain in (("alone", 2.0), ("both", 1.0)):
+        model = supernet(ours, 2)
+        start_from(model, tmp_path / folder, ours)
+        assert (model.encoder.norm.gain[0] == 2).all()
+        assert (model.encoder.norm.gain[1] == device_gain).all(), folder
+
+
 def test_masks_are_kept_where_the_recipe_says_so(pretrained: Path) -> None:
     ours = recipe(init={"masks": "keep"})
     model = supernet(ours, 2)

@@ -8,7 +8,9 @@ from dualmode.config import Recipe
 from dualmode.errors import ModelError
 from dualmode.model.backbone import Backbone
 from dualmode.model.directory import pack_state, read_weights, unpack_state
+from dualmode.model.layers import Norms
 from dualmode.model.masks import measured_sparsity
+from dualmode.model.supernet import trained_subnets
 from dualmode.text import TOKENS_MODEL
 
 _ENCODER_KEYS = (
@@ -50,10 +52,21 @@ def start_from(model: Backbone, folder: Path, recipe: Recipe) -> float:
         if (whole or name.startswith("encoder.")) and (keep or not name.endswith(".blocks"))
     }
     unpack_state(model, state)
+    _share_norms(model, {subnet.streams for subnet in trained_subnets(theirs).values()})
     if not keep:
         return 0.0
     reached = measured_sparsity(model.prunable(), len(model.sparsities) - 1)
     return min(1.0, reached / model.sparsities[-1])
+
+
+def _share_norms(model: Backbone, streamed: set[bool]) -> None:
+    """Where they trained full context alone, or chunked context alone, the norms of the other
+    never learnt anything: start both from those that did."""
+    if len(streamed) == 1:
+        (learnt,) = streamed
+        for norms in (module for module in model.modules() if isinstance(module, Norms)):
+            for sets in (norms.gain.data, norms.bias.data):
+                sets[:] = sets[min(int(learnt), len(sets) - 1)].clone()
 
 
 def _check(folder: Path, theirs: Recipe, ours: Recipe, keys: tuple[str, ...], keep: bool) -> None:
