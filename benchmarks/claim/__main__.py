@@ -19,7 +19,7 @@ OUT/wer.png, OUT/curves.png, OUT/sparsity.png.
 
 Seeds are independent of each other. On a CPU, --only-seed in as many processes as there are
 cores, each with OMP_NUM_THREADS=1, is faster than one process with all the cores; --seeds then
-puts them together.
+puts them together. Make the speech ready first, with --prepare-only: no two processes at once.
 """
 
 from __future__ import annotations
@@ -53,20 +53,23 @@ from dualmode.model.directory import replace_text
 
 def run(comparison: Comparison, rows: Sequence[Row], seeds: Sequence[int]) -> bool:
     """Train and score what is missing, seed by seed; False if it was stopped before the end."""
-    for seed in seeds:
-        for number, row in enumerate(rows, start=1):
-            where = f"seed {seed}, row {number} of {len(rows)}"
-            comparison.console.print(f"[bold]{where}: {row.name}, {row.title}[/bold]")
-            try:
+    try:
+        for seed in seeds:
+            for number, row in enumerate(rows, start=1):
+                where = f"seed {seed}, row {number} of {len(rows)}"
+                comparison.console.print(f"[bold]{where}: {row.name}, {row.title}[/bold]")
+                known = comparison.scores_path(row, seed).is_file()
                 for stage in row.stage.chain:
                     comparison.train(stage, seed)
                 comparison.score(row, seed)
-            except KeyboardInterrupt:
-                write(comparison, rows, seeds)
-                comparison.console.print("stopped and saved; run it again to go on")
-                return False
-            write(comparison, rows, seeds)
-    return True
+                if not known:
+                    write(comparison, rows, seeds)
+        finished = True
+    except KeyboardInterrupt:
+        comparison.console.print("stopped and saved; run it again to go on")
+        finished = False
+    write(comparison, rows, seeds)
+    return finished
 
 
 def write(comparison: Comparison, rows: Sequence[Row], seeds: Sequence[int]) -> None:

@@ -17,6 +17,10 @@ from dualmode.evaluation.wer import ErrorCounts, bootstrap_interval, compare
 AGAINST = (
     ("E", "server", ("A1", "B1", "C", "D")),
     ("E", "device", ("A2", "B2", "C", "D")),
+    ("C", "server", ("A1",)),
+    ("C", "device", ("A2",)),
+    ("D", "server", ("B1",)),
+    ("D", "device", ("B2",)),
     ("E-three-quarters", "server", ("B1",)),
     ("E-three-quarters", "device", ("B2",)),
 )
@@ -47,10 +51,13 @@ class Scored:
         )
 
     def pooled(self) -> tuple[ErrorCounts, list[str]]:
-        """All seeds' utterances one after the other; a speaker is the same in all of them."""
+        """All seeds' utterances one after the other, and whose they are: a speaker is the same in
+        all of them, and where speakers are not known an utterance is."""
         columns = ("reference", *KINDS)
         joined = [np.concatenate([getattr(c, name) for c in self.counts]) for name in columns]
-        return ErrorCounts(*joined), list(self.speakers) * len(self.counts)
+        known = all(self.speakers)
+        groups = self.speakers if known else [str(at) for at in range(len(self.speakers))]
+        return ErrorCounts(*joined), list(groups) * len(self.counts)
 
     def summary(self) -> dict[str, Any]:
         """Mean over seeds, every seed, and the interval by speakers of the pooled rate."""
@@ -125,8 +132,7 @@ def read_scores(comparison: Comparison, row: Row, seeds: Sequence[int]) -> dict[
 
 
 def _rate(found: Scored) -> dict[str, Any]:
-    pooled, speakers = found.pooled()
-    groups = speakers if all(speakers) else None
+    pooled, groups = found.pooled()
     rates = [counts.rate for counts in found.counts]
     return {
         "mean": float(np.mean(rates)),
@@ -162,8 +168,7 @@ def _compared(
     seeds = sorted(set(ours.seeds) & set(theirs.seeds))
     if not seeds:
         return None
-    (a, speakers), (b, _) = ours.of(seeds).pooled(), theirs.of(seeds).pooled()
-    groups = speakers if all(speakers) else None
+    (a, groups), (b, _) = ours.of(seeds).pooled(), theirs.of(seeds).pooled()
     found = compare(a, b, groups, resamples=_RESAMPLES)
     return {
         "first": first,
@@ -181,11 +186,11 @@ def _compared(
 
 
 def cost_to_match(table: dict[str, Any]) -> dict[str, float | None]:
-    """FLOPs at which E, on the development set, is first as good as B1 and B2 ended, over all
+    """FLOPs at which E, on the development set, is first as good as B1 and B2 ever were, over all
     that those two cost; by seed, None where it never is.
 
-    Before the end of a training its rates are those of a learning rate that has not come down
-    and of masks that are not final, so this overstates the cost.
+    Only what is settled counts. Before the end of a training its rates are those of a learning
+    rate that has not come down, so this overstates the cost.
     """
     if not {"B1", "B2", "E"} <= set(table):
         return {}
@@ -194,11 +199,15 @@ def cost_to_match(table: dict[str, Any]) -> dict[str, float | None]:
     for seed, curve in table["E"]["curves"].items():
         try:
             goals = {
-                name: min(point[name] for point in table[row]["curves"][seed][-1:])
+                name: min(p[name] for p in table[row]["curves"][seed] if p["settled"])
                 for name, row in (("server", "B1"), ("device", "B2"))
             }
-        except KeyError:
+        except (KeyError, ValueError):  # a seed that B1 or B2 has not done, or not to its end
             continue
-        reached = [p["flops"] for p in curve if all(p[n] <= goal for n, goal in goals.items())]
+        reached = [
+            p["flops"]
+            for p in curve
+            if p["settled"] and all(p[n] <= goal for n, goal in goals.items())
+        ]
         found[seed] = min(reached) / apart if reached else None
     return found

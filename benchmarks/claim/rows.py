@@ -99,6 +99,7 @@ def ablations(base: Recipe) -> tuple[Row, ...]:
     pruning = base.pruning
     allocation = "global" if pruning.allocation == "uniform" else "uniform"
     norms = _SHARED_NORMS if base.model.norms == "separate" else ("model.norms=separate",)
+    masks = "keep" if base.init.masks == "fresh" else "fresh"
     target = device_subnet(base).sparsity
     changed = {
         "no-distillation": ("without distillation", ("training.distillation=none",)),
@@ -116,6 +117,12 @@ def ablations(base: Recipe) -> tuple[Row, ...]:
             (f"pruning.end={pruning.start + 1e-6:.6f}",),
         ),
         "no-lookahead": ("no look-ahead", ("training.device.lookahead_frames=0",)),
+        f"{masks}-masks": (
+            "pruning goes on from the masks of pre-training"
+            if masks == "keep"
+            else "pruning starts afresh after pre-training",
+            (f"init.masks={masks}",),
+        ),
         "sampled": ("a sampled subnet too", ("training.sampled_subnet=true",)),
     }
     rows = [

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from benchmarks.claim.corpora import Corpora
@@ -25,6 +26,7 @@ from dualmode.evaluation.wer import ErrorCounts
 from dualmode.model.directory import CONFIG, load_model, replace_text
 from dualmode.model.inspection import inspect_model
 from dualmode.model.subnet import Subnet
+from dualmode.recognizer import load
 from dualmode.training.checkpoint import same_training
 from dualmode.training.journal import LOG, read_log
 from dualmode.training.launch import train
@@ -97,7 +99,8 @@ class Comparison:
         cuts = read_cuts([str(part) for part in self.speech.test])
         self.console.rule(f"scoring {row.name}", align="left")
         with scoring_bar(self.console) as bar:
-            found = evaluate(folder, cuts, subnets, progress=bar)
+            where = "cuda" if torch.cuda.is_available() else "cpu"
+            found = evaluate(load(folder, where), cuts, subnets, progress=bar)
         self.console.print(found.table())
         scores = {
             "utterances": {
@@ -120,12 +123,14 @@ class Comparison:
         return {key: sum(part[key] for part in parts) for key in parts[0]}
 
     def curve(self, stage: Stage, seed: int) -> list[dict[str, float]]:
-        """WER on the development set against the FLOPs spent so far, from the training's log."""
+        """WER on the development set against the FLOPs spent so far, from the training's log;
+        ``settled`` from where masks and objective are those of the end, and a model is kept."""
         own = json.loads((self.folder(stage, seed) / COST).read_text())
         before = self.cost(stage, seed)["flops"] - own["flops"]
         return [
             {"flops": before + own["flops"] * record["step"] / own["steps"]}
             | {name: record[f"wer/{name}"] for name in _NAMES if f"wer/{name}" in record}
+            | {"settled": record.get("settled", 1.0)}
             for record in read_log(self.folder(stage, seed) / FOLDER / LOG)
             if any(f"wer/{name}" in record for name in _NAMES)
         ]

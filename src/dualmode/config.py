@@ -176,7 +176,7 @@ class InitConfig(Section):
     freeze_subsampling_steps: int = Field(0, ge=0)
     freeze_encoder_steps: int = Field(0, ge=0, description="subsampling included")
     learning_rate_factor: float = Field(
-        0.3, gt=0, description="on training.learning_rate, for layers that came trained"
+        0.3, gt=0, description="on training.learning_rate, for the encoder that came trained"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import time
@@ -48,7 +49,7 @@ def run_quickstart(
         if not _run("quickstart-pretrain", corpus, init, minutes, [], console):
             return False
     _say(console, 2, "training: server and device, one set of weights")
-    start = [f"init.model={init}"] if init else []
+    start = [f"init.model={json.dumps(str(init))}"] if init else []
     if not _run("quickstart", corpus, model, minutes, start, console):
         return False
     _say(console, 3, "scores on voices and sentences that were not in training")

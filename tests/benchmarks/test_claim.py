@@ -19,7 +19,7 @@ from benchmarks.claim.corpora import Corpora
 from benchmarks.claim.profiles import PROFILES, Profile
 from benchmarks.claim.report import cost_points
 from benchmarks.claim.results import Scored, cost_to_match
-from benchmarks.claim.rows import MAIN, ablations, choose
+from benchmarks.claim.rows import MAIN, SPARSITIES, ablations, choose
 from benchmarks.claim.stages import Comparison
 from dualmode.config import load_recipe
 from dualmode.data.manifests import read_cuts
@@ -103,7 +103,7 @@ def test_all_rows_are_compared_on_the_same_utterances(results: dict[str, Any]) -
         ("E", other, recogniser)
         for recogniser, others in (("server", "A1 B1 C D"), ("device", "A2 B2 C D"))
         for other in others.split()
-    }
+    } | {("C", "A1", "server"), ("C", "A2", "device"), ("D", "B1", "server"), ("D", "B2", "device")}
     lengths = {
         len(errors)
         for row in results["rows"].values()
@@ -182,10 +182,47 @@ def test_an_ablation_changes_one_thing() -> None:
     base = load_recipe(profile.recipes["finetune"])
     rows = {row.name: row.stage for row in (*MAIN, *ablations(base))}
     plain = profile.recipe(rows["E"], 1, NOWHERE, None)
-    for name in ("no-distillation", "one-shot", "no-lookahead", "sampled"):
+    for name in ("no-distillation", "one-shot", "no-lookahead", "sampled", "keep-masks"):
         other = profile.recipe(rows[f"E-{name}"], 1, NOWHERE, None)
         differing = [k for k, v in other.model_dump().items() if v != plain.model_dump()[k]]
         assert len(differing) == 1, name
+
+
+def test_corners_and_several_sparsities_are_scored(
+    comparison: Comparison, results: dict[str, Any]
+) -> None:
+    base = load_recipe(comparison.profile.recipes["finetune"])
+    rows = (*MAIN, *ablations(base))
+    chosen = choose(rows, "E,E-corners,E-sparsities,E-0.5")
+    assert claim.run(comparison, chosen, [1])
+    found = json.loads((comparison.out / "results.json").read_text())["rows"]
+    assert {"full context, sparse", "streaming, dense"} <= set(found["E-corners"])
+    sparsities = {found["E-sparsities"][f"device at {s:g}"]["size"]["bytes"] for s in SPARSITIES}
+    assert len(sparsities) == len(SPARSITIES)
+    assert found["E-sparsities"]["cost"]["flops"] > 1.1 * found["E"]["cost"]["flops"]
+    assert "| device at 0.85 |" in (comparison.out / "results.md").read_text()
+    assert (comparison.out / "sparsity.png").stat().st_size > 5_000
+
+
+def test_the_command_says_how_it_ended(
+    comparison: Comparison, results: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PROFILES, "tiny", comparison.profile)
+    given = ["--profile", "tiny", "--out", str(comparison.out), "--rows"]
+    assert claim.main([*given, "main"]) == 0
+    assert claim.main([*given, "main,E-none"]) == 1
+
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stages, "train", stopped)
+    assert claim.main([*given, "A1", "--only-seed", "2"]) == 3
+
+
+def test_speakers_that_are_not_known_do_not_make_seeds_independent() -> None:
+    found = Scored((1, 2), (counts([1, 5]), counts([1, 5])), ("", ""), ("x", "x"), {})
+    once = Scored((1,), (counts([1, 5]),), ("", ""), ("x", "x"), {})
+    assert found.summary()["wer"]["ci95"] == once.summary()["wer"]["ci95"] == [0.1, 0.5]
 
 
 def test_rows_are_chosen_by_name_or_group() -> None:
@@ -193,6 +230,7 @@ def test_rows_are_chosen_by_name_or_group() -> None:
     assert [row.name for row in choose(rows, "main")] == [row.name for row in MAIN]
     assert [row.name for row in choose(rows, "E,A1")] == ["A1", "E"]
     assert len(choose(rows, "all")) == len(choose(rows, "main")) + len(choose(rows, "ablations"))
+    assert choose(rows, "main,E-corners") == [*MAIN, *choose(rows, "E-corners")]
     with pytest.raises(ValueError, match="no row F"):
         choose(rows, "A1,F")
 
@@ -231,14 +269,17 @@ def test_cost_to_match_is_read_off_the_curves() -> None:
     def row(flops: float, **curve: list[float]) -> dict[str, Any]:
         names = list(curve)
         points = [
-            {"flops": flops * (at + 1) / 4} | {n: curve[n][at] for n in names} for at in range(4)
+            {"flops": flops * (at + 1) / 4, "settled": float(at > 0)}
+            | {n: curve[n][at] for n in names}
+            for at in range(4)
         ]
         return {"cost": {"flops": flops}, "curves": {"1": points}}
 
+    # Neither the best of B1 nor E's first rates are of what is kept; B2 was best before its end.
     table = {
-        "B1": row(40.0, server=[0.9, 0.5, 0.3, 0.2]),
-        "B2": row(60.0, device=[0.9, 0.6, 0.4, 0.3]),
-        "E": row(96.0, server=[0.5, 0.2, 0.1, 0.1], device=[0.6, 0.4, 0.3, 0.2]),
+        "B1": row(40.0, server=[0.1, 0.5, 0.3, 0.2]),
+        "B2": row(60.0, device=[0.9, 0.6, 0.3, 0.4]),
+        "E": row(96.0, server=[0.1, 0.2, 0.1, 0.1], device=[0.1, 0.4, 0.3, 0.2]),
     }
     assert cost_to_match(table) == {"1": pytest.approx(0.72)}
     table["E"] = row(96.0, server=[0.5] * 4, device=[0.1] * 4)

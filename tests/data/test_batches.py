@@ -15,6 +15,7 @@ from lhotse import CutSet
 
 from dualmode.config import DataConfig, TextConfig
 from dualmode.data.batches import Batch, BatchSource, Position
+from dualmode.data.manifests import WEIGHT
 from dualmode.errors import AudioError, DataError
 from dualmode.features import fbank, mel_frames
 from dualmode.text import Tokens
@@ -163,6 +164,20 @@ def test_seeds_differ(cuts: CutSet, noise: CutSet, tokens: Tokens) -> None:
     other, _ = next(source(cuts, tokens, noise=noise, seed=8).batches())
     assert same(one, two)
     assert not same(one, other)
+
+
+def test_a_cut_that_comes_again_in_an_epoch_sounds_different(cuts: CutSet, tokens: Tokens) -> None:
+    data = DATA.model_copy(update={"speeds": (1.0,), "calm_steps": 0})
+    twice = CutSet.from_cuts(cut.with_custom(WEIGHT, 2.0) for cut in cuts)
+    heard: dict[str, list[bytes]] = {}
+    for batch, position in source(twice, tokens, data).batches():
+        if position.epoch:
+            break
+        for row, name in enumerate(batch.ids):
+            mels = batch.features[row, : batch.feature_lengths[row]]
+            heard.setdefault(name, []).append(mels.numpy().tobytes())
+    assert len(heard) > 3
+    assert all(len(set(sounds)) == len(sounds) >= 2 for sounds in heard.values())
 
 
 def test_the_global_generator_stays_where_it_is(cuts: CutSet, tokens: Tokens) -> None:

@@ -63,7 +63,7 @@ def test_another_recipe_is_refused(tmp_path):
         load_checkpoint(path, net, average, optimizer, Recipe(name="theirs"))
 
 
-def test_a_run_goes_on_where_its_folders_have_moved_to():
+def test_a_run_goes_on_where_its_folders_have_moved_to_and_on_nothing_else(tmp_path):
     def recipe(folder, train="train"):
         folders = {
             "name": "r",
@@ -71,9 +71,12 @@ def test_a_run_goes_on_where_its_folders_have_moved_to():
         }
         return Recipe.model_validate(folders | {"init": {"model": f"{folder}/pretrained"}})
 
-    assert same_training(recipe("here"), recipe("/over/there"))
-    assert not same_training(recipe("here"), recipe("here", "other"))
-    assert not same_training(recipe("here"), Recipe(name="r"))
+    assert same_training(recipe(tmp_path / "gone"), recipe(tmp_path / "there"))
+    assert not same_training(recipe(tmp_path / "gone"), recipe(tmp_path / "gone", "other"))
+    assert not same_training(recipe(tmp_path / "gone"), Recipe(name="r"))
+    for folder in ("here", "there"):
+        (tmp_path / folder / "train").mkdir(parents=True)
+    assert not same_training(recipe(tmp_path / "here"), recipe(tmp_path / "there"))
 
 
 def test_a_key_that_is_newer_than_the_run_counts_as_its_default(tmp_path, monkeypatch):

@@ -125,13 +125,33 @@ def test_a_missing_model_is_an_error(tmp_path: Path) -> None:
 
 def test_what_came_trained_waits_and_then_learns() -> None:
     model = supernet(recipe(), 1)
-    init = InitConfig(freeze_encoder_steps=2, freeze_subsampling_steps=4)
+    init = InitConfig(model="there", freeze_encoder_steps=2, freeze_subsampling_steps=4)
     learning = []
     for step in range(5):
         _freeze(model, step, init)
         parts = (model.encoder.subsampling, model.encoder.layers, model.ctc)
         learning.append([all(p.requires_grad for p in part.parameters()) for part in parts])
     assert learning == [[False, False, True]] * 2 + [[False, True, True]] * 2 + [[True] * 3]
+
+
+def test_what_came_from_nowhere_does_not_wait() -> None:
+    model = supernet(recipe(), 1)
+    _freeze(model, 0, InitConfig(freeze_encoder_steps=2))
+    assert all(p.requires_grad for p in model.parameters())
+
+
+def test_pretraining_goes_on_with_quantizer_and_projections(pretrained: Path) -> None:
+    ours = recipe(pruning={"sparsities": [0.35]}, training={"objective": "pretrain"})
+    torch.manual_seed(2)
+    model = Wav2Vec(ours.model, ours.pruning, ours.pretraining)
+    start_from(model, pretrained, ours)
+    torch.manual_seed(1)
+    source = Wav2Vec(ours.model, ours.pruning, ours.pretraining)
+    for name, parameter in source.named_parameters():
+        assert torch.equal(model.get_parameter(name), parameter), name
+    other = recipe(training={"objective": "pretrain"}, pretraining={"entries": 20})
+    with pytest.raises(ModelError, match=r"pretraining\.entries is 160 there and 20 here"):
+        start_from(model, pretrained, other)
 
 
 def test_the_learning_rate_of_what_came_trained_is_lower() -> None:

@@ -87,6 +87,17 @@ def test_every_parameter_learns_quantizer_and_front_end_too(net: Wav2Vec) -> Non
     assert all(gradient.isfinite().all() for gradient in found.values())
 
 
+def test_what_is_frozen_gets_no_gradient_and_the_rest_the_same(net: Wav2Vec) -> None:
+    batch = make_batch()
+    whole = gradients(net, batch, Step(0.5, scale_of(batch)))
+    net.encoder.requires_grad_(False)
+    found = gradients(net, batch, Step(0.5, scale_of(batch)))
+    net.encoder.requires_grad_(True)
+    assert set(found) == {name for name in whole if not name.startswith("encoder.")}
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, whole[name], msg=name)
+
+
 def test_sharing_latents_and_targets_gives_the_gradient_of_the_whole_loss(net: Wav2Vec) -> None:
     batch = make_batch()
     found = gradients(net, batch, Step(0.5, scale_of(batch)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -45,7 +46,7 @@ def train(
     """
     changes = list(overrides or [])
     if init is not None:
-        changes.append(f"init.model={init}")
+        changes.append(f"init.model={json.dumps(str(init))}")
     run(recipe, changes, "finetune", out, fresh)
 
 

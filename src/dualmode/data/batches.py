@@ -247,21 +247,26 @@ class _Maker(Dataset[tuple[Batch, Position] | str]):
             seconds=sum(seconds for _, seconds in made),
         )
         if self._hiding:
-            batch = replace(batch, hidden=self._hide(batch, self._hiding, task.after.epoch))
+            batch = replace(batch, hidden=self._hide(batch, self._hiding, task))
         return batch, task.after
 
-    def _hide(self, batch: Batch, hiding: PretrainingConfig, epoch: int) -> Hidden:
+    def _hide(self, batch: Batch, hiding: PretrainingConfig, task: _Task) -> Hidden:
         rngs = [
-            np.random.default_rng((self._seed, epoch, *_entropy(f"hide {name}")))
-            for name in batch.ids
+            self._rng(f"hide {name}", item, task)
+            for name, item in zip(batch.ids, task.items, strict=True)
         ]
         lengths = [encoder_frames(mels) for mels in batch.feature_lengths.tolist()]
         return hide(lengths, rngs, hiding, noisy=self._train)
 
+    def _rng(self, name: str, item: Planned, task: _Task) -> np.random.Generator:
+        """Random numbers that depend on neither the batch nor the process."""
+        entropy = (self._seed, task.after.epoch, *_entropy(name))
+        return np.random.default_rng((*entropy, item.turn) if item.turn else entropy)
+
     def _features(self, item: Planned, task: _Task) -> tuple[Mels, float]:
         """(M, 80) features of an example, disturbed if training, and its seconds."""
         cuts = [self._cuts[row] for row in item.rows]
-        rng = np.random.default_rng((self._seed, task.after.epoch, *_entropy(cuts[0].id)))
+        rng = self._rng(cuts[0].id, item, task)
         calm = task.after.step <= self._data.calm_steps
         spoken = [perturb_speed(load_samples(cut), item.speed) for cut in cuts]
         samples = join(spoken, item.pause_s, rng)

@@ -55,10 +55,21 @@ def read_cuts(paths: str | Path | Iterable[str | Path], weights: Sequence[float]
     return CutSet.from_cuts(cuts)
 
 
-def _read_one(path: Path) -> list[Cut]:
+def cuts_file(path: str | Path) -> Path:
+    """The file of the CutSet that a path names, which is that file or the folder that holds it.
+
+    Raises:
+        DataError: there is none.
+    """
+    path = Path(path)
     file = path / CUTS if path.is_dir() else path
     if not file.is_file():
         raise DataError(f"{file}: no such CutSet; make it with 'dualmode prepare'")
+    return file
+
+
+def _read_one(path: Path) -> list[Cut]:
+    file = cuts_file(path)
     try:
         cuts = list(CutSet.from_file(file))
     # Damage shows as whatever Lhotse's decoders raise: gzip, zlib, JSON, missing keys.

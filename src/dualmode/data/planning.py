@@ -32,12 +32,14 @@ class Planned:
         speed: to play them at.
         pause_s: silence between two of them.
         seconds: what the whole then lasts.
+        turn: how often the epoch has had its first utterance before; each time it sounds different.
     """
 
     rows: tuple[int, ...]
     speed: float
     pause_s: float
     seconds: float
+    turn: int = 0
 
 
 class Planner:
@@ -132,7 +134,9 @@ class Planner:
         joins = (rng.random(rows) < self._data.join_probability).tolist()
         pauses = rng.uniform(*_PAUSE_S, rows).tolist()
         example: Planned | None = None
+        turns = [0] * rows
         for row in order:
+            turn, turns[row] = turns[row], turns[row] + 1
             longest = self._admitted_seconds(now())
             if self._durations[row] > longest:
                 continue
@@ -144,7 +148,7 @@ class Planner:
             if example:
                 yield example
             speed = speeds[row] if now() >= self._data.calm_steps else 1.0
-            example = Planned((row,), speed, pauses[row], self._durations[row] / speed)
+            example = Planned((row,), speed, pauses[row], self._durations[row] / speed, turn)
         if example:
             yield example
 

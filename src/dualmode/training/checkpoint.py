@@ -104,25 +104,32 @@ def load_checkpoint(
 
 
 def same_training(first: Recipe, second: Recipe) -> bool:
-    """Whether both describe one run, wherever the folders that they name have been moved to."""
-    return _without_folders(first) == _without_folders(second)
+    """Whether both describe one run. Its folders may have moved since: a path that names nothing
+    any more may be another one that ends alike."""
+    ours, theirs = _paths(first), _paths(second)
+    if len(ours) != len(theirs) or not all(map(_same_place, ours, theirs)):
+        return False
+    return _without_paths(first) == _without_paths(second)
 
 
-def _without_folders(recipe: Recipe) -> Recipe:
-    """Paths cut to their last part, which tells a training set from a development set."""
-    data, init = recipe.data, recipe.init
-    last = {
-        "train": tuple(Path(path).name for path in data.train),
-        "dev": tuple(Path(path).name for path in data.dev),
-        "noise": data.noise and Path(data.noise).name,
-    }
-    model = init.model and Path(init.model).name
-    return recipe.model_copy(
-        update={
-            "data": data.model_copy(update=last),
-            "init": init.model_copy(update={"model": model}),
-        }
-    )
+def _paths(recipe: Recipe) -> list[Path | None]:
+    data = recipe.data
+    named = (*data.train, None, *data.dev, None, data.noise, recipe.init.model)
+    return [None if path is None else Path(path) for path in named]
+
+
+def _same_place(first: Path | None, second: Path | None) -> bool:
+    if first is None or second is None:
+        return first is second
+    if first.resolve() == second.resolve():
+        return True
+    return first.name == second.name and not (first.exists() and second.exists())
+
+
+def _without_paths(recipe: Recipe) -> Recipe:
+    data = recipe.data.model_copy(update={"train": (), "dev": (), "noise": None})
+    init = recipe.init.model_copy(update={"model": None})
+    return recipe.model_copy(update={"data": data, "init": init})
 
 
 def _began_with(stored: str, recipe: Recipe) -> bool:

@@ -139,7 +139,7 @@ def accumulate(
     end; each recogniser's graph is freed before the next is built.
     """
     latents, lengths = model.latents(batch.features, batch.feature_lengths)
-    leaf = latents.detach().requires_grad_()
+    leaf = latents.detach().requires_grad_(latents.requires_grad)  # not where it is frozen
     losses: dict[str, SubnetLosses] = {}
     teacher: _Pass | None = None
     for name, subnet in subnets.items():
@@ -156,7 +156,7 @@ def accumulate(
         losses[name] = SubnetLosses(*(getattr(measured, f.name).detach() for f in fields(measured)))
         teacher = teacher or _detached(result)
         del result, measured
-    if latents.requires_grad:  # unless the subsampling is frozen
+    if latents.requires_grad:
         torch.autograd.backward([latents], [leaf.grad])
     return losses
 

@@ -1,8 +1,9 @@
-"""Starting from a model that is there: a pre-trained encoder, or a recogniser to be adapted."""
+"""Starting from a model that is there: a pre-trained encoder, or a model to be trained on."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from dualmode.config import Recipe
 from dualmode.errors import ModelError
@@ -22,7 +23,8 @@ _ENCODER_KEYS = (
     "subsampling_channels",
     "norms",
 )
-_RECOGNISER_KEYS = (*_ENCODER_KEYS, "predictor_width", "context_tokens", "joiner_width")
+_RECOGNISER_KEYS = ("predictor_width", "context_tokens", "joiner_width")
+_CONTRAST_KEYS = ("codebooks", "entries", "code_width", "projection_width")
 _MASK_KEYS = ("block_outputs", "block_inputs")
 
 
@@ -33,7 +35,7 @@ def recognises(folder: Path) -> bool:
 
 def start_from(model: Backbone, folder: Path, recipe: Recipe) -> float:
     """Copy into ``model`` what ``folder`` has for it: the encoder with its statistics of the
-    features, of a recogniser everything, and masks if the recipe keeps them.
+    features, everything if both have one objective, and masks if the recipe keeps them.
 
     Returns:
         the share of the recipe's target sparsity that the masks have: 0 where they start afresh.
@@ -43,8 +45,8 @@ def start_from(model: Backbone, folder: Path, recipe: Recipe) -> float:
     """
     theirs, packed = read_weights(folder)
     keep = recipe.init.masks == "keep"
-    whole = recognises(folder)
-    _check(folder, theirs, recipe, _RECOGNISER_KEYS if whole else _ENCODER_KEYS, keep)
+    whole = theirs.training.objective == recipe.training.objective
+    _check(folder, theirs, recipe, whole, keep)
     state = pack_state(model)
     state |= {
         name: value
@@ -69,13 +71,20 @@ def _share_norms(model: Backbone, streamed: set[bool]) -> None:
                 sets[:] = sets[min(int(learnt), len(sets) - 1)].clone()
 
 
-def _check(folder: Path, theirs: Recipe, ours: Recipe, keys: tuple[str, ...], keep: bool) -> None:
-    pairs = [(f"model.{key}", getattr(theirs.model, key), getattr(ours.model, key)) for key in keys]
+def _check(folder: Path, theirs: Recipe, ours: Recipe, whole: bool, keep: bool) -> None:
+    compared: list[tuple[str, tuple[str, ...]]] = [("model", _ENCODER_KEYS)]
+    if whole and ours.training.objective == "finetune":
+        compared.append(("model", _RECOGNISER_KEYS))
+    elif whole:
+        compared.append(("pretraining", _CONTRAST_KEYS))
     if keep:
-        pairs += [
-            (f"pruning.{key}", getattr(theirs.pruning, key), getattr(ours.pruning, key))
-            for key in _MASK_KEYS
-        ]
+        compared.append(("pruning", _MASK_KEYS))
+    pairs: list[tuple[str, Any, Any]] = [
+        (f"{section}.{key}", *(getattr(getattr(of, section), key) for of in (theirs, ours)))
+        for section, keys in compared
+        for key in keys
+    ]
+    if keep:
         counts = (len(theirs.pruning.sparsities), len(ours.pruning.sparsities))
         pairs.append(("number of pruning.sparsities", *counts))
     differing = [f"{key} is {a} there and {b} here" for key, a, b in pairs if a != b]

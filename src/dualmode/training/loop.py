@@ -17,7 +17,8 @@ from rich.console import Console
 
 from dualmode.config import Recipe
 from dualmode.data.batches import Batch, Position
-from dualmode.errors import DualmodeError
+from dualmode.data.manifests import cuts_file
+from dualmode.errors import CheckpointError, DualmodeError, ModelError
 from dualmode.model.directory import CONFIG, WEIGHTS, replace_text, save_model
 from dualmode.text import TOKENS_MODEL, TOKENS_TXT
 from dualmode.training.checkpoint import FILE, Progress, load_checkpoint, save_checkpoint
@@ -43,6 +44,7 @@ def train_here(
     checkpoint = out / FOLDER / FILE
     with graceful_stop() as stop:
         if fabric.is_global_zero:
+            _look(out, recipe, fresh)
             _clean(out, keep=checkpoint.is_file() and not fresh)
         fabric.barrier()
         resuming = checkpoint.is_file()
@@ -64,6 +66,31 @@ def train_here(
         if enabled and finished:
             run.objective.write_card(out, run.model, recipe, progress, run.source.seconds)
     return progress, finished
+
+
+def _look(out: Path, recipe: Recipe, fresh: bool) -> None:
+    """Refuse what would fail, or destroy somebody's model, once the directory is made ready.
+
+    Raises:
+        DataError: a CutSet is missing.
+        ModelError: the model to start from is missing, or is what ``out`` holds.
+        CheckpointError: ``out`` holds a model that was not trained there.
+    """
+    noise = (recipe.data.noise,) if recipe.data.noise else ()
+    for path in (*recipe.data.train, *recipe.data.dev, *noise):
+        cuts_file(path)
+    begun = any((out / FOLDER / name).exists() for name in (FILE, LOG))
+    if recipe.init.model is not None and (fresh or not begun):
+        start = Path(recipe.init.model)
+        if start.resolve() == out.resolve():
+            raise ModelError(f"{out} is the model to start from: give another --out")
+        if not (start / WEIGHTS).is_file():
+            raise ModelError(f"{start} holds no model to start from: no {WEIGHTS} in it")
+    if (out / WEIGHTS).exists() and not begun and not fresh:
+        raise CheckpointError(
+            f"{out} holds a model that was not trained there, and would be replaced; give another "
+            "--out, or --fresh to replace it"
+        )
 
 
 def _clean(out: Path, *, keep: bool) -> None:

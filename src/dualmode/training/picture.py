@@ -41,7 +41,8 @@ def draw_training(folder: Path) -> Path | None:
 
 
 def draw_pretraining(folder: Path, config: PretrainingConfig) -> Path | None:
-    """Draw contrastive losses, right choices, codes in use and similarities over a run's steps.
+    """Draw contrastive losses, right choices, codes in use, similarities and the gradient's norm
+    over a run's steps.
 
     Returns:
         the PNG's path, or None where nothing has been logged yet.
@@ -50,8 +51,8 @@ def draw_pretraining(folder: Path, config: PretrainingConfig) -> Path | None:
     if not records:
         return None
     pyplot = _pyplot()
-    figure, grid = pyplot.subplots(2, 2, figsize=(11, 7), sharex=True)
-    (losses, right), (codes, cosines) = grid
+    figure, grid = pyplot.subplots(3, 2, figsize=(11, 10), sharex=True)
+    (losses, right), (codes, used), (cosines, gradient) = grid
     for name, color in _recognisers(records, "contrastive"):
         losses.plot(*_series(records, f"{name}/contrastive"), color=color, label=name)
         right.plot(*_series(records, f"{name}/accuracy", 100), color=color, label=name)
@@ -64,10 +65,15 @@ def draw_pretraining(folder: Path, config: PretrainingConfig) -> Path | None:
     for number in range(1, config.codebooks + 1):
         in_use = _series(records, f"codes/perplexity_{number}")
         codes.plot(*in_use, label=f"codebook {number} of {config.entries}")
+        share = _series(records, f"dev/codes/used_{number}", 100)
+        used.plot(*share, marker=".", label=f"codebook {number}, dev")
+    gradient.plot(*_series(records, "gradient_norm"), color="tab:green", label="before clipping")
     losses.set(ylabel="contrastive loss (nats)")
     right.set(ylabel="right choices (%)", ylim=(0, 100))
-    codes.set(ylabel="perplexity of codes", xlabel="step", ylim=(0, config.entries))
+    codes.set(ylabel="perplexity of codes", ylim=(0, config.entries))
+    used.set(ylabel="codes in use (%)", ylim=(0, 105))
     cosines.set(ylabel="cosine with the target", xlabel="step")
+    gradient.set(ylabel="gradient norm", xlabel="step", yscale="log")
     for axis in grid.flat:
         axis.legend()
         axis.grid(alpha=0.3)

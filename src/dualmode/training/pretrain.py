@@ -115,7 +115,7 @@ def accumulate(
     latents, lengths = model.latents(batch.features, batch.feature_lengths)
     codes = model.quantize(latents, hidden.frames, hidden.noise, temperature)
     targets = model.targets(codes)
-    latent_leaf = latents.detach().requires_grad_()
+    latent_leaf = latents.detach().requires_grad_(latents.requires_grad)  # not where it is frozen
     target_leaf = targets.detach().requires_grad_()
     losses: dict[str, ContrastLosses | CodeLosses] = {}
     for name, subnet in subnets.items():
@@ -128,9 +128,10 @@ def accumulate(
     penalty = _penalty(latents, lengths, scale)
     # A process's own frames are a part of the mean, so its gradient of it is too small by as much.
     shared = config.diversity_weight * diversity * scale.processes + config.penalty_weight * penalty
-    torch.autograd.backward(
-        [latents, targets, len(subnets) * shared], [latent_leaf.grad, target_leaf.grad, None]
-    )
+    ends = [(targets, target_leaf.grad), (len(subnets) * shared, None)]
+    if latents.requires_grad:
+        ends.append((latents, latent_leaf.grad))
+    torch.autograd.backward([end for end, _ in ends], [gradient for _, gradient in ends])
     losses["codes"] = CodeLosses(diversity.detach(), penalty.detach(), perplexities(mean.detach()))
     return losses
 

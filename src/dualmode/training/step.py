@@ -90,6 +90,8 @@ def update_masks(run: Run, progress: Progress, share: float) -> Progress:
 
 def _freeze(model: Backbone, step: int, init: InitConfig) -> None:
     """Hold still, for the first steps, what came trained while the rest finds its place."""
+    if init.model is None:
+        return
     encoder = step >= init.freeze_encoder_steps
     model.encoder.requires_grad_(encoder)
     model.encoder.subsampling.requires_grad_(encoder and step >= init.freeze_subsampling_steps)
