@@ -25,8 +25,8 @@ from dualmode.decoding.ctc import align
 from dualmode.errors import DataError
 from dualmode.model.backbone import Backbone
 from dualmode.model.directory import LoadedModel, read_weights, unpack_state
-from dualmode.model.subnet import SERVER, Subnet
-from dualmode.model.supernet import device_subnet
+from dualmode.model.subnet import Subnet
+from dualmode.model.supernet import trained_subnets
 
 _REACH = 3  # frames (120 ms) that a token's label spreads over the blanks beside it
 _HELD_OUT = 5  # one utterance of so many is scored, not learnt from
@@ -89,7 +89,7 @@ def probe(
     aligner: LoadedModel,
     progress: Callable[[float, float], None] = lambda done, total: None,
 ) -> Probe:
-    """Probe every layer of both recognisers, trained and random.
+    """Probe every layer of the recognisers that were trained, and of the same with random weights.
 
     Args:
         cuts: transcribed speech that neither pre-training nor the aligner needs to have heard.
@@ -106,7 +106,7 @@ def probe(
     batches = [batch for batch, _ in source.batches()]
     labels = [_labels(aligner, batch) for batch in batches]
     held_out = [np.asarray([_held(name) for name in batch.ids]) for batch in batches]
-    subnets = {"server": SERVER, "device": device_subnet(recipe)}
+    subnets = trained_subnets(recipe)
     total, done = 2 * len(subnets) * len(trained.encoder.layers), 0
     layers: dict[tuple[str, str], list[float]] = {}
     for name, subnet in subnets.items():
@@ -129,7 +129,8 @@ def _held(name: str) -> bool:
 
 def _labels(aligner: LoadedModel, batch: Any) -> list[Labels]:
     """(T,) tokens of each utterance's frames, where one is said or was a moment ago."""
-    frames, lengths = aligner.model(batch.features, batch.feature_lengths, SERVER)
+    best, *_ = trained_subnets(aligner.recipe).values()
+    frames, lengths = aligner.model(batch.features, batch.feature_lengths, best)
     log_probs = aligner.model.ctc_log_probs(frames).numpy()
     rows = zip(log_probs, lengths.tolist(), batch.tokens, batch.token_lengths, strict=True)
     return [
