@@ -1,8 +1,8 @@
 """What a supernet step costs: against its two recognisers trained apart, and against the machine.
 
-    python -m benchmarks.supernet_step [--json FILE]
+    python -m benchmarks.supernet_step [--json FILE] [--recipes NAME ...]
 
-For the recipes of 1.5 and 10 million parameters, on random audio, in one process of one thread
+For recipes, by default those of 1.5 and 10 million parameters, on random audio, in one process of one thread
 (training runs one such process a core) or on one GPU:
 
 - cost of a supernet step over the cost of a dense full-context step and a sparse streaming step;
@@ -134,12 +134,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument(
+        "--recipes", nargs="+", default=["quickstart", "conformer-10m"], help="shipped, or files"
+    )
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(1)
-    results = {
-        name: measure(name, arguments.rounds, device) for name in ("quickstart", "conformer-10m")
-    }
+    results = {name: measure(name, arguments.rounds, device) for name in arguments.recipes}
     table = Table("recipe", "supernet / (dense + streaming)", "hours per hour", "share of matmul")
     for name, values in results.items():
         table.add_row(
