@@ -175,7 +175,8 @@ def _draw_curves(results: dict[str, Any], path: Path) -> Path:
                 axis.plot(flops[-1], wer[-1], "o", color=f"C{place}")
         axis.set(title=recogniser, xlabel="TFLOP spent on both recognisers", ylim=(0, 105))
         axis.grid(alpha=0.3)
-        axis.legend()
+        if axis.get_lines():
+            axis.legend()
     axes[0].set(ylabel="WER on the development set (%)")
     return _saved(figure, path)
 
