@@ -145,6 +145,9 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--prepare-only", action="store_true", help="make the speech ready, for torchrun to find"
     )
+    parser.add_argument(
+        "--report-only", action="store_true", help="write the results of what is done, and no more"
+    )
     parser.add_argument("--out", type=Path, help="default: runs/claim-PROFILE")
     return parser.parse_args(given)
 
@@ -165,8 +168,12 @@ def main(given: Sequence[str] | None = None) -> int:
         only = arguments.only_seed
         seeds = range(1, arguments.seeds + 1) if only is None else [only]
         comparison = Comparison(profile, speech, out, console, arguments.scale)
-        with _budget(arguments.budget_minutes):
-            finished = run(comparison, rows, seeds)
+        if arguments.report_only:
+            write(comparison, rows, seeds)
+            finished = True
+        else:
+            with _budget(arguments.budget_minutes):
+                finished = run(comparison, rows, seeds)
     except (DualmodeError, ValueError) as error:
         console.print(f"[red]{error}[/red]")
         return 1

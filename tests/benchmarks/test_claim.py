@@ -217,6 +217,10 @@ def test_the_command_says_how_it_ended(
 
     monkeypatch.setattr(stages, "train", stopped)
     assert claim.main([*given, "A1", "--only-seed", "2"]) == 3
+    (comparison.out / "results.json").unlink()
+    assert claim.main([*given, "all", "--seeds", "2", "--report-only"]) == 0
+    found = json.loads((comparison.out / "results.json").read_text())
+    assert {row.name for row in MAIN} <= set(found["rows"])
 
 
 def test_speakers_that_are_not_known_do_not_make_seeds_independent() -> None:
