@@ -2,8 +2,8 @@
 
     python -m benchmarks.supernet_step [--json FILE] [--recipes NAME ...]
 
-For recipes, by default those of 1.5 and 10 million parameters, on random audio, in one process of one thread
-(training runs one such process a core) or on one GPU:
+For recipes, by default those of 1.5 and 10 million parameters, on random audio, in one process of
+one thread (training runs one such process a core) or on one GPU:
 
 - cost of a supernet step over the cost of a dense full-context step and a sparse streaming step;
 - hours of audio per hour, of this one process;
