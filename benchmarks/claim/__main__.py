@@ -3,6 +3,10 @@
     python -m benchmarks.claim --profile small --data DATA --seeds 3 --out runs/claim
     python -m benchmarks.claim --profile speech --data DATA --rows all --budget-minutes 25
 
+DATA is a folder of tables, tab-separated: train.tsv, dev.tsv and test.tsv with the columns id,
+path, text, speaker and corpus, and unlabelled.tsv and noise.tsv where there are any. `small` takes
+of train.tsv and test.tsv the lines of the corpus an4, and adds its synthetic speech.
+
 Every row is trained on the same speech, with the same architecture, optimiser, tokens and number
 of updates of each recogniser, and scored on the same test set:
 
@@ -14,12 +18,12 @@ of updates of each recogniser, and scored on the same test set:
 
 and, with --rows ablations or all, E with one thing changed at a time. Stopped by Ctrl-C, by
 --budget-minutes or by a crash, it goes on where it was when it is run again, here or wherever OUT
-is copied to. Results so far are written after every row: OUT/results.json, OUT/results.md,
-OUT/wer.png, OUT/curves.png, OUT/sparsity.png.
+is copied to. The results of all that OUT holds are written after every row: OUT/results.json,
+OUT/results.md, OUT/wer.png, OUT/curves.png, OUT/sparsity.png.
 
 Seeds are independent of each other. On a CPU, --only-seed in as many processes as there are
-cores, each with OMP_NUM_THREADS=1, is faster than one process with all the cores; --seeds then
-puts them together. Make the speech ready first, with --prepare-only: no two processes at once.
+cores, each with OMP_NUM_THREADS=1, is faster than one process with all the cores; --report-only
+then puts them together. Make the speech ready first, with --prepare-only: no two processes at once.
 """
 
 from __future__ import annotations
@@ -40,12 +44,12 @@ from typing import Any
 
 import torch
 
+from benchmarks.claim.corpora import Corpora
 from benchmarks.claim.profiles import PROFILES, Profile
 from benchmarks.claim.report import draw, markdown
 from benchmarks.claim.results import collect
-from benchmarks.claim.rows import MAIN, Row, ablations, choose
+from benchmarks.claim.rows import Row, choose
 from benchmarks.claim.stages import Comparison, first_process
-from dualmode.config import load_recipe
 from dualmode.display import make_console
 from dualmode.errors import DualmodeError
 from dualmode.model.directory import replace_text
@@ -63,20 +67,20 @@ def run(comparison: Comparison, rows: Sequence[Row], seeds: Sequence[int]) -> bo
                     comparison.train(stage, seed)
                 comparison.score(row, seed)
                 if not known:
-                    write(comparison, rows, seeds)
+                    write(comparison)
         finished = True
     except KeyboardInterrupt:
         comparison.console.print("stopped and saved; run it again to go on")
         finished = False
-    write(comparison, rows, seeds)
+    write(comparison)
     return finished
 
 
-def write(comparison: Comparison, rows: Sequence[Row], seeds: Sequence[int]) -> None:
-    """Write the results so far, and pictures of them."""
+def write(comparison: Comparison) -> None:
+    """Write the results so far, whichever run they are of, and pictures of them."""
     if not first_process():
         return
-    results = {**_circumstances(), **collect(comparison, rows, seeds)}
+    results = {**_circumstances(), **collect(comparison)}
     if results["rows"]:
         replace_text(comparison.out / "results.json", json.dumps(results, indent=1) + "\n")
         replace_text(comparison.out / "results.md", markdown(results))
@@ -146,41 +150,44 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
         "--prepare-only", action="store_true", help="make the speech ready, for torchrun to find"
     )
     parser.add_argument(
-        "--report-only", action="store_true", help="write the results of what is done, and no more"
+        "--report-only",
+        action="store_true",
+        help="write the results of all that OUT holds",
     )
     parser.add_argument("--out", type=Path, help="default: runs/claim-PROFILE")
     return parser.parse_args(given)
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    """Exit code 0 when every row is done, 3 when there is more to do, 1 on errors."""
+    """Exit code 0 when every row is done, 3 when there is more to do (0 under torchrun as well),
+    1 on errors."""
     arguments = _arguments(given)
     profile: Profile = PROFILES[arguments.profile]
     profile = replace(profile, changes=(*profile.changes, *arguments.set))
     console = make_console()
     out = arguments.out or Path("runs") / f"claim-{profile.name}"
     try:
-        base = load_recipe(profile.recipes["finetune"], list(profile.changes))
-        rows = choose((*MAIN, *ablations(base)), arguments.rows)
-        speech = profile.prepare(out / "data", arguments.data, console)
-        if arguments.prepare_only:
-            return 0
-        only = arguments.only_seed
-        seeds = range(1, arguments.seeds + 1) if only is None else [only]
-        comparison = Comparison(profile, speech, out, console, arguments.scale)
+        rows = choose(profile.rows, arguments.rows)
+        comparison = Comparison(profile, Corpora((), (), ()), out, console, arguments.scale)
         if arguments.report_only:
-            write(comparison, rows, seeds)
+            write(comparison)
             finished = True
         else:
+            speech = profile.prepare(out / "data", arguments.data, console)
+            if arguments.prepare_only:
+                return 0
+            only = arguments.only_seed
+            seeds = range(1, arguments.seeds + 1) if only is None else [only]
             with _budget(arguments.budget_minutes):
-                finished = run(comparison, rows, seeds)
+                finished = run(replace(comparison, speech=speech), rows, seeds)
     except (DualmodeError, ValueError) as error:
         console.print(f"[red]{error}[/red]")
         return 1
     if first_process() and (out / "results.md").is_file():
         console.print((out / "results.md").read_text(), markup=False, soft_wrap=True)
         console.print(f"results: {out / 'results.json'}")
-    return 0 if finished else 3
+    # To torchrun a code other than 0 is a crash: it would kill the process that writes the results.
+    return 0 if finished or "TORCHELASTIC_RUN_ID" in os.environ else 3
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.claim import corpora
 from benchmarks.claim.corpora import Corpora, Prepare
-from benchmarks.claim.rows import Stage
+from benchmarks.claim.rows import MAIN, Row, Stage, ablations
 from dualmode.config import Recipe, load_recipe
 
 
@@ -31,17 +31,25 @@ class Profile:
     prepare: Prepare
     changes: tuple[str, ...] = ()
 
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """All there are: the claim's own, and E with one thing changed."""
+        base = load_recipe(self.recipes["finetune"], list(self.changes))
+        return (*MAIN, *ablations(base))
+
+    def steps_of(self, stage: Stage, scale: float) -> int:
+        return max(1, round(self.steps[stage.kind] * stage.length * scale))
+
     def recipe(
         self, stage: Stage, seed: int, speech: Corpora, init: Path | None, scale: float = 1.0
     ) -> Recipe:
         """The recipe of a stage, whose encoder comes from the directory ``init``."""
-        steps = max(1, round(self.steps[stage.kind] * stage.length * scale))
         start = (f"init.model='{init}'",) if init else ()
         return load_recipe(
             self.recipes[stage.kind],
             [
                 "training.minutes=null",
-                f"training.steps={steps}",
+                f"training.steps={self.steps_of(stage, scale)}",
                 f"data.batch_seconds={self.batch_seconds[stage.kind]}",
                 f"training.seed={seed}",
                 *self.changes,
@@ -72,6 +80,7 @@ PROFILES = {
             {"pretrain": 160, "finetune": 160},
             corpora.speech,
             (
+                "data.workers=6",
                 "data.calm_steps=900",
                 "data.curriculum_steps=400",
                 "model.width=256",

@@ -14,30 +14,51 @@ _COLORS = {"server": "tab:blue", "device": "tab:orange"}
 
 def markdown(results: dict[str, Any]) -> str:
     """The rows with their intervals and costs, then the comparisons."""
-    seeds = len(results["seeds"])
     lines = [
-        f"Profile `{results['profile']}`, {seeds} seed{'s' * (seeds > 1)}, lengths times "
-        f"{results['scale']:g}. WER in percent: mean over seeds (95 % interval by speakers of the "
-        "test set; every seed). How far seeds lie apart is not in the intervals.",
+        f"Profile `{results['profile']}`, lengths times {results['scale']:g}. WER in percent: mean "
+        "over seeds (95 % interval by speakers of the test set; every seed). How far seeds lie "
+        "apart is not in the intervals.",
         "",
-        "| row | | server | device | audio h | minutes | TFLOP |",
-        "|---|---|---|---|---|---|---|",
+        "| row | | seeds | server | device | audio h | minutes | TFLOP |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, row in results["rows"].items():
         cost = row["cost"]
         cells = [_cell(row.get(recogniser)) for recogniser in ("server", "device")]
         lines.append(
-            f"| {name} | {row['title']} | {cells[0]} | {cells[1]} | {cost['audio_hours']:.1f} "
-            f"| {cost['minutes']:.1f} | {cost['flops'] / 1e12:.3g} |"
+            f"| {name} | {row['title']} | {len(row['seeds'])} | {cells[0]} | {cells[1]} "
+            f"| {cost['audio_hours']:.1f} | {cost['minutes']:.1f} | {cost['flops'] / 1e12:.3g} |"
         )
         lines += [
-            f"| | {other} | | {_cell(row[other])} | | | |"
-            for other in row
-            if other not in {"title", "cost", "curves", "server", "device"}
+            f"| | {other} | | | {_cell(found)} | | | |"
+            for other, found in row.items()
+            if other not in _COLORS and isinstance(found, dict) and "wer" in found
         ]
     return "\n".join(
-        [*lines, "", *_by_corpus(results), *_sizes(results), "", *_comparisons(results), ""]
+        [
+            *lines,
+            "",
+            *_warnings(results),
+            *_by_corpus(results),
+            *_sizes(results),
+            "",
+            *_comparisons(results),
+            "",
+        ]
     )
+
+
+def _warnings(results: dict[str, Any]) -> list[str]:
+    """Rows are to differ in what their titles say, not in the number of processes as well."""
+    seconds = [found for row in results["rows"].values() for found in row["step_seconds"]]
+    low, high = min(seconds), max(seconds)
+    if high <= 1.5 * low:
+        return []
+    return [
+        f"**Not all of these are comparable**: a step had {low:.0f} s to {high:.0f} s of audio. "
+        "`data.batch_seconds` is for each process; were they trained on as many?",
+        "",
+    ]
 
 
 def _cell(found: dict[str, Any] | None) -> str:
@@ -87,21 +108,36 @@ def _sizes(results: dict[str, Any]) -> list[str]:
 
 def _comparisons(results: dict[str, Any]) -> list[str]:
     lines = [
-        "| compared | recogniser | difference, points | relative | 95 % | p | every seed |",
-        "|---|---|---|---|---|---|---|",
+        "Differences in points: 95 % and p by speakers, of these very trainings; over seeds, 95 % "
+        "(Student's t), of others like them.",
+        "",
+        "| compared | recogniser | difference | relative | 95 % | p | every seed | over seeds |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for pair in results["comparisons"]:
-        low, high = (100 * bound for bound in pair["ci95"])
+        recogniser, other = pair["recogniser"], pair["second_recogniser"]
+        who = recogniser if recogniser == other else f"{recogniser} - {other}"
         each = ", ".join(f"{100 * difference:+.1f}" for difference in pair["seeds"])
+        over = pair["ci95_over_seeds"]
         lines.append(
-            f"| {pair['first']} - {pair['second']} | {pair['recogniser']} "
+            f"| {pair['first']} - {pair['second']} | {who} "
             f"| {100 * pair['difference']:+.2f} | {100 * pair['relative']:+.1f} % "
-            f"| {low:+.2f} to {high:+.2f} | {pair['p_value']:.4f} | {each} |"
+            f"| {_interval(pair['ci95'])} | {pair['p_value']:.4f} | {each} "
+            f"| {_interval(over) if over else ''} |"
         )
     for seed, share in results["cost_to_match"].items():
-        reached = "never" if share is None else f"after {share:.2f} of their cost"
-        lines += ["", f"Seed {seed}: E is as good as B1 and B2 on the development set {reached}."]
+        reached, earliest = share["reached"], share["earliest"]
+        told = "never" if reached is None else f"after {reached:.2f} of their cost"
+        lines += [
+            "",
+            f"Seed {seed}: E is as good as B1 and B2 on the development set {told} (the earliest "
+            f"that can count, with masks fixed: {earliest:.2f}).",
+        ]
     return lines
+
+
+def _interval(bounds: list[float]) -> str:
+    return f"{100 * bounds[0]:+.1f} to {100 * bounds[1]:+.1f}"
 
 
 def draw(results: dict[str, Any], out: Path) -> list[Path]:
@@ -111,9 +147,8 @@ def draw(results: dict[str, Any], out: Path) -> list[Path]:
 
     matplotlib.use("Agg")
     drawn = [_draw_rows(results, out / "wer.png"), _draw_curves(results, out / "curves.png")]
-    by_sparsity = sparsity_points(results)
-    if by_sparsity:
-        drawn.append(_draw_sparsities(by_sparsity, out / "sparsity.png"))
+    if results["sparsities"]:
+        drawn.append(_draw_sparsities(results["sparsities"], out / "sparsity.png"))
     return drawn
 
 
@@ -179,25 +214,6 @@ def _draw_curves(results: dict[str, Any], path: Path) -> Path:
             axis.legend()
     axes[0].set(ylabel="WER on the development set (%)")
     return _saved(figure, path)
-
-
-def sparsity_points(results: dict[str, Any]) -> dict[str, list[tuple[float, dict[str, Any]]]]:
-    """Sparsity and WER of device: of one supernet, and of one supernet each; empty without the
-    rows that tell."""
-    rows = results["rows"]
-    if "E-sparsities" not in rows:
-        return {}
-    several = [
-        (found["size"]["sparsity"], found["wer"])
-        for name, found in rows["E-sparsities"].items()
-        if name.startswith("device at")
-    ]
-    alone = [
-        (row["device"]["size"]["sparsity"], row["device"]["wer"])
-        for name, row in rows.items()
-        if name == "E" or name.removeprefix("E-").replace(".", "", 1).isdigit()
-    ]
-    return {"one supernet for all": sorted(several), "a supernet each": sorted(alone)}
 
 
 def _draw_sparsities(points: dict[str, list[tuple[float, dict[str, Any]]]], path: Path) -> Path:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.stats import t as student
 
 from benchmarks.claim.rows import MAIN, Row
 from benchmarks.claim.stages import KINDS, Comparison
@@ -24,6 +25,7 @@ AGAINST = (
     ("E-three-quarters", "server", ("B1",)),
     ("E-three-quarters", "device", ("B2",)),
 )
+Name = tuple[str, str]  # of a row, and of a recogniser in it
 _RESAMPLES = 10_000
 
 
@@ -82,40 +84,46 @@ class Scored:
         )
 
 
-def collect(comparison: Comparison, rows: Sequence[Row], seeds: Sequence[int]) -> dict[str, Any]:
-    """Everything that is done so far, ready for JSON; rows of which nothing is done are absent."""
-    scored = {row.name: read_scores(comparison, row, seeds) for row in rows}
+def collect(comparison: Comparison) -> dict[str, Any]:
+    """Everything that is done so far, ready for JSON; rows of which nothing is done are absent.
+
+    Raises:
+        CheckpointError: something there is of another length than this comparison.
+    """
+    scored: dict[Name, Scored] = {}
     table: dict[str, Any] = {}
-    for row in rows:
-        recognisers = scored[row.name]
+    for row in comparison.profile.rows:
+        recognisers = read_scores(comparison, row)
         if not recognisers:
             continue
+        scored |= {(row.name, name): found for name, found in recognisers.items()}
         done = next(iter(recognisers.values())).seeds
         costs = [comparison.cost(row.stage, seed) for seed in done]
         table[row.name] = {
             "title": row.title,
+            "seeds": list(done),
             **{name: found.summary() for name, found in recognisers.items()},
             "cost": {key: float(np.mean([cost[key] for cost in costs])) for key in costs[0]},
+            "step_seconds": [comparison.step_seconds(row.stage, seed) for seed in done],
             "curves": {str(seed): comparison.curve(row.stage, seed) for seed in done},
         }
+    pairs = _pairs(scored)
     return {
         "profile": comparison.profile.name,
         "scale": comparison.scale,
-        "seeds": list(seeds),
+        "seeds": sorted({seed for found in scored.values() for seed in found.seeds}),
         "rows": table,
-        "comparisons": _comparisons(scored),
+        "comparisons": [_compared(scored, *pair) for pair in pairs if _shared(scored, pair)],
         "cost_to_match": cost_to_match(table),
+        "sparsities": _by_sparsity(scored),
     }
 
 
-def read_scores(comparison: Comparison, row: Row, seeds: Sequence[int]) -> dict[str, Scored]:
+def read_scores(comparison: Comparison, row: Row) -> dict[str, Scored]:
     """The recognisers of a row, over those seeds that are done."""
     found: dict[str, Scored] = {}
-    for seed in seeds:
-        path = comparison.scores_path(row, seed)
-        if not path.is_file():
-            continue
-        read = json.loads(path.read_text())
+    for seed in comparison.seeds_of(row):
+        read = json.loads(comparison.scores_path(row, seed).read_text())
         utterances = read["utterances"]
         words = np.asarray(utterances["words"], dtype=np.int64)
         for name, errors in read["errors"].items():
@@ -141,73 +149,111 @@ def _rate(found: Scored) -> dict[str, Any]:
     }
 
 
-def _comparisons(scored: dict[str, dict[str, Scored]]) -> list[dict[str, Any]]:
-    """What the claim is about, and every ablation against E."""
-    main = {row.name for row in MAIN}
-    pairs = [(ours, other, recogniser) for ours, recogniser, others in AGAINST for other in others]
-    pairs += [
-        (name, "E", recogniser)
-        for name in scored
-        if name not in main
-        for recogniser in ("server", "device")
-    ]
-    return [
-        found
-        for first, second, recogniser in pairs
-        if (found := _compared(scored, first, second, recogniser)) is not None
-    ]
+def _pairs(scored: dict[Name, Scored]) -> list[tuple[Name, Name]]:
+    """What the claim is about, every ablation against E, and what the other views are told by."""
+    names = {row.name for row in MAIN}
+    pairs = [((ours, who), (other, who)) for ours, who, others in AGAINST for other in others]
+    alone = _alone(scored)
+    for row, who in scored:
+        if row == "E-corners":
+            pairs += [((row, who), ("E", other)) for other in ("server", "device")]
+        elif row == "E-sparsities" and who != "server":
+            pairs += [((row, who), (alone.get(scored[row, who].size["sparsity"], ""), "device"))]
+        elif row not in names and (row, who) not in {(name, "device") for name in alone.values()}:
+            pairs += [((row, who), ("E", who))]
+    return pairs
 
 
-def _compared(
-    scored: dict[str, dict[str, Scored]], first: str, second: str, recogniser: str
-) -> dict[str, Any] | None:
-    ours = scored.get(first, {}).get(recogniser)
-    theirs = scored.get(second, {}).get(recogniser)
-    if ours is None or theirs is None:
-        return None
-    seeds = sorted(set(ours.seeds) & set(theirs.seeds))
-    if not seeds:
-        return None
-    (a, groups), (b, _) = ours.of(seeds).pooled(), theirs.of(seeds).pooled()
-    found = compare(a, b, groups, resamples=_RESAMPLES)
+def _alone(scored: dict[Name, Scored]) -> dict[float, str]:
+    """Rows of one sparsity each, by it: E, E-0.5 and so on."""
     return {
-        "first": first,
-        "second": second,
-        "recogniser": recogniser,
+        found.size["sparsity"]: row
+        for (row, who), found in scored.items()
+        if who == "device" and (row == "E" or row.removeprefix("E-").replace(".", "").isdigit())
+    }
+
+
+def _shared(scored: dict[Name, Scored], names: Iterable[Name]) -> list[int]:
+    """Seeds that all of them have; none if one of them is not there at all."""
+    each = [set(scored[name].seeds) if name in scored else set() for name in names]
+    return sorted(set.intersection(*each)) if each else []
+
+
+def _compared(scored: dict[Name, Scored], ours: Name, theirs: Name) -> dict[str, Any]:
+    """The difference on the same utterances, with an interval by speakers for these trainings,
+    and Student's interval of the differences between seeds for other trainings like them."""
+    seeds = _shared(scored, (ours, theirs))
+    first, second = scored[ours].of(seeds), scored[theirs].of(seeds)
+    (a, groups), (b, _) = first.pooled(), second.pooled()
+    found = compare(a, b, groups, resamples=_RESAMPLES)
+    differences = [x.rate - y.rate for x, y in zip(first.counts, second.counts, strict=True)]
+    return {
+        "first": ours[0],
+        "second": theirs[0],
+        "recogniser": ours[1],
+        "second_recogniser": theirs[1],
         "difference": found.difference,
         "relative": found.difference / b.rate if b.rate else float("nan"),
         "ci95": list(found.ci95),
         "p_value": found.p_value,
-        "seeds": [
-            x.rate - y.rate
-            for x, y in zip(ours.of(seeds).counts, theirs.of(seeds).counts, strict=True)
-        ],
+        "seeds": differences,
+        "ci95_over_seeds": _over_seeds(differences),
     }
 
 
-def cost_to_match(table: dict[str, Any]) -> dict[str, float | None]:
-    """FLOPs at which E, on the development set, is first as good as B1 and B2 ever were, over all
-    that those two cost; by seed, None where it never is.
+def _over_seeds(differences: Sequence[float]) -> list[float] | None:
+    """95 % by Student's t; None for one seed, which does not say how far seeds lie apart."""
+    if len(differences) < 2:
+        return None
+    error = float(np.std(differences, ddof=1)) / len(differences) ** 0.5
+    reach = float(student.ppf(0.975, len(differences) - 1)) * error
+    middle = float(np.mean(differences))
+    return [middle - reach, middle + reach]
 
-    Only what is settled counts. Before the end of a training its rates are those of a learning
-    rate that has not come down, so this overstates the cost.
+
+def _by_sparsity(scored: dict[Name, Scored]) -> dict[str, list[tuple[float, dict[str, Any]]]]:
+    """Sparsity and WER of device, of one supernet and of one supernet each, over those seeds that
+    all of them have; empty without rows that tell."""
+    several = {
+        found.size["sparsity"]: name
+        for name, found in scored.items()
+        if name[0] == "E-sparsities" and name[1] != "server"
+    }
+    alone = {sparsity: (row, "device") for sparsity, row in _alone(scored).items()}
+    seeds = _shared(scored, [*several.values(), *alone.values()])
+    if not several or not seeds:
+        return {}
+    return {
+        label: [(s, _rate(scored[names[s]].of(seeds))) for s in sorted(names)]
+        for label, names in (("one supernet for all", several), ("a supernet each", alone))
+    }
+
+
+def cost_to_match(table: dict[str, Any]) -> dict[str, dict[str, float | None]]:
+    """FLOPs at which E, on the development set, is first as good as B1 and B2 ever were, over all
+    that those two cost: ``reached`` by seed, None where it never is.
+
+    Only what is settled counts, so nothing before ``earliest`` can be found. Before the end of a
+    training its rates are those of a learning rate that has not come down, so this overstates the
+    cost.
     """
     if not {"B1", "B2", "E"} <= set(table):
         return {}
     apart = table["B1"]["cost"]["flops"] + table["B2"]["cost"]["flops"]
-    found: dict[str, float | None] = {}
+    found: dict[str, dict[str, float | None]] = {}
     for seed, curve in table["E"]["curves"].items():
+        settled = [point for point in curve if point["settled"]]
         try:
             goals = {
                 name: min(p[name] for p in table[row]["curves"][seed] if p["settled"])
                 for name, row in (("server", "B1"), ("device", "B2"))
             }
-        except (KeyError, ValueError):  # a seed that B1 or B2 has not done, or not to its end
+            earliest = min(point["flops"] for point in settled)
+        except (KeyError, ValueError):  # a seed that a row has not done, or not to its end
             continue
-        reached = [
-            p["flops"]
-            for p in curve
-            if p["settled"] and all(p[n] <= goal for n, goal in goals.items())
-        ]
-        found[seed] = min(reached) / apart if reached else None
+        reached = [p["flops"] for p in settled if all(p[n] <= goal for n, goal in goals.items())]
+        found[seed] = {
+            "reached": min(reached) / apart if reached else None,
+            "earliest": earliest / apart,
+        }
     return found

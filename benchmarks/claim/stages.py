@@ -117,15 +117,39 @@ class Comparison:
     def scores_path(self, row: Row, seed: int) -> Path:
         return self.folder(row.stage, seed) / f"scores-{row.name}.json"
 
+    def seeds_of(self, row: Row) -> list[int]:
+        """Those for which the row is scored."""
+        found = self.out.glob(f"seed-*/{row.stage.name}/scores-{row.name}.json")
+        return sorted(int(path.parent.parent.name.removeprefix("seed-")) for path in found)
+
     def cost(self, stage: Stage, seed: int) -> dict[str, float]:
-        """Of a stage and all that it started from, added up."""
-        parts = [json.loads((self.folder(s, seed) / COST).read_text()) for s in stage.chain]
+        """Of a stage and all that it started from, added up.
+
+        Raises:
+            CheckpointError: one of them is of another length than this comparison.
+        """
+        parts = [self._own_cost(part, seed) for part in stage.chain]
         return {key: sum(part[key] for part in parts) for key in parts[0]}
+
+    def step_seconds(self, stage: Stage, seed: int) -> float:
+        """Audio a step of the stage itself, of all processes together."""
+        own = self._own_cost(stage, seed)
+        return 3600 * own["audio_hours"] / own["steps"]
+
+    def _own_cost(self, stage: Stage, seed: int) -> dict[str, float]:
+        path = self.folder(stage, seed) / COST
+        cost: dict[str, float] = json.loads(path.read_text())
+        if cost["steps"] != self.profile.steps_of(stage, self.scale):
+            raise CheckpointError(
+                f"{path.parent} was trained for {cost['steps']} steps, which is not --scale "
+                f"{self.scale:g} of this profile; give the --scale that it began with"
+            )
+        return cost
 
     def curve(self, stage: Stage, seed: int) -> list[dict[str, float]]:
         """WER on the development set against the FLOPs spent so far, from the training's log;
         ``settled`` from where masks and objective are those of the end, and a model is kept."""
-        own = json.loads((self.folder(stage, seed) / COST).read_text())
+        own = self._own_cost(stage, seed)
         before = self.cost(stage, seed)["flops"] - own["flops"]
         return [
             {"flops": before + own["flops"] * record["step"] / own["steps"]}

@@ -17,8 +17,8 @@ from benchmarks.claim import __main__ as claim
 from benchmarks.claim import corpora, stages
 from benchmarks.claim.corpora import Corpora
 from benchmarks.claim.profiles import PROFILES, Profile
-from benchmarks.claim.report import cost_points
-from benchmarks.claim.results import Scored, cost_to_match
+from benchmarks.claim.report import cost_points, markdown
+from benchmarks.claim.results import Scored, _over_seeds, cost_to_match
 from benchmarks.claim.rows import MAIN, SPARSITIES, ablations, choose
 from benchmarks.claim.stages import Comparison
 from dualmode.config import load_recipe
@@ -152,7 +152,7 @@ def test_a_stopped_comparison_reports_what_is_done(
     monkeypatch.setattr(stages, "train", stopped)
     assert not claim.run(comparison, choose(MAIN, "A1,E"), [1, 2])
     found = json.loads((comparison.out / "results.json").read_text())
-    assert found["seeds"] == [1, 2]
+    assert found["seeds"] == [1]  # of seed 2 there is nothing to tell
     assert found["rows"]["A1"]["server"]["wer"]["seeds"] == [
         results["rows"]["A1"]["server"]["wer"]["mean"]
     ]
@@ -179,13 +179,42 @@ def test_every_stage_of_every_profile_has_a_valid_recipe(name: str) -> None:
 
 def test_an_ablation_changes_one_thing() -> None:
     profile = PROFILES["small"]
-    base = load_recipe(profile.recipes["finetune"])
-    rows = {row.name: row.stage for row in (*MAIN, *ablations(base))}
-    plain = profile.recipe(rows["E"], 1, NOWHERE, None)
-    for name in ("no-distillation", "one-shot", "no-lookahead", "sampled", "keep-masks"):
-        other = profile.recipe(rows[f"E-{name}"], 1, NOWHERE, None)
-        differing = [k for k, v in other.model_dump().items() if v != plain.model_dump()[k]]
-        assert len(differing) == 1, name
+    rows = {row.name: row.stage for row in profile.rows}
+    plain = leaves(profile.recipe(rows["E"], 1, NOWHERE, None).model_dump())
+    changed = {
+        name: {
+            key
+            for key, value in leaves(profile.recipe(stage, 1, NOWHERE, None).model_dump()).items()
+            if value != plain[key]
+        }
+        for name, stage in rows.items()
+        if name.startswith("E-")
+    }
+    one_sparsity = {"pruning.sparsities"}
+    assert changed == {
+        "E-no-distillation": {"training.distillation"},
+        "E-lattice-distillation": {"training.distillation"},
+        "E-global-allocation": {"pruning.allocation"},
+        "E-one-shot": {"pruning.end"},
+        "E-no-lookahead": {"training.device.lookahead_frames"},
+        "E-keep-masks": {"init.masks"},
+        "E-sampled": {"training.sampled_subnet"},
+        "E-shared-norms": {"model.norms"},
+        "E-three-quarters": {"training.steps"},
+        "E-corners": set(),
+        "E-sparsities": one_sparsity | {"training.sampled_subnet"},
+        **{f"E-{sparsity}": one_sparsity for sparsity in (0.5, 0.85, 0.9)},
+    }
+
+
+def leaves(tree: dict[str, Any], above: str = "") -> dict[str, Any]:
+    """Values by dotted key."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found |= (
+            leaves(value, f"{above}{key}.") if isinstance(value, dict) else {above + key: value}
+        )
+    return found
 
 
 def test_corners_and_several_sparsities_are_scored(
@@ -195,13 +224,29 @@ def test_corners_and_several_sparsities_are_scored(
     rows = (*MAIN, *ablations(base))
     chosen = choose(rows, "E,E-corners,E-sparsities,E-0.5")
     assert claim.run(comparison, chosen, [1])
-    found = json.loads((comparison.out / "results.json").read_text())["rows"]
+    results = json.loads((comparison.out / "results.json").read_text())
+    found = results["rows"]
     assert {"full context, sparse", "streaming, dense"} <= set(found["E-corners"])
     sparsities = {found["E-sparsities"][f"device at {s:g}"]["size"]["bytes"] for s in SPARSITIES}
     assert len(sparsities) == len(SPARSITIES)
     assert found["E-sparsities"]["cost"]["flops"] > 1.1 * found["E"]["cost"]["flops"]
     assert "| device at 0.85 |" in (comparison.out / "results.md").read_text()
     assert (comparison.out / "sparsity.png").stat().st_size > 5_000
+    pairs = {
+        (p["first"], p["recogniser"], p["second"], p["second_recogniser"])
+        for p in results["comparisons"]
+        if p["first"] in {"E-corners", "E-sparsities", "E-0.5"}
+    }
+    assert pairs == {
+        ("E-sparsities", "server", "E", "server"),
+        ("E-sparsities", "device at 0.5", "E-0.5", "device"),
+        ("E-sparsities", "device at 0.7", "E", "device"),
+        ("E-0.5", "server", "E", "server"),
+    } | {
+        ("E-corners", corner, "E", who)
+        for corner in ("full context, sparse", "streaming, dense")
+        for who in ("server", "device")
+    }
 
 
 def test_the_command_says_how_it_ended(
@@ -221,6 +266,8 @@ def test_the_command_says_how_it_ended(
     assert claim.main([*given, "all", "--seeds", "2", "--report-only"]) == 0
     found = json.loads((comparison.out / "results.json").read_text())
     assert {row.name for row in MAIN} <= set(found["rows"])
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "a code other than 0 would be a crash")
+    assert claim.main([*given, "A1", "--only-seed", "2"]) == 0
 
 
 def test_speakers_that_are_not_known_do_not_make_seeds_independent() -> None:
@@ -285,9 +332,25 @@ def test_cost_to_match_is_read_off_the_curves() -> None:
         "B2": row(60.0, device=[0.9, 0.6, 0.3, 0.4]),
         "E": row(96.0, server=[0.1, 0.2, 0.1, 0.1], device=[0.1, 0.4, 0.3, 0.2]),
     }
-    assert cost_to_match(table) == {"1": pytest.approx(0.72)}
+    reached = {"reached": pytest.approx(0.72), "earliest": pytest.approx(0.48)}
+    assert cost_to_match(table) == {"1": reached}
     table["E"] = row(96.0, server=[0.5] * 4, device=[0.1] * 4)
-    assert cost_to_match(table) == {"1": None}
+    assert cost_to_match(table) == {"1": {**reached, "reached": None}}
+
+
+def test_seeds_have_an_interval_of_their_own(results: dict[str, Any]) -> None:
+    assert all(pair["ci95_over_seeds"] is None for pair in results["comparisons"])
+    # Two seeds whose differences are -0.1 and -0.3: Student's 12.7 standard errors of 0.1.
+    assert _over_seeds([-0.1, -0.3]) == pytest.approx([-0.2 - 1.2706, -0.2 + 1.2706], abs=1e-4)
+
+
+def test_rows_that_had_other_amounts_of_audio_a_step_are_warned_of(
+    results: dict[str, Any],
+) -> None:
+    assert "Not all of these are comparable" not in markdown(results)
+    twice = {**results["rows"]["E"], "step_seconds": [2 * results["rows"]["E"]["step_seconds"][0]]}
+    other = {**results, "rows": {**results["rows"], "E": twice}}
+    assert "Not all of these are comparable" in markdown(other)
 
 
 def libri(folder: Path, part: str, speaker: int, sentences: list[str]) -> None:
