@@ -198,3 +198,18 @@ def test_perplexity_counts_codewords_in_use() -> None:
     diversity_loss(single).backward()
     assert single.grad is not None
     assert single.grad.isfinite().all()
+
+
+def test_contrast_and_codewords_are_exact_where_the_rest_is_in_bfloat16(
+    quantizer: Quantizer, latents: torch.Tensor
+) -> None:
+    predictions = torch.randn(latents.shape, generator=torch.Generator().manual_seed(2))
+    entries = torch.arange(latents.shape[1]).expand(len(LENGTHS), -1)[..., None]
+    valid = torch.ones(latents.shape[:2], dtype=torch.bool)
+    given = (predictions, latents, entries, entries.roll(1, dims=1), valid, 0.1)
+    exact = contrastive_loss(*given)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(contrastive_loss(*given).loss, exact.loss)
+        codes = quantizer(latents, None, 1.0)
+    first = quantizer.codewords[0][codes.entries[..., 0]]
+    assert torch.equal(codes.vectors[..., : first.shape[-1]], first)

@@ -43,7 +43,8 @@ def contrastive_loss(
     """
     predictions = F.normalize(predictions.float(), dim=-1, eps=1e-8)
     targets = F.normalize(targets.float(), dim=-1, eps=1e-8)
-    cosines = torch.bmm(predictions, targets.transpose(1, 2))
+    with torch.autocast(predictions.device.type, enabled=False):  # bfloat16 would make ties
+        cosines = torch.bmm(predictions, targets.transpose(1, 2))
     own = cosines.diagonal(dim1=1, dim2=2)
     others = cosines.gather(2, distractors)
     same = _same_code(entries, distractors)

@@ -58,5 +58,6 @@ class Quantizer(nn.Module):
         if noise is not None:
             soft = drawn.softmax(-1)
             chosen = chosen + (soft - soft.detach())
-        vectors = torch.einsum("...ge,gew->...gw", chosen, self.codewords.float())
+        with torch.autocast(latents.device.type, enabled=False):  # codewords are looked up exactly
+            vectors = torch.einsum("...ge,gew->...gw", chosen, self.codewords.float())
         return Codes(vectors.flatten(-2), entries, scores.softmax(-1))
