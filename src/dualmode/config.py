@@ -266,6 +266,15 @@ class Recipe(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _pretrains_on_what_was_said(self) -> Recipe:
+        """Spans and distractors are of one utterance, and targets of what is really heard there."""
+        others = ("join_probability", "tail_silence_seconds", "time_masks", "frequency_masks")
+        wanted = [f"data.{key}" for key in others if getattr(self.data, key)]
+        if self.training.objective == "pretrain" and wanted:
+            raise ValueError(f"pre-training needs {', '.join(wanted)} to be 0")
+        return self
+
     def to_yaml(self) -> str:
         """The resolved recipe, every default spelled out."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)

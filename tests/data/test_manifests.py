@@ -128,6 +128,28 @@ def test_untranscribed_rows_are_kept_if_asked(tmp_path: Path) -> None:
     assert [cut.supervisions[0].text for cut in cuts] == [None, "stop"]
 
 
+def test_text_that_cannot_be_used_does_not_cost_untranscribed_sound(tmp_path: Path) -> None:
+    write_sound(tmp_path / "a.wav")
+    table = tmp_path / "t.tsv"
+    odd = ("room 9", "\u043f\u0440\u0438\u0432\u0435\u0442", "much too long for it " * 9)
+    lines = [f"{number}\ta.wav\t{text}" for number, text in enumerate(odd)]
+    table.write_text("\n".join(["id\tpath\ttext", *lines, "short\ta.wav"]) + "\n", "utf-8")
+    report = prepare_tsv(table, tmp_path / "out", allow_untranscribed=True)
+    assert not report.problems
+    assert [cut.supervisions[0].text for cut in read_cuts(tmp_path / "out")] == [None] * 4
+    with pytest.raises(DataError, match="nothing in it can be used"):
+        prepare_tsv(table, tmp_path / "strict")
+
+
+def test_untranscribed_sound_needs_no_column_for_text(tmp_path: Path) -> None:
+    write_sound(tmp_path / "a.wav")
+    table = tmp_path / "t.tsv"
+    table.write_text("id\tpath\na\ta.wav\n")
+    assert prepare_tsv(table, tmp_path / "out", allow_untranscribed=True).kept == 1
+    with pytest.raises(DataError, match="no column text"):
+        prepare_tsv(table, tmp_path / "strict")
+
+
 def test_classes_of_noise_are_kept_as_they_are(tmp_path: Path) -> None:
     write_sound(tmp_path / "a.wav")
     table = write_table(tmp_path / "t.tsv", [("a", "a.wav", "Dog #1 (bark)")])

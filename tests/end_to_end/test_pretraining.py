@@ -80,9 +80,10 @@ def test_killed_and_resumed_equals_undisturbed(
     process.wait_until(process.checkpoint.is_file)
     time.sleep(random.uniform(0.0, 0.4))
     process.kill()
-    process.wait()
+    assert process.wait() != 0, "it was to be killed before its end"
     process = start(recipe, out, command="pretrain")
     assert process.wait() == 0, process.output
+    assert "resuming after step" in process.output
     ours, theirs = weights_of(out), weights_of(pretrained)
     assert ours.keys() == theirs.keys()
     assert not [name for name, value in ours.items() if not torch.equal(value, theirs[name])]

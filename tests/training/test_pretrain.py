@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from dualmode.model.masks import draw_masks
 from dualmode.model.subnet import SERVER, ChunkedContext, Subnet
 from dualmode.model.wav2vec import Wav2Vec
 from dualmode.training.objective import Scale, Step
-from dualmode.training.pretrain import accumulate, judge
+from dualmode.training.pretrain import accumulate, judge, measure
 
 CHUNKS = ChunkedContext(4, 8, 2)
 DEVICE = Subnet(CHUNKS, 0.7)
@@ -217,23 +219,34 @@ def test_a_padded_batch_gives_the_losses_of_its_rows(net: Wav2Vec) -> None:
         torch.testing.assert_close(together[name].contrastive, total, rtol=1e-4, atol=1e-3)
 
 
-def sums(counts: torch.Tensor, correct: float, negative: float) -> torch.Tensor:
+def sums(counts: torch.Tensor, negative: float) -> torch.Tensor:
     frames = float(counts[0].sum())
-    one = [3.0 * frames, correct * frames, 0.95 * frames, negative * frames]
+    one = [3.0 * frames, 0.5 * frames, 0.95 * frames, negative * frames]
     return torch.cat([torch.tensor([frames, *one, *one], dtype=torch.float64), counts.flatten()])
 
 
 def test_collapse_is_named_with_what_to_change() -> None:
     even = torch.full((2, 8), 10.0, dtype=torch.float64)
-    healthy = judge(sums(even, 0.5, 0.1), tuple(SUBNETS), CONFIG)
+    healthy = judge(sums(even, 0.1), tuple(SUBNETS), CONFIG, 0.5)
     assert not healthy.warnings
     assert healthy.values["dev/codes/perplexity_1"] == pytest.approx(8)
     assert healthy.values["dev/codes/used_2"] == 1
     assert healthy.values["dev/device/accuracy"] == pytest.approx(0.5)
     single = even.clone()
     single[1] = torch.tensor([80.0, 0, 0, 0, 0, 0, 0, 0])
-    (warning,) = judge(sums(single, 0.5, 0.1), tuple(SUBNETS), CONFIG).warnings
+    (warning,) = judge(sums(single, 0.1), tuple(SUBNETS), CONFIG, 0.5).warnings
     assert "codebook 2 has collapsed" in warning
     assert "pretraining.diversity_weight" in warning
-    same = judge(sums(even, 0.1, 0.97), tuple(SUBNETS), CONFIG).warnings
-    assert [w.split("'")[0] for w in same] == ["server", "device"]
+
+
+def test_predictions_that_are_one_vector_have_collapsed_whichever_it_is(net: Wav2Vec) -> None:
+    dev: Any = SimpleNamespace(batches=lambda: [(make_batch(noisy=False), None)])
+    torch.manual_seed(7)
+    net.from_frames.weight.data.zero_()
+    net.from_frames.bias.data.normal_()
+    found = judge(measure(net, dev, SUBNETS, CONFIG), tuple(SUBNETS), CONFIG, 0.5)
+    told = [warning for warning in found.warnings if "predictions have collapsed" in warning]
+    assert [warning.split("'")[0] for warning in told] == ["server", "device"]
+    assert abs(found.values["dev/server/positive_similarity"]) < 0.9
+    begun = judge(measure(net, dev, SUBNETS, CONFIG), tuple(SUBNETS), CONFIG, 0.05)
+    assert not [warning for warning in begun.warnings if "predictions" in warning]

@@ -75,7 +75,8 @@ def tsv(
         bool, typer.Option("--noise", help="The table lists noise; texts are its classes.")
     ] = False,
     allow_untranscribed: Annotated[
-        bool, typer.Option("--allow-untranscribed", help="Keep rows without text.")
+        bool,
+        typer.Option("--allow-untranscribed", help="Keep sounds without text, to pre-train on."),
     ] = False,
     max_seconds: Annotated[
         float, typer.Option("--max-seconds", help="Longer files are left out.")
@@ -89,6 +90,7 @@ def tsv(
     \b
     Examples:
       dualmode prepare tsv train.tsv data/train --digits spell --flac
+      dualmode prepare tsv audio.tsv data/audio --flac --allow-untranscribed
       dualmode prepare tsv noise.tsv data/noise --noise
     """
     from dualmode.config import TextConfig

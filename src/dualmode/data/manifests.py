@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -134,7 +134,8 @@ def prepare_tsv(
     What cannot be used is left out and listed in the report.
 
     Args:
-        allow_untranscribed: keep rows without text, for pre-training.
+        allow_untranscribed: for pre-training: no text is needed, not even its column, and a text
+            that could not be trained on does not cost its sound.
         noise: the text is a class of noise, kept as it stands.
         to_flac: store 16 kHz mono FLAC copies in ``out/audio``, which load faster than Opus
             or MP3.
@@ -145,8 +146,10 @@ def prepare_tsv(
     """
     out = Path(out).resolve()
     report = Report(str(table))
-    rows = _read_table(Path(table), out / "audio" if to_flac else None, report)
-    rows = _check_texts(rows, text or TextConfig(), allow_untranscribed or noise, noise, report)
+    optional = {"text"} if allow_untranscribed else set()
+    rows = _read_table(Path(table), optional, out / "audio" if to_flac else None, report)
+    if not noise:
+        rows = _check_texts(rows, text or TextConfig(), allow_untranscribed, report)
     if to_flac:
         (out / "audio").mkdir(parents=True, exist_ok=True)
     out.mkdir(parents=True, exist_ok=True)
@@ -158,7 +161,7 @@ def prepare_tsv(
             if isinstance(sound, UnusableError):
                 raise sound
             if not noise:
-                _check_pace(row.text, sound.seconds)
+                row = _check_pace(row, sound.seconds, allow_untranscribed)
             cuts.append(_cut(row, sound))
             report.keep(sound.seconds)
         except UnusableError as problem:
@@ -170,7 +173,7 @@ def prepare_tsv(
     return report
 
 
-def _read_table(table: Path, store: Path | None, report: Report) -> list[_Row]:
+def _read_table(table: Path, optional: set[str], store: Path | None, report: Report) -> list[_Row]:
     if not table.is_file():
         raise DataError(f"{table}: no such table")
     try:
@@ -182,7 +185,7 @@ def _read_table(table: Path, store: Path | None, report: Report) -> list[_Row]:
         raise DataError(f"{table}: not a table in UTF-8 ({error})") from None
     if not lines:
         raise DataError(f"{table}: an empty table; it needs a header and a line for each file")
-    missing = [name for name in _COLUMNS if name not in names]
+    missing = [name for name in _COLUMNS if name not in names and name not in optional]
     if missing:
         raise DataError(
             f"{table}: no column {', '.join(missing)}; the header must name, tab-separated, "
@@ -191,7 +194,8 @@ def _read_table(table: Path, store: Path | None, report: Report) -> list[_Row]:
     rows: dict[str, _Row] = {}
     for number, cells in enumerate(lines, start=2):
         where = f"{table}, line {number}"
-        if None in cells or None in cells.values() or not cells["id"] or not cells["path"]:
+        empty = {name for name, cell in cells.items() if cell is None} - optional
+        if None in cells or empty or not cells["id"] or not cells["path"]:
             report.leave_out(
                 cells["id"] or "?", where, "table", "a line with too few or many cells"
             )
@@ -208,7 +212,7 @@ def _row(cells: dict[str, str], number: int, table: Path, store: Path | None) ->
         line=number,
         id=cells["id"],
         path=(table.parent / cells["path"]).resolve(),
-        text=cells["text"].strip(),
+        text=(cells.get("text") or "").strip(),
         speaker=cells.get("speaker") or None,
         corpus=cells.get("corpus") or None,
         # The line keeps ids apart that differ in replaced characters only.
@@ -217,20 +221,19 @@ def _row(cells: dict[str, str], number: int, table: Path, store: Path | None) ->
 
 
 def _check_texts(
-    rows: list[_Row], text: TextConfig, allow_empty: bool, verbatim: bool, report: Report
+    rows: list[_Row], text: TextConfig, allow_untranscribed: bool, report: Report
 ) -> list[_Row]:
     checked = []
     for row in rows:
         try:
-            words = row.text
-            if words and not verbatim:
-                words = normalize(words, text)
-            elif not words and not allow_empty:
-                raise TextError("no text: transcribe it, or prepare the table as untranscribed")
+            if not row.text:
+                raise TextError("no text: transcribe it, or prepare with --allow-untranscribed")
+            checked.append(replace(row, text=normalize(row.text, text)))
         except TextError as error:
-            report.leave_out(row.id, str(row.path), "text", str(error))
-            continue
-        checked.append(_Row(**{**vars(row), "text": words}))
+            if allow_untranscribed:
+                checked.append(replace(row, text=""))
+            else:
+                report.leave_out(row.id, str(row.path), "text", str(error))
     return checked
 
 
@@ -258,17 +261,21 @@ def _check_sound(row: _Row, max_seconds: float) -> _Sound | UnusableError:
     return _Sound(row.stored, SAMPLE_RATE_HZ, len(mono), 1)
 
 
-def _check_pace(text: str, seconds: float) -> None:
-    """Raise UnusableError if there are more letters than frames of 40 ms: 25 a second.
+def _check_pace(row: _Row, seconds: float, allow_untranscribed: bool) -> _Row:
+    """The row; without its text, or raising UnusableError, if that has more letters than there
+    are frames of 40 ms: 25 a second.
 
     Fast speech has about 20. Tokens are not known yet; training checks their number again.
     """
-    letters = len(text.replace(" ", ""))
+    letters = len(row.text.replace(" ", ""))
     frames = encoder_frames(mel_frames(int(seconds * SAMPLE_RATE_HZ)))
-    if letters > max(frames, 1):
-        raise UnusableError(
-            "text too long", f"{letters} letters in {seconds:.2f} s: is the text another file's?"
-        )
+    if letters <= max(frames, 1):
+        return row
+    if allow_untranscribed:
+        return replace(row, text="")
+    raise UnusableError(
+        "text too long", f"{letters} letters in {seconds:.2f} s: is the text another file's?"
+    )
 
 
 def _cut(row: _Row, sound: _Sound) -> Cut:

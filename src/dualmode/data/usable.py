@@ -43,7 +43,7 @@ def usable_cuts(
     """
     report = Report("usable cuts")
     kept: dict[str, Cut] = {}
-    for cut in cuts if tokens is None else _single_supervisions(cuts):
+    for cut in _single_supervisions(cuts):
         try:
             if cut.id in kept:
                 raise UnusableError("duplicate id", "another cut has this id: make ids unique")

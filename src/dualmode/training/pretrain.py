@@ -30,7 +30,8 @@ from dualmode.training.picture import draw_pretraining
 from dualmode.training.schedule import gumbel_temperature
 
 _FEWEST_CODES = 0.1  # share of a codebook in use below which it has collapsed
-_ALIKE = 0.9  # cosine of predictions with distractors above which everything looks the same
+_TOLD_APART = 0.02  # by how much cosines with targets and with distractors have to differ
+_EARLY = 0.1  # share of a run in which they need not yet
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Pretraining:
         return measure(model, dev, trained_subnets(self._recipe), self._recipe.pretraining)
 
     def judge(self, sums: Tensor, share: float) -> Judgement:
-        return judge(sums, self._recipe.training.subnets, self._recipe.pretraining)
+        return judge(sums, self._recipe.training.subnets, self._recipe.pretraining, share)
 
     def settled(self, share: float) -> bool:
         """Always: there is no figure yet that could choose among checkpoints."""
@@ -199,8 +200,9 @@ def measure(
     return torch.cat([sums, used.flatten()])
 
 
-def judge(sums: Tensor, names: Sequence[str], config: PretrainingConfig) -> Judgement:
-    """Read the sums of :func:`measure` over subnets of ``names``; say by name what has collapsed.
+def judge(sums: Tensor, names: Sequence[str], config: PretrainingConfig, share: float) -> Judgement:
+    """Read the sums of :func:`measure` over subnets of ``names``, a ``share`` of the run being
+    done; say by name what has collapsed.
 
     Raises:
         DataError: not one frame could be hidden.
@@ -214,16 +216,19 @@ def judge(sums: Tensor, names: Sequence[str], config: PretrainingConfig) -> Judg
     counts = sums[1 + 4 * len(names) :].view(config.codebooks, config.entries)
     in_use = perplexities(counts / frames).tolist()
     shares = (counts > 0).double().mean(dim=1).tolist()
-    for number, (perplexity, share) in enumerate(zip(in_use, shares, strict=True), start=1):
+    for number, (perplexity, used) in enumerate(zip(in_use, shares, strict=True), start=1):
         values[f"dev/codes/perplexity_{number}"] = perplexity
-        values[f"dev/codes/used_{number}"] = share
+        values[f"dev/codes/used_{number}"] = used
     right = "  ".join(f"{name} {values[f'dev/{name}/accuracy']:.1%}" for name in names)
     codes = "/".join(f"{perplexity:.0f}" for perplexity in in_use)
     return Judgement(
         values,
         score=None,
         line=f"right choices  {right}  codes {codes} of {config.entries}",
-        warnings=[*_collapsed_codes(in_use, config), *_collapsed_frames(values, names, config)],
+        warnings=[
+            *_collapsed_codes(in_use, config),
+            *(_collapsed_predictions(values, names) if share > _EARLY else ()),
+        ],
     )
 
 
@@ -238,17 +243,19 @@ def _collapsed_codes(in_use: list[float], config: PretrainingConfig) -> list[str
     ]
 
 
-def _collapsed_frames(
-    values: dict[str, float], names: Sequence[str], config: PretrainingConfig
-) -> list[str]:
-    return [
-        f"{name}'s predictions have collapsed: they are as close to distractors "
-        f"({values[f'dev/{name}/negative_similarity']:.2f}) as to targets; lower "
-        "training.learning_rate, or raise training.warmup_steps"
-        for name in names
-        if values[f"dev/{name}/negative_similarity"] > _ALIKE
-        and values[f"dev/{name}/accuracy"] < 2 / (1 + config.distractors)
-    ]
+def _collapsed_predictions(values: dict[str, float], names: Sequence[str]) -> list[str]:
+    """Whatever their direction, predictions that are all the same are as close to one frame's
+    target as to another's."""
+    found = []
+    for name in names:
+        own, others = (values[f"dev/{name}/{of}_similarity"] for of in ("positive", "negative"))
+        if own - others < _TOLD_APART:
+            found.append(
+                f"{name}'s predictions have collapsed, or never began to tell frames apart: they "
+                f"are as close to distractors ({others:.2f}) as to targets ({own:.2f}); lower "
+                "training.learning_rate, or raise training.warmup_steps"
+            )
+    return found
 
 
 def _hidden(batch: Batch) -> Hidden:
