@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from dualmode.commands.train import FreshOption, OutOption, RecipeArgument, SetOption, run
+from dualmode.commands.train import (
+    FreshOption,
+    InitOption,
+    OutOption,
+    RecipeArgument,
+    SetOption,
+    run,
+)
 
 
 def pretrain(
     recipe: RecipeArgument,
     out: OutOption,
     overrides: SetOption = None,
+    init: InitOption = None,
     fresh: FreshOption = False,
 ) -> None:
     """Pre-train a supernet's encoder on audio without transcripts (wav2vec 2.0), to be fine-tuned.
@@ -20,6 +28,7 @@ def pretrain(
     Examples:
       dualmode pretrain speech-pretrain --out runs/pretrained
       dualmode pretrain speech-pretrain --out runs/mine --set 'data.train=\\[data/audio]'
+      dualmode pretrain speech-pretrain --init runs/pretrained --out runs/longer
       dualmode train speech --init runs/pretrained --out runs/speech
     """
-    run(recipe, list(overrides or []), "pretrain", out, fresh)
+    run(recipe, overrides, "pretrain", out, init, fresh)

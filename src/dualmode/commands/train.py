@@ -17,6 +17,10 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; repeatable."),
 ]
+InitOption = Annotated[
+    Path | None,
+    typer.Option("--init", help="A model directory to start from: pre-trained, or a model."),
+]
 FreshOption = Annotated[
     bool, typer.Option("--fresh", help="Forget an earlier run in this directory.")
 ]
@@ -26,10 +30,7 @@ def train(
     recipe: RecipeArgument,
     out: OutOption,
     overrides: SetOption = None,
-    init: Annotated[
-        Path | None,
-        typer.Option("--init", help="A model directory to start from: pre-trained, or a model."),
-    ] = None,
+    init: InitOption = None,
     fresh: FreshOption = False,
 ) -> None:
     """Train a supernet: both recognisers at once. A run that was stopped goes on where it was.
@@ -44,13 +45,17 @@ def train(
       dualmode train my.yaml --out runs/mine --set 'data.train=\\[data/train]' --fresh
       torchrun --nproc-per-node 2 -m dualmode train speech --out runs/speech
     """
-    changes = list(overrides or [])
-    if init is not None:
-        changes.append(f"init.model={json.dumps(str(init))}")
-    run(recipe, changes, "finetune", out, fresh)
+    run(recipe, overrides, "finetune", out, init, fresh)
 
 
-def run(recipe: str, overrides: list[str], objective: str, out: Path, fresh: bool) -> None:
+def run(
+    recipe: str,
+    overrides: list[str] | None,
+    objective: str,
+    out: Path,
+    init: Path | None,
+    fresh: bool,
+) -> None:
     """Run a recipe for one objective; exits with 130 where it was interrupted.
 
     Raises:
@@ -61,7 +66,10 @@ def run(recipe: str, overrides: list[str], objective: str, out: Path, fresh: boo
     from dualmode.errors import RecipeError
     from dualmode.training.launch import train as run_training
 
-    resolved = load_recipe(recipe, overrides)
+    changes = list(overrides or [])
+    if init is not None:
+        changes.append(f"init.model={json.dumps(str(init))}")
+    resolved = load_recipe(recipe, changes)
     if resolved.training.objective != objective:
         command = {"finetune": "train", "pretrain": "pretrain"}[resolved.training.objective]
         raise RecipeError(f"{recipe} is a recipe for 'dualmode {command}'")
