@@ -243,6 +243,9 @@ class TrainingConfig(Section):
         return self
 
 
+_NOT_IN_PRETRAINING = ("join_probability", "tail_silence_seconds", "time_masks", "frequency_masks")
+
+
 class Recipe(Section):
     """Everything about a run. ``dualmode train RECIPE --set training.steps=100`` overrides keys."""
 
@@ -266,14 +269,18 @@ class Recipe(Section):
             )
         return self
 
-    @model_validator(mode="after")
-    def _pretrains_on_what_was_said(self) -> Recipe:
-        """Spans and distractors are of one utterance, and targets of what is really heard there."""
-        others = ("join_probability", "tail_silence_seconds", "time_masks", "frequency_masks")
-        wanted = [f"data.{key}" for key in others if getattr(self.data, key)]
-        if self.training.objective == "pretrain" and wanted:
+    @model_validator(mode="before")
+    @classmethod
+    def _pretrains_on_one_utterance(cls, tree: dict[str, Any]) -> dict[str, Any]:
+        """Spans and distractors are of one utterance, and targets of what is really heard in it."""
+        sections = [tree.get(name) for name in ("training", "data")]
+        training, data = (section if isinstance(section, dict) else {} for section in sections)
+        if training.get("objective") != "pretrain":
+            return tree
+        wanted = [f"data.{key}" for key in _NOT_IN_PRETRAINING if data.get(key)]
+        if wanted:
             raise ValueError(f"pre-training needs {', '.join(wanted)} to be 0")
-        return self
+        return {**tree, "data": {**dict.fromkeys(_NOT_IN_PRETRAINING, 0), **data}}
 
     def to_yaml(self) -> str:
         """The resolved recipe, every default spelled out."""
