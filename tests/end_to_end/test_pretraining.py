@@ -175,10 +175,13 @@ def test_a_recogniser_can_be_adapted_with_its_tokens(
     tiny_recipe: Path, tuned: Path, start: Any, tmp_path: Path
 ) -> None:
     out = tmp_path / "adapted"
-    options = ("--init", str(tuned), "--set", "training.steps=2")
-    process = start(tiny_recipe, out, *options)
+    settings = ("training.steps=2", "init.masks=keep", "training.transducer_start=0")
+    options = [word for setting in settings for word in ("--set", setting)]
+    process = start(tiny_recipe, out, "--init", str(tuned), *options)
     assert process.wait() == 0, process.output
     assert (out / "tokens.model").read_bytes() == (tuned / "tokens.model").read_bytes()
+    records = [r for r in read_log(out / FOLDER / LOG) if "sparsity" in r]
+    assert {round(r["sparsity"], 3) for r in records} == {0.7}
 
 
 def test_the_probe_compares_with_random_weights(
