@@ -136,9 +136,17 @@ class Convolution(nn.Module):
         right = gated.new_zeros(batch, count, self.reach, gated.shape[-1])
         padded = torch.cat([left, gated, right], dim=2)
         image = padded.flatten(0, 1).transpose(1, 2).unsqueeze(2)
-        mixed = self.depthwise(image).squeeze(2).transpose(1, 2)
+        mixed = self._depthwise(image).squeeze(2).transpose(1, 2)
         mixed = F.silu(mixed).reshape(batch, count, width_frames, -1)
         return self.out(mixed, choice.mask), new_past
+
+    def _depthwise(self, image: Tensor) -> Tensor:
+        """oneDNN never comes back from some bfloat16 depthwise convolutions (16 channels; 144 of a
+        single window, with two threads), and in float32 they are as fast on a CPU."""
+        if image.device.type != "cpu":
+            return self.depthwise(image)  # type: ignore[no-any-return]
+        with torch.autocast("cpu", enabled=False):
+            return self.depthwise(image.float()).to(image.dtype)  # type: ignore[no-any-return]
 
 
 class ConformerLayer(nn.Module):
