@@ -28,13 +28,14 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from dualmode.config import Recipe, load_recipe
+from dualmode.config import Recipe
 from dualmode.data.batches import Batch
 from dualmode.model.masks import draw_masks
 from dualmode.model.subnet import SERVER, Subnet
 from dualmode.model.supernet import Supernet, device_subnet
-from dualmode.training.finetune import accumulate
-from dualmode.training.objective import Scale
+from dualmode.recipe_files import load_recipe
+from dualmode.training.finetuning import accumulate
+from dualmode.training.objective import LossDenominators
 from dualmode.training.schedule import Weights
 from dualmode.training.setup import make_optimizer, wants_bf16
 
@@ -67,13 +68,17 @@ def stepper(
     model = Supernet(recipe.text.vocabulary_size, recipe.model, recipe.pruning).to(device)
     draw_masks(model.prunable(), recipe.pruning.sparsities)
     optimizer = make_optimizer(model, recipe)
-    scale = Scale(float(batch.token_lengths.sum()), float(batch.feature_lengths.sum()) / 4)
+    denominators = LossDenominators(
+        float(batch.token_lengths.sum()), float(batch.feature_lengths.sum()) / 4
+    )
     weights = Weights(1.0, recipe.training.ctc_weight)
     bf16 = wants_bf16(recipe.training.precision)
 
     def step() -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            accumulate(model, batch, subnets, recipe.training, weights, scale, Tensor.backward)
+            accumulate(
+                model, batch, subnets, recipe.training, weights, denominators, Tensor.backward
+            )
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.training.clip_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

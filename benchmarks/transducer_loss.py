@@ -113,7 +113,7 @@ def run_pruned(problem: Problem, slices: int) -> None:
     """Forward and backward of the pruned loss."""
     from torch.nn import functional
 
-    from dualmode.losses.transducer import pruned_transducer_loss
+    from dualmode.losses.transducer_loss import pruned_transducer_loss
 
     assert slices == 1
     loss = pruned_transducer_loss(
@@ -133,7 +133,7 @@ def run_pruned(problem: Problem, slices: int) -> None:
 
 def run_full(problem: Problem, slices: int) -> None:
     """Forward and backward of the full loss."""
-    from dualmode.losses.transducer import full_transducer_loss
+    from dualmode.losses.transducer_loss import full_transducer_loss
 
     for part in batch_slices(problem.case.batch, slices):
         logits = problem.join(problem.frames[part, :, None], problem.predictions[part, None])

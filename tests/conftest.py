@@ -40,7 +40,12 @@ TINY: dict[str, Any] = {
         "validate_every_steps": 8,
         "checkpoint_every_steps": 4,
         "validation_utterances": 4,
-        "device": {"chunk_frames": 8, "left_frames": 16, "lookahead_frames": 2},
+        "device_subnet": {
+            "chunk_frames": 8,
+            "left_frames": 16,
+            "lookahead_frames": 2,
+            "sparsity": 0.7,
+        },
     },
 }
 
@@ -72,10 +77,10 @@ def babbling_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of an untrained model whose text, though nonsense, follows from the audio."""
     import torch
 
-    from dualmode.config import parse_recipe
     from dualmode.model.directory import save_model
     from dualmode.model.masks import draw_masks
     from dualmode.model.supernet import Supernet
+    from dualmode.recipe_files import parse_recipe
     from dualmode.text import train_tokens
 
     out = tmp_path_factory.mktemp("model")
@@ -149,11 +154,11 @@ def talkative_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     import torch
 
-    from dualmode.config import parse_recipe
     from dualmode.features import fbank
     from dualmode.model.directory import save_model
     from dualmode.model.subnet import SERVER
     from dualmode.model.supernet import Supernet, device_subnet
+    from dualmode.recipe_files import parse_recipe
     from dualmode.text import train_tokens
 
     device = {"chunk_frames": 4, "left_frames": 8, "lookahead_frames": 2}
@@ -163,7 +168,7 @@ def talkative_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "text": {"vocabulary_size": 36},
             "model": TINY["model"],
             "pruning": {"sparsities": [0.5], "scope": "all"},
-            "training": {"device": device},
+            "training": {"device_subnet": device},
         },
         "talkative",
     )

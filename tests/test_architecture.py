@@ -14,15 +14,20 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Bottom first. A module imports from lower floors and from its own folder only; files that lie in
 # the package's own folder may import those beside them on the same floor.
 FLOORS = (
-    ("errors", "config"),
+    ("errors", "config", "recipe_files"),
     ("audio", "features", "text"),
     ("model",),
-    ("losses", "data", "decoding"),
+    ("losses", "data", "language"),
+    ("runtime",),
+    ("decoding",),
+    ("streams",),
     ("recognizer",),
     ("evaluation",),
     ("training",),
     ("display",),
+    ("teaching", "export"),
     ("quickstart",),
+    ("serving",),
     ("commands",),
     ("cli",),
     ("__main__",),

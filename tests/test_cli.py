@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 import dualmode
 from dualmode.cli import app
-from dualmode.data.report import Report
+from dualmode.data.left_out import Report
 
 Run = Callable[..., Result]
 

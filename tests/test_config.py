@@ -11,9 +11,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dualmode.config import Recipe, load_recipe, parse_recipe, shipped_recipes
+from dualmode.config import Recipe
 from dualmode.errors import RecipeError, SubnetError
 from dualmode.model.supernet import Supernet, named_subnet, trained_subnets
+from dualmode.recipe_files import load_recipe, parse_recipe, shipped_recipes
 
 MILLIONS = {"quickstart": 1.5}
 
@@ -61,7 +62,12 @@ def test_any_recipe_reads_back(
     tree = {
         "name": "any",
         "pruning": {"sparsities": [s / 100 for s in sorted(sparsities)]},
-        "training": {"steps": steps, "minutes": minutes, "sampled_subnet": True},
+        "training": {
+            "steps": steps,
+            "minutes": minutes,
+            "sampled_subnet": True,
+            "device_subnet": {"sparsity": sparsities[0] / 100},
+        },
         "data": {"noise": noise},
     }
     recipe = parse_recipe(tree, "any")
@@ -87,6 +93,9 @@ def test_masks_that_nothing_would_train_are_refused_by_name() -> None:
     tree = {"name": "any", "pruning": {"sparsities": [0.5, 0.7]}}
     with pytest.raises(RecipeError, match=r"training\.sampled_subnet"):
         parse_recipe(tree, "any")
+    tree["training"] = {"sampled_subnet": True}
+    with pytest.raises(RecipeError, match=r"device_subnet\.sparsity=None must be one of"):
+        parse_recipe(tree, "any")
     tree = {"name": "any", "pruning": {"sparsities": [0.97], "allocation": "global"}}
     with pytest.raises(RecipeError, match="layer_cap"):
         parse_recipe(tree, "any")
@@ -95,13 +104,14 @@ def test_masks_that_nothing_would_train_are_refused_by_name() -> None:
 def test_overrides_change_what_they_name_and_nothing_else() -> None:
     plain = load_recipe("quickstart")
     changed = load_recipe(
-        "quickstart", ["training.steps=7", "data.train=[a, b]", "training.device.chunk_frames=4"]
+        "quickstart",
+        ["training.steps=7", "data.train=[a, b]", "training.device_subnet.chunk_frames=4"],
     )
     assert changed.training.steps == 7
     assert changed.data.train == ("a", "b")
-    assert changed.training.device.chunk_frames == 4
+    assert changed.training.device_subnet.chunk_frames == 4
     assert changed.model == plain.model
-    assert changed.training.device.left_frames == plain.training.device.left_frames
+    assert changed.training.device_subnet.left_frames == plain.training.device_subnet.left_frames
 
 
 def test_override_makes_a_section_that_the_file_leaves_out(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from dualmode.data.spans import hide
 from dualmode.model.subnet import Subnet
 from dualmode.model.supernet import Supernet, device_subnet, trained_subnets
 from dualmode.model.wav2vec import Wav2Vec
-from dualmode.training import finetune, pretrain
-from dualmode.training.objective import Scale, Step
+from dualmode.training import finetuning, pretraining
+from dualmode.training.objective import LossDenominators, Step
 from dualmode.training.schedule import Weights
 
 _SECONDS = 20.0
@@ -57,13 +57,13 @@ def _finetuning(recipe: Recipe, weights: Weights) -> float:
     batch = make_batch(_SECONDS, recipe.text.vocabulary_size, torch.device("cpu"))
     model = Supernet(recipe.text.vocabulary_size, recipe.model, recipe.pruning)
     with _counter() as counter:
-        finetune.accumulate(
+        finetuning.accumulate(
             model,
             batch,
             _subnets(recipe),
             recipe.training,
             weights,
-            Scale(1.0, 1.0),
+            LossDenominators(1.0, 1.0),
             torch.Tensor.backward,
         )
     return float(counter.get_total_flops()) / batch.seconds
@@ -76,12 +76,12 @@ def _pretraining(recipe: Recipe) -> float:
     hidden = hide(frames, rngs, recipe.pretraining, noisy=True)
     model = Wav2Vec(recipe.model, recipe.pruning, recipe.pretraining)
     with _counter() as counter:
-        pretrain.accumulate(
+        pretraining.accumulate(
             model,
             replace(batch, hidden=hidden),
             _subnets(recipe),
             recipe.pretraining,
             1.0,
-            Step(0.5, Scale(1.0, 1.0)),
+            Step(0.5, LossDenominators(1.0, 1.0)),
         )
     return float(counter.get_total_flops()) / batch.seconds

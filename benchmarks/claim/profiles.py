@@ -8,7 +8,8 @@ from pathlib import Path
 from benchmarks.claim import corpora
 from benchmarks.claim.corpora import Corpora, Prepare
 from benchmarks.claim.rows import MAIN, Row, Stage, ablations
-from dualmode.config import Recipe, load_recipe
+from dualmode.config import Recipe
+from dualmode.recipe_files import load_recipe
 
 
 @dataclass(frozen=True)

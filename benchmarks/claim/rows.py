@@ -116,7 +116,7 @@ def ablations(base: Recipe) -> tuple[Row, ...]:
             "masks fixed from the first draw",
             (f"pruning.end={pruning.start + 1e-6:.6f}",),
         ),
-        "no-lookahead": ("no look-ahead", ("training.device.lookahead_frames=0",)),
+        "no-lookahead": ("no look-ahead", ("training.device_subnet.lookahead_frames=0",)),
         f"{masks}-masks": (
             "pruning goes on from the masks of pre-training"
             if masks == "keep"
@@ -156,10 +156,12 @@ def ablations(base: Recipe) -> tuple[Row, ...]:
 
 def _sparsity_rows(target: float) -> list[Row]:
     """One supernet of several sparsities, and one supernet for each."""
-    listed = f"pruning.sparsities={list(SPARSITIES)}"
-    several = Stage(
-        "E-sparsities", "finetune", (listed, "training.sampled_subnet=true"), _PRETRAIN_BOTH
+    listed = (
+        "training.sampled_subnet=true",
+        f"training.device_subnet.sparsity={target}",
+        f"pruning.sparsities={list(SPARSITIES)}",
     )
+    several = Stage("E-sparsities", "finetune", listed, _PRETRAIN_BOTH)
     rows = [Row("E-sparsities", "E, one supernet of several sparsities", several, "sparsities")]
     for sparsity in SPARSITIES:
         if sparsity != target:

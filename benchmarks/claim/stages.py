@@ -17,15 +17,16 @@ from benchmarks.claim.corpora import Corpora
 from benchmarks.claim.cost import flops_per_audio_second
 from benchmarks.claim.profiles import Profile
 from benchmarks.claim.rows import Row, Stage
-from dualmode.config import Recipe, load_recipe
+from dualmode.config import Recipe
 from dualmode.data.manifests import read_cuts
 from dualmode.display import scoring_bar
 from dualmode.errors import CheckpointError
-from dualmode.evaluation.report import evaluate
+from dualmode.evaluation.scoring import evaluate
 from dualmode.evaluation.wer import ErrorCounts
 from dualmode.model.directory import CONFIG, load_model, replace_text
 from dualmode.model.inspection import inspect_model
 from dualmode.model.subnet import Subnet
+from dualmode.recipe_files import load_recipe
 from dualmode.recognizer import load
 from dualmode.training.checkpoint import same_training
 from dualmode.training.journal import LOG, read_log

@@ -1,19 +1,14 @@
 """Recipes: one validated YAML file says everything about a training run.
 
-A recipe is read by :func:`load_recipe` (from a shipped name or a path), changed by ``a.b=c``
-overrides, and stored resolved beside the model that it trained.
+Reading one from a file is the business of :mod:`dualmode.recipe_files`.
 """
 
 from __future__ import annotations
 
-from importlib import resources
-from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-
-from dualmode.errors import RecipeError
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class Section(BaseModel):
@@ -31,12 +26,15 @@ class TextConfig(Section):
     vocabulary_size: int = Field(500, ge=8, description="tokens, blank and <unk> included")
 
 
-class ChunkConfig(Section):
-    """Context of a streaming subnet, in frames of 40 ms."""
+class DeviceSubnetConfig(Section):
+    """The device recogniser: its context, in frames of 40 ms, and its sparsity."""
 
     chunk_frames: int = Field(16, ge=1)
     left_frames: int = Field(64, ge=0)
     lookahead_frames: int = Field(4, ge=0)
+    sparsity: float | None = Field(
+        None, description="one of pruning.sparsities; needed only where those are several"
+    )
 
 
 class ModelConfig(Section):
@@ -218,7 +216,7 @@ class TrainingConfig(Section):
     ctc_weight: float = Field(0.2, ge=0, description="once the transducer has its full weight")
     distillation: Literal["none", "lattice", "ctc"] = "ctc"
     distillation_weight: float = Field(0.2, ge=0)
-    device: ChunkConfig = ChunkConfig()
+    device_subnet: DeviceSubnetConfig = DeviceSubnetConfig()
     subnets: tuple[Literal["server", "device"], ...] = Field(
         ("server", "device"),
         min_length=1,
@@ -269,6 +267,22 @@ class Recipe(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _device_has_a_mask(self) -> Recipe:
+        chosen, trained = self.training.device_subnet.sparsity, self.pruning.sparsities
+        if chosen not in trained and not (chosen is None and len(trained) == 1):
+            raise ValueError(
+                f"training.device_subnet.sparsity={chosen} must be one of "
+                f"pruning.sparsities={list(trained)}"
+            )
+        return self
+
+    @property
+    def device_sparsity(self) -> float:
+        """Share of the prunable weights that the device recogniser leaves out."""
+        chosen = self.training.device_subnet.sparsity
+        return self.pruning.sparsities[0] if chosen is None else chosen
+
     @model_validator(mode="before")
     @classmethod
     def _pretrains_on_one_utterance(cls, tree: dict[str, Any]) -> dict[str, Any]:
@@ -285,66 +299,3 @@ class Recipe(Section):
     def to_yaml(self) -> str:
         """The resolved recipe, every default spelled out."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
-
-
-def shipped_recipes() -> list[str]:
-    """Names of the recipes that come with dualmode."""
-    folder = resources.files("dualmode") / "recipes"
-    return sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".yaml"))
-
-
-def load_recipe(source: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
-    """Read a recipe by shipped name or path and apply ``section.key=value`` overrides.
-
-    Raises:
-        RecipeError: no such recipe, not YAML, or a key that is unknown or out of range.
-    """
-    tree = _read_tree(source)
-    for override in overrides:
-        _apply(tree, override)
-    return parse_recipe(tree, str(source))
-
-
-def parse_recipe(tree: dict[str, Any], source: str) -> Recipe:
-    """Validate a recipe given as a tree of dicts; ``source`` names it in messages."""
-    try:
-        return Recipe.model_validate(tree)
-    except ValidationError as error:
-        lines = [
-            f"  {'.'.join(str(part) for part in e['loc']) or '(recipe)'}: {e['msg']}"
-            for e in error.errors()
-        ]
-        raise RecipeError(f"{source} is not a valid recipe:\n" + "\n".join(lines)) from None
-
-
-def _read_tree(source: str | Path) -> dict[str, Any]:
-    path = Path(source)
-    if path.suffix in {".yaml", ".yml"} or path.is_file():
-        if not path.is_file():
-            raise RecipeError(f"{path}: no such recipe file")
-        text = path.read_text()
-    elif str(source) in shipped_recipes():
-        text = (resources.files("dualmode") / "recipes" / f"{source}.yaml").read_text()
-    else:
-        names = ", ".join(shipped_recipes())
-        raise RecipeError(f"no recipe {str(source)!r}: give a .yaml file or one of {names}")
-    try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{source} is not YAML: {error}") from None
-    if not isinstance(tree, dict):
-        raise RecipeError(f"{source} must be a mapping with sections such as model and training")
-    return tree
-
-
-def _apply(tree: dict[str, Any], override: str) -> None:
-    key, equals, raw = override.partition("=")
-    if not equals or not key:
-        raise RecipeError(f"--set {override!r}: write it as section.key=value")
-    *sections, leaf = key.split(".")
-    node = tree
-    for section in sections:
-        node = node.setdefault(section, {})
-        if not isinstance(node, dict):
-            raise RecipeError(f"--set {override!r}: {section} is not a section")
-    node[leaf] = yaml.safe_load(raw)

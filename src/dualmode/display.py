@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from dualmode.decoding.stream import Partial, StreamSession
     from dualmode.decoding.transcript import Transcript
-    from dualmode.evaluation.probe import Probe
+    from dualmode.evaluation.frame_probe import Probe
     from dualmode.evaluation.results import Evaluation
 
 _SKIPPED_SHOWN = 10

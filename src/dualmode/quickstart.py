@@ -91,7 +91,7 @@ def _run(
     console: Console,
 ) -> bool:
     """Train by a recipe on the corpus; False if it was interrupted."""
-    from dualmode.config import load_recipe
+    from dualmode.recipe_files import load_recipe
     from dualmode.training.launch import train
 
     ours = [f"data.train=['{corpus}/train']", f"data.dev=['{corpus}/dev']", *overrides]
@@ -111,7 +111,7 @@ def _evaluate(recognizer: Recognizer, cuts: list[Cut], json: Path, console: Cons
     from lhotse import CutSet
 
     from dualmode.display import print_evaluation, scoring_bar
-    from dualmode.evaluation.report import evaluate
+    from dualmode.evaluation.scoring import evaluate
 
     with scoring_bar(console) as progress:
         found = evaluate(recognizer, CutSet.from_cuts(cuts), progress=progress)

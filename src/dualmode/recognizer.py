@@ -83,7 +83,7 @@ class Recognizer:
             SubnetError: no such name, or a sparsity that the model was not trained with.
         """
         subnet = named_subnet(which, self.recipe) if isinstance(which, str) else which
-        self.model.choice(subnet)
+        self.model.active_weights(subnet)
         return subnet
 
     def transcribe(
@@ -228,7 +228,7 @@ class Recognizer:
 
         For a sparse subnet it is a copy whose pruned weights are zeros, run dense.
         """
-        mask = self.model.choice(subnet).mask
+        mask = self.model.active_weights(subnet).mask
         if mask is None:
             return self.model, subnet
         if mask not in self._pruned:

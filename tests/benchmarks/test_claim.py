@@ -21,10 +21,10 @@ from benchmarks.claim.report import cost_points, markdown
 from benchmarks.claim.results import Scored, _over_seeds, cost_to_match
 from benchmarks.claim.rows import MAIN, SPARSITIES, ablations, choose
 from benchmarks.claim.stages import Comparison
-from dualmode.config import load_recipe
 from dualmode.data.manifests import read_cuts
 from dualmode.errors import CheckpointError, DataError
 from dualmode.evaluation.wer import ErrorCounts
+from dualmode.recipe_files import load_recipe
 
 QUIET = Console(quiet=True)
 NOWHERE = Corpora((Path("train"),), (Path("dev"),), (Path("test"),), (Path("more"),))
@@ -40,7 +40,8 @@ def comparison(
     out = tmp_path_factory.mktemp("claim")
     tree = yaml.safe_load(tiny_recipe.read_text())
     tree["pruning"] = {**tree["pruning"], "sparsities": [0.7]}
-    tree["training"] = {**tree["training"], "sampled_subnet": False}
+    device = {**tree["training"]["device_subnet"], "sparsity": None}
+    tree["training"] = {**tree["training"], "sampled_subnet": False, "device_subnet": device}
     finetune, pretrain = out / "finetune.yaml", out / "pretrain.yaml"
     finetune.write_text(yaml.safe_dump(tree))
     tree["training"] = {**tree["training"], "objective": "pretrain"}
@@ -196,13 +197,14 @@ def test_an_ablation_changes_one_thing() -> None:
         "E-lattice-distillation": {"training.distillation"},
         "E-global-allocation": {"pruning.allocation"},
         "E-one-shot": {"pruning.end"},
-        "E-no-lookahead": {"training.device.lookahead_frames"},
+        "E-no-lookahead": {"training.device_subnet.lookahead_frames"},
         "E-keep-masks": {"init.masks"},
         "E-sampled": {"training.sampled_subnet"},
         "E-shared-norms": {"model.norms"},
         "E-three-quarters": {"training.steps"},
         "E-corners": set(),
-        "E-sparsities": one_sparsity | {"training.sampled_subnet"},
+        "E-sparsities": one_sparsity
+        | {"training.sampled_subnet", "training.device_subnet.sparsity"},
         **{f"E-{sparsity}": one_sparsity for sparsity in (0.5, 0.85, 0.9)},
     }
 

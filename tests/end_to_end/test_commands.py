@@ -12,9 +12,9 @@ from typer.testing import CliRunner, Result
 
 import dualmode
 from dualmode.cli import app
-from dualmode.config import load_recipe
 from dualmode.evaluation.results import Evaluation
 from dualmode.quickstart import run_quickstart
+from dualmode.recipe_files import load_recipe
 
 Run = Callable[..., Result]
 OBJECTIVES = {"quickstart": [], "quickstart-pretrain": ["training.objective=pretrain"]}

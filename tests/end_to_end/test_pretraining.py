@@ -16,9 +16,9 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from dualmode.cli import app
-from dualmode.config import load_recipe
 from dualmode.errors import ModelError
 from dualmode.model.directory import load_model
+from dualmode.recipe_files import load_recipe
 from dualmode.training.journal import LOG, read_log
 from dualmode.training.loop import FOLDER
 

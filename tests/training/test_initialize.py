@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from dualmode.config import InitConfig, Recipe, parse_recipe
+from dualmode.config import InitConfig, Recipe
 from dualmode.errors import ModelError
 from dualmode.model.directory import save_model
 from dualmode.model.masks import draw_masks, measured_sparsity
 from dualmode.model.supernet import Supernet
 from dualmode.model.wav2vec import Wav2Vec
+from dualmode.recipe_files import parse_recipe
 from dualmode.text import TOKENS_MODEL
 from dualmode.training.initialize import start_from
 from dualmode.training.setup import make_optimizer

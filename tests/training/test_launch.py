@@ -6,8 +6,9 @@ import multiprocessing
 
 import pytest
 
-from dualmode.config import Recipe, load_recipe
+from dualmode.config import Recipe
 from dualmode.errors import DataError, DualmodeError
+from dualmode.recipe_files import load_recipe
 from dualmode.training.launch import train
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from dualmode.config import load_recipe
 from dualmode.errors import CheckpointError, DataError, ModelError
 from dualmode.model.directory import WEIGHTS
+from dualmode.recipe_files import load_recipe
 from dualmode.training.launch import train
 
 

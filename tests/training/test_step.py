@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from dualmode.config import ModelConfig, PruningConfig, Recipe, TrainingConfig
+from dualmode.config import DeviceSubnetConfig, ModelConfig, PruningConfig, Recipe, TrainingConfig
 from dualmode.model.masks import measured_sparsity
 from dualmode.model.supernet import Supernet
 from dualmode.training.checkpoint import Progress
@@ -23,7 +23,9 @@ def run() -> Any:
         name="masks",
         model=ModelConfig(width=32, layers=1, heads=2, feed_forward=64, subsampling_channels=4),
         pruning=PruningConfig(sparsities=(0.5, 0.75), start=0.2, end=0.6, every_steps=10),
-        training=TrainingConfig(sampled_subnet=True),
+        training=TrainingConfig(
+            sampled_subnet=True, device_subnet=DeviceSubnetConfig(sparsity=0.75)
+        ),
     )
     model = Supernet(20, recipe.model, recipe.pruning)
     return SimpleNamespace(recipe=recipe, model=model, average=copy.deepcopy(model))

@@ -50,7 +50,7 @@ def evaluate(
     """
     from dualmode.data.manifests import read_cuts
     from dualmode.display import make_console, print_evaluation, scoring_bar
-    from dualmode.evaluation.report import evaluate as score
+    from dualmode.evaluation.scoring import evaluate as score
     from dualmode.recognizer import load
 
     recognizer = load(model, device=run_on)

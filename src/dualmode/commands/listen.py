@@ -65,7 +65,7 @@ def listen(
     )
     console = make_console()
     session = recognizer.stream(chosen, search, keep_finished=False)
-    with _heard(sound, microphone) as blocks:
+    with _microphone_blocks(sound, microphone) as blocks:
         console.print("listening; Ctrl-C ends")
         with GrowingText(console) as growing:
             rest = hear(session, blocks, growing)
@@ -90,7 +90,7 @@ def _sounddevice() -> Any:
 
 
 @contextmanager
-def _heard(sound: Any, microphone: str | None) -> Iterator[Iterator[Samples]]:
+def _microphone_blocks(sound: Any, microphone: str | None) -> Iterator[Iterator[Samples]]:
     """Blocks of samples (S,) from the microphone, until Ctrl-C.
 
     Raises:

@@ -30,7 +30,7 @@ def probe(
     """
     from dualmode.data.manifests import read_cuts
     from dualmode.display import make_console, print_probe, scoring_bar
-    from dualmode.evaluation.probe import probe as measure
+    from dualmode.evaluation.frame_probe import probe as measure
     from dualmode.model.directory import load_model, replace_text
 
     console = make_console()

@@ -61,9 +61,9 @@ def run(
     Raises:
         RecipeError: the recipe is not valid, or written for the other objective.
     """
-    from dualmode.config import load_recipe
     from dualmode.display import make_console
     from dualmode.errors import RecipeError
+    from dualmode.recipe_files import load_recipe
     from dualmode.training.launch import train as run_training
 
     changes = list(overrides or [])

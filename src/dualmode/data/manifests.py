@@ -15,9 +15,9 @@ from lhotse.cut import Cut
 
 from dualmode.audio import SAMPLE_RATE_HZ, decode, to_mono_16khz
 from dualmode.config import TextConfig
+from dualmode.data.left_out import Report
 from dualmode.data.parallel import map_in_processes
 from dualmode.data.render import to_int16, write_flac
-from dualmode.data.report import Report
 from dualmode.data.usable import UnusableError
 from dualmode.errors import AudioError, DataError, TextError
 from dualmode.features import encoder_frames, mel_frames

@@ -12,7 +12,7 @@ from lhotse.utils import fastcopy
 
 from dualmode.audio import SAMPLE_RATE_HZ
 from dualmode.config import DataConfig, TextConfig
-from dualmode.data.report import Report
+from dualmode.data.left_out import Report
 from dualmode.errors import DataError, TextError
 from dualmode.features import encoder_frames, mel_frames
 from dualmode.text import UNKNOWN_ID, Tokens, normalize

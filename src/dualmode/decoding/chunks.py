@@ -41,7 +41,7 @@ class ChunkEncoder:
 
     def __init__(self, model: Supernet, subnet: Subnet) -> None:
         self._context = chunked_context(subnet)
-        model.choice(subnet)  # an unknown sparsity shows here, not at the first chunk
+        model.active_weights(subnet)  # an unknown sparsity shows here, not at the first chunk
         self._model = model
         self._subnet = subnet
         self._state = model.initial_state(1, subnet)

@@ -32,7 +32,7 @@ def lattice_loss(
 
     The recursion runs in float64 whatever the inputs are: on rows this short it costs the same
     time as float32, and sums over thousands of edges keep their digits. Arguments are trusted;
-    the functions of :mod:`dualmode.losses.transducer` check theirs.
+    the functions of :mod:`dualmode.losses.transducer_loss` check theirs.
 
     Args:
         token: (B, T, S) log-probability, in nats, of emitting the next token at a node. Values

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from dualmode.config import ModelConfig, PruningConfig
 from dualmode.errors import SubnetError
 from dualmode.model.encoder import Encoder, frame_count
-from dualmode.model.layers import Choice
+from dualmode.model.layers import ActiveWeights
 from dualmode.model.masks import PrunableLinear, prunable
 from dualmode.model.subnet import Subnet
 
@@ -36,7 +36,7 @@ class Backbone(nn.Module):
         """The linear maps that have masks, in a fixed order."""
         return list(prunable(self.encoder).values())
 
-    def choice(self, subnet: Subnet) -> Choice:
+    def active_weights(self, subnet: Subnet) -> ActiveWeights:
         """How layers see ``subnet``.
 
         Raises:
@@ -44,10 +44,10 @@ class Backbone(nn.Module):
         """
         norm = int(subnet.streams)
         if subnet.sparsity == 0.0:
-            return Choice(None, norm)
+            return ActiveWeights(None, norm)
         for index, target in enumerate(self.sparsities):
             if math.isclose(target, subnet.sparsity, abs_tol=1e-6):
-                return Choice(index, norm)
+                return ActiveWeights(index, norm)
         held = ", ".join(f"{s:g}" for s in (0.0, *self.sparsities))
         raise SubnetError(
             f"the model holds no masks of sparsity {subnet.sparsity:g}; it was trained with {held}"
@@ -62,7 +62,9 @@ class Backbone(nn.Module):
 
     def encode(self, latents: Tensor, frame_lengths: Tensor, subnet: Subnet) -> Tensor:
         """Encode latents (B, T, D) by ``subnet`` to frames (B, T, D), zero past the lengths."""
-        output: Tensor = self.encoder(latents, frame_lengths, subnet.context, self.choice(subnet))
+        output: Tensor = self.encoder(
+            latents, frame_lengths, subnet.context, self.active_weights(subnet)
+        )
         return output
 
     def forward(

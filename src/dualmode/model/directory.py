@@ -14,11 +14,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from dualmode.config import Recipe, load_recipe
+from dualmode.config import Recipe
 from dualmode.errors import ModelError, RecipeError, TextError
 from dualmode.model.masks import pack_bits, prunable, unpack_bits
 from dualmode.model.subnet import Subnet
 from dualmode.model.supernet import Supernet, device_subnet
+from dualmode.recipe_files import load_recipe
 from dualmode.text import Tokens
 
 WEIGHTS = "model.safetensors"

@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from dualmode.config import ModelConfig, PruningConfig
 from dualmode.features import MELS
-from dualmode.model.layers import Choice, ConformerLayer, LayerState, Norms, norm_sets
+from dualmode.model.layers import ActiveWeights, ConformerLayer, LayerState, Norms, norm_sets
 from dualmode.model.subnet import ChunkedContext, Context
-from dualmode.model.windows import Windows, fold, make_windows, step_shape, whole_shape
+from dualmode.model.windows import Windows, fold, make_windows, step_layout, whole_layout
 
 MEL_REACH = 7  # mel frames that the first frame reads
 MEL_STRIDE = 4
@@ -81,15 +81,17 @@ class Encoder(nn.Module):
         layer = LayerState(attended, attended, conv)
         return EncoderState(processed, (layer,) * len(self.layers))
 
-    def forward(self, latents: Tensor, lengths: Tensor, context: Context, choice: Choice) -> Tensor:
+    def forward(
+        self, latents: Tensor, lengths: Tensor, context: Context, active: ActiveWeights
+    ) -> Tensor:
         """Encode whole utterances: latents (B, T, D), of which ``lengths`` (B,) are real.
 
         Returns frames (B, T, D), zero past the lengths.
         """
-        shape = whole_shape(context, latents.shape[1])
-        state = self.initial_state(latents.shape[0], shape.left)
-        windows = make_windows(shape, lengths, None, self.width // self.heads)
-        frames, _ = self._run(fold(latents, shape), windows, choice, state)
+        layout = whole_layout(context, latents.shape[1])
+        state = self.initial_state(latents.shape[0], layout.left)
+        windows = make_windows(layout, lengths, None, self.width // self.heads)
+        frames, _ = self._run(fold(latents, layout), windows, active, state)
         return frames[:, : latents.shape[1]]
 
     def step(
@@ -97,7 +99,7 @@ class Encoder(nn.Module):
         mels: Tensor,
         counts: Tensor,
         context: ChunkedContext,
-        choice: Choice,
+        active: ActiveWeights,
         state: EncoderState,
     ) -> tuple[Tensor, EncoderState]:
         """Advance streams by as many chunks as ``mels`` holds whole windows of.
@@ -111,18 +113,18 @@ class Encoder(nn.Module):
             the state to pass to the next call.
         """
         latents = self.subsampling(mels)
-        shape = step_shape(context, latents.shape[1])
-        windows = make_windows(shape, counts, state.processed, self.width // self.heads)
-        return self._run(fold(latents, shape), windows, choice, state)
+        layout = step_layout(context, latents.shape[1])
+        windows = make_windows(layout, counts, state.processed, self.width // self.heads)
+        return self._run(fold(latents, layout), windows, active, state)
 
     def _run(
-        self, x: Tensor, windows: Windows, choice: Choice, state: EncoderState
+        self, x: Tensor, windows: Windows, active: ActiveWeights, state: EncoderState
     ) -> tuple[Tensor, EncoderState]:
         after = []
         for layer, past in zip(self.layers, state.layers, strict=True):
-            x, new_past = layer(x, windows, choice, past)
+            x, new_past = layer(x, windows, active, past)
             after.append(new_past)
-        centre = self.norm(x[:, :, : windows.chunk], choice)
+        centre = self.norm(x[:, :, : windows.chunk], active)
         centre = centre * windows.valid[:, :, : windows.chunk, None]
         moved = windows.valid.shape[1] * windows.chunk
         return centre.flatten(1, 2), EncoderState(state.processed + moved, tuple(after))

@@ -17,7 +17,7 @@ from dualmode.model.masks import PrunableLinear
 from dualmode.model.windows import Windows, rotate, unfold_left
 
 
-class Choice(NamedTuple):
+class ActiveWeights(NamedTuple):
     """A subnet as its layers see it: the number of its mask (None: dense) and of its norms."""
 
     mask: int | None
@@ -42,8 +42,8 @@ class Norms(nn.Module):
         self.gain = nn.Parameter(torch.ones(sets, width))
         self.bias = nn.Parameter(torch.zeros(sets, width))
 
-    def forward(self, x: Tensor, choice: Choice) -> Tensor:
-        index = min(choice.norm, len(self.gain) - 1)
+    def forward(self, x: Tensor, active: ActiveWeights) -> Tensor:
+        index = min(active.norm, len(self.gain) - 1)
         return F.layer_norm(x, x.shape[-1:], self.gain[index], self.bias[index])
 
 
@@ -57,9 +57,9 @@ class FeedForward(nn.Module):
         self.expand = make(model.width, model.feed_forward)
         self.contract = make(model.feed_forward, model.width)
 
-    def forward(self, x: Tensor, choice: Choice) -> Tensor:
-        x = F.silu(self.expand(self.norm(x, choice), choice.mask))
-        output: Tensor = self.contract(x, choice.mask)
+    def forward(self, x: Tensor, active: ActiveWeights) -> Tensor:
+        x = F.silu(self.expand(self.norm(x, active), active.mask))
+        output: Tensor = self.contract(x, active.mask)
         return output
 
 
@@ -75,10 +75,10 @@ class Attention(nn.Module):
         self.out = make(model.width, model.width)
 
     def forward(
-        self, x: Tensor, windows: Windows, choice: Choice, past: LayerState
+        self, x: Tensor, windows: Windows, active: ActiveWeights, past: LayerState
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Returns the output (B, N, W, D) and the new past keys and values."""
-        projected = self.project(self.norm(x, choice), choice.mask)
+        projected = self.project(self.norm(x, active), active.mask)
         split = projected.unflatten(-1, (3, self.heads, -1))
         query, key = rotate(split[..., :2, :, :], windows).unbind(-3)
         value = split[..., 2, :, :]
@@ -91,7 +91,7 @@ class Attention(nn.Module):
             windows.key_mask,
         )
         attended = attended.transpose(1, 2).flatten(2).view_as(x)
-        return self.out(attended, choice.mask), new_key, new_value
+        return self.out(attended, active.mask), new_key, new_value
 
     @staticmethod
     def _with_left(x: Tensor, past: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
@@ -123,11 +123,11 @@ class Convolution(nn.Module):
         self.out = make(model.width, model.width)
 
     def forward(
-        self, x: Tensor, windows: Windows, choice: Choice, past: Tensor
+        self, x: Tensor, windows: Windows, active: ActiveWeights, past: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Returns the output (B, N, W, D) and the new past inputs."""
         batch, count, width_frames, _ = x.shape
-        gated = F.glu(self.gate(self.norm(x, choice), choice.mask), dim=-1)
+        gated = F.glu(self.gate(self.norm(x, active), active.mask), dim=-1)
         if windows.ragged:
             gated = gated * windows.valid[..., None]
         centre = gated[:, :, : windows.chunk]
@@ -138,7 +138,7 @@ class Convolution(nn.Module):
         image = padded.flatten(0, 1).transpose(1, 2).unsqueeze(2)
         mixed = self._depthwise(image).squeeze(2).transpose(1, 2)
         mixed = F.silu(mixed).reshape(batch, count, width_frames, -1)
-        return self.out(mixed, choice.mask), new_past
+        return self.out(mixed, active.mask), new_past
 
     def _depthwise(self, image: Tensor) -> Tensor:
         """oneDNN never comes back from some bfloat16 depthwise convolutions (16 channels; 144 of a
@@ -161,14 +161,14 @@ class ConformerLayer(nn.Module):
         self.second = FeedForward(model, pruning)
 
     def forward(
-        self, x: Tensor, windows: Windows, choice: Choice, past: LayerState
+        self, x: Tensor, windows: Windows, active: ActiveWeights, past: LayerState
     ) -> tuple[Tensor, LayerState]:
-        x = self._add(x, self.first(x, choice), 0.5)
-        branch, key, value = self.attention(x, windows, choice, past)
+        x = self._add(x, self.first(x, active), 0.5)
+        branch, key, value = self.attention(x, windows, active, past)
         x = self._add(x, branch)
-        branch, conv = self.convolution(x, windows, choice, past.conv)
+        branch, conv = self.convolution(x, windows, active, past.conv)
         x = self._add(x, branch)
-        x = self._add(x, self.second(x, choice), 0.5)
+        x = self._add(x, self.second(x, active), 0.5)
         return x, LayerState(key, value, conv)
 
     def _add(self, x: Tensor, branch: Tensor, scale: float = 1.0) -> Tensor:

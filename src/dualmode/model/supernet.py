@@ -87,7 +87,9 @@ class Supernet(Backbone):
         Returns frames (B, N C, J) projected for the scorer, and the new state.
         """
         context = _chunked(subnet)
-        frames, after = self.encoder.step(mels, frame_counts, context, self.choice(subnet), state)
+        frames, after = self.encoder.step(
+            mels, frame_counts, context, self.active_weights(subnet), state
+        )
         return self.project_frames(frames, subnet), after
 
     def scorer(self, subnet: Subnet, blank_penalty: float = 0.0) -> TransducerScorer:
@@ -96,7 +98,7 @@ class Supernet(Backbone):
         return TransducerScorer(self.predictor, self.joiner, mask, blank_penalty)
 
     def _transducer_mask(self, subnet: Subnet) -> int | None:
-        return transducer_mask(self.pruning, self.choice(subnet).mask)
+        return transducer_mask(self.pruning, self.active_weights(subnet).mask)
 
 
 def _chunked(subnet: Subnet) -> ChunkedContext:
@@ -106,11 +108,10 @@ def _chunked(subnet: Subnet) -> ChunkedContext:
 
 
 def device_subnet(recipe: Recipe) -> Subnet:
-    """The device recogniser of a recipe: its chunks, and 70 % sparsity or the nearest trained."""
-    chunk = recipe.training.device
-    context = ChunkedContext(chunk.chunk_frames, chunk.left_frames, chunk.lookahead_frames)
-    sparsity = min(recipe.pruning.sparsities, key=lambda s: abs(s - 0.7))
-    return Subnet(context, sparsity)
+    """The device recogniser of a recipe: its context and its sparsity."""
+    device = recipe.training.device_subnet
+    context = ChunkedContext(device.chunk_frames, device.left_frames, device.lookahead_frames)
+    return Subnet(context, recipe.device_sparsity)
 
 
 def named_subnet(name: str, recipe: Recipe) -> Subnet:

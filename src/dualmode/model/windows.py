@@ -38,7 +38,7 @@ class Windows:
     sin: Tensor
 
 
-class Shape(NamedTuple):
+class WindowLayout(NamedTuple):
     """How a sequence is cut: N windows of C centre and R look-ahead frames, L to their left."""
 
     windows: int
@@ -47,23 +47,23 @@ class Shape(NamedTuple):
     left: int
 
 
-def whole_shape(context: Context, frames: int) -> Shape:
+def whole_layout(context: Context, frames: int) -> WindowLayout:
     """The windows that cover an utterance of ``frames`` frames."""
     if isinstance(context, ChunkedContext):
         count = -(-frames // context.chunk)
-        return Shape(count, context.chunk, context.lookahead, context.left)
-    return Shape(1, frames, 0, 0)
+        return WindowLayout(count, context.chunk, context.lookahead, context.left)
+    return WindowLayout(1, frames, 0, 0)
 
 
-def step_shape(context: ChunkedContext, frames: int) -> Shape:
+def step_layout(context: ChunkedContext, frames: int) -> WindowLayout:
     """The windows of which all frames, look-ahead included, are among ``frames`` frames."""
     count = (frames - context.lookahead) // context.chunk
-    return Shape(count, context.chunk, context.lookahead, context.left)
+    return WindowLayout(count, context.chunk, context.lookahead, context.left)
 
 
-def fold(x: Tensor, shape: Shape) -> Tensor:
+def fold(x: Tensor, layout: WindowLayout) -> Tensor:
     """Fold (B, T, D) into windows (B, N, C + R, D), zero-padded at the end."""
-    windows, chunk, lookahead, _ = shape
+    windows, chunk, lookahead, _ = layout
     if windows == 1 and chunk + lookahead == x.shape[1]:
         return x.unsqueeze(1)
     x = F.pad(x, (0, 0, 0, windows * chunk + lookahead - x.shape[1]))
@@ -107,13 +107,13 @@ def unfold_left(past: Tensor, centre: Tensor, length: int) -> Tensor:
 
 
 def make_windows(
-    shape: Shape, lengths: Tensor, processed: Tensor | None, head_width: int
+    layout: WindowLayout, lengths: Tensor, processed: Tensor | None, head_width: int
 ) -> Windows:
     """Lay out windows for sequences of ``lengths`` (B,) frames.
 
     ``processed`` (B,) counts the frames that a stream has behind it; None means none.
     """
-    windows, chunk, lookahead, left = shape
+    windows, chunk, lookahead, left = layout
     device = lengths.device
     starts = torch.arange(windows, device=device)[:, None] * chunk
     index = starts + torch.arange(chunk + lookahead, device=device)

@@ -21,7 +21,7 @@ def write_card(
 ) -> None:
     """Write README.md: what the model is, what it learnt from, how good it is, how to use it."""
     device = device_subnet(recipe)
-    chunk = recipe.training.device
+    chunk = recipe.training.device_subnet
     index = recipe.pruning.sparsities.index(device.sparsity)
     parameters = sum(p.numel() for p in model.parameters())
     rates = _rates(out, recipe)
@@ -73,7 +73,7 @@ def write_pretraining_card(
     encoder = sum(p.numel() for p in model.encoder.parameters())
     records = [r for r in read_log(out / "training" / LOG) if "dev/codes/used_1" in r]
     last = records[-1] if records else {}
-    right = _told(recipe, {n: f"dev/{n}/accuracy" for n in _NAMES}, last, 1)
+    right = _percentages(recipe, {n: f"dev/{n}/accuracy" for n in _NAMES}, last, 1)
     codes = ", ".join(
         f"{last[f'dev/codes/perplexity_{number}']:.0f}"
         for number in range(1, recipe.pretraining.codebooks + 1)
@@ -120,10 +120,10 @@ def _rates(out: Path, recipe: Recipe) -> dict[str, str]:
     records = [r for r in read_log(out / "training" / LOG) if trained[0] in r]
     fixed = [r for r in records if r.get("settled")] or records[-1:]
     best = min(fixed, key=lambda r: sum(r[key] for key in trained), default={})
-    return _told(recipe, keys, best, 2)
+    return _percentages(recipe, keys, best, 2)
 
 
-def _told(
+def _percentages(
     recipe: Recipe, keys: dict[str, str], record: dict[str, Any], digits: int
 ) -> dict[str, str]:
     """Shares of a log record as text, and a word for what is not there."""

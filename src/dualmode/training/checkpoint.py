@@ -16,10 +16,11 @@ import yaml
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from dualmode.config import Recipe, parse_recipe
+from dualmode.config import Recipe
 from dualmode.errors import CheckpointError, ModelError, RecipeError
 from dualmode.model.backbone import Backbone
 from dualmode.model.directory import pack_state, replace_tensors, unpack_state
+from dualmode.recipe_files import parse_recipe
 
 FILE = "checkpoint.safetensors"
 

@@ -70,7 +70,7 @@ def _on_every_core(
         except ProcessException as error:
             if asked:  # before they could have stopped in good order: nothing had begun
                 raise KeyboardInterrupt from None
-            raise (_told(str(error)) or error) from None
+            raise (_carried_error(str(error)) or error) from None
     return Progress(**values), finished
 
 
@@ -87,7 +87,7 @@ def _on_one_core(
     return asdict(progress), finished
 
 
-def _told(message: str) -> DualmodeError | None:
+def _carried_error(message: str) -> DualmodeError | None:
     """The error that a process told of, found in the text of its traceback."""
     for line in message.splitlines():
         _, mark, told = line.partition(_ERROR_MARK)

@@ -44,7 +44,7 @@ def train_here(
     checkpoint = out / FOLDER / FILE
     with graceful_stop() as stop:
         if fabric.is_global_zero:
-            _look(out, recipe, fresh)
+            _check_output(out, recipe, fresh)
             _clean(out, keep=checkpoint.is_file() and not fresh)
         fabric.barrier()
         resuming = checkpoint.is_file()
@@ -68,7 +68,7 @@ def train_here(
     return progress, finished
 
 
-def _look(out: Path, recipe: Recipe, fresh: bool) -> None:
+def _check_output(out: Path, recipe: Recipe, fresh: bool) -> None:
     """Refuse what would fail, or destroy somebody's model, once the directory is made ready.
 
     Raises:

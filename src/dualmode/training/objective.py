@@ -17,7 +17,7 @@ from dualmode.training.checkpoint import Progress
 
 
 @dataclass(frozen=True)
-class Scale:
+class LossDenominators:
     """What sums over a batch are divided by: targets (tokens or hidden frames) and frames of the
     batch that all processes share, over their number, so that gradients averaged over
     ``processes`` are those of one process."""
@@ -38,13 +38,13 @@ class Step:
     """
 
     share: float
-    scale: Scale
+    denominators: LossDenominators
     total: Callable[[Tensor], Tensor] = lambda mine: mine
     backward: Callable[[Tensor], None] = Tensor.backward
 
 
 @dataclass(frozen=True)
-class Judgement:
+class ValidationResult:
     """What a validation found.
 
     Attributes:
@@ -77,7 +77,7 @@ class Objective(Protocol):
     def measure(self, model: Any, dev: BatchSource, share: float) -> Tensor:
         """Sums over one pass of ``dev``, which are then added up over processes."""
 
-    def judge(self, sums: Tensor, share: float) -> Judgement:
+    def judge(self, sums: Tensor, share: float) -> ValidationResult:
         """Read those sums."""
 
     def settled(self, share: float) -> bool:

@@ -25,10 +25,10 @@ from dualmode.model.subnet import Subnet
 from dualmode.model.supernet import trained_subnets
 from dualmode.text import TOKENS_MODEL, TOKENS_TXT, Tokens, normalize, train_tokens
 from dualmode.training.checkpoint import Progress
-from dualmode.training.finetune import Finetuning
+from dualmode.training.finetuning import Finetuning
 from dualmode.training.initialize import recognises, start_from
 from dualmode.training.objective import Objective
-from dualmode.training.pretrain import Pretraining
+from dualmode.training.pretraining import Pretraining
 
 # The journal says enough; here, because processes that are started import this first.
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)

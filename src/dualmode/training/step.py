@@ -17,7 +17,7 @@ from dualmode.model.backbone import Backbone
 from dualmode.model.masks import draw_masks
 from dualmode.model.subnet import ChunkedContext, Subnet
 from dualmode.training.checkpoint import Progress
-from dualmode.training.objective import Scale, Step
+from dualmode.training.objective import LossDenominators, Step
 from dualmode.training.schedule import learning_rate, sparsity_reached
 from dualmode.training.setup import Run
 
@@ -45,14 +45,14 @@ def take_step(run: Run, batch: Batch, step: int, share: float, stopping: bool) -
     )
     targets, all_frames, seconds, stops = _total(run, sums).tolist()
     world = fabric.world_size
-    scale = Scale(max(targets, 1.0) / world, max(all_frames, 1.0) / world, world)
+    denominators = LossDenominators(max(targets, 1.0) / world, max(all_frames, 1.0) / world, world)
     # Random numbers of a step follow from its number alone, so a resumed run draws the same.
     torch.manual_seed(_step_seed(config.seed, step, fabric.global_rank))
     model.train()
     _freeze(model, step, run.recipe.init)
     with fabric.autocast():
         losses = run.objective.accumulate(
-            model, batch, _subnets(run, step), Step(share, scale, partial(_total, run))
+            model, batch, _subnets(run, step), Step(share, denominators, partial(_total, run))
         )
     parameters = [p for p in model.parameters() if p.grad is not None]
     _average_gradients(run, parameters)
@@ -123,7 +123,7 @@ def _subnets(run: Run, step: int) -> dict[str, Subnet]:
         rng = random.Random(_step_seed(run.recipe.training.seed, step, -1))
         context = ChunkedContext(
             chunk=rng.choice((4, 8, 16, 32)),
-            left=run.recipe.training.device.left_frames,
+            left=run.recipe.training.device_subnet.left_frames,
             lookahead=rng.choice((0, 2, 4, 8)),
         )
         subnets["sampled"] = Subnet(context, rng.choice((0.0, *run.recipe.pruning.sparsities)))

@@ -11,7 +11,7 @@ from lhotse import CutSet, MonoCut, Recording
 from rich.console import Console
 
 from dualmode.errors import DataError, SubnetError
-from dualmode.evaluation.report import evaluate
+from dualmode.evaluation.scoring import evaluate
 from dualmode.model.subnet import SERVER, ChunkedContext, Subnet
 from dualmode.recognizer import Recognizer, load
 

@@ -12,8 +12,8 @@ from dualmode.data.batches import Batch
 from dualmode.model.masks import draw_masks
 from dualmode.model.subnet import SERVER, ChunkedContext, Subnet
 from dualmode.model.supernet import Supernet
-from dualmode.training.finetune import accumulate
-from dualmode.training.objective import Scale
+from dualmode.training.finetuning import accumulate
+from dualmode.training.objective import LossDenominators
 from dualmode.training.schedule import Weights
 
 DEVICE = Subnet(ChunkedContext(4, 8, 2), 0.7)
@@ -61,7 +61,13 @@ def gradients(net, batch, config, subnets=(DEVICE,), weights=None):
     weights = weights or Weights(1.0, config.ctc_weight)
     named = {"server": SERVER} | dict(zip(("device", "sampled"), subnets, strict=False))
     losses = accumulate(
-        net, batch, named, config, weights, Scale(8.0, 40.0), lambda loss: loss.backward()
+        net,
+        batch,
+        named,
+        config,
+        weights,
+        LossDenominators(8.0, 40.0),
+        lambda loss: loss.backward(),
     )
     return losses, {n: p.grad.clone() for n, p in net.named_parameters() if p.grad is not None}
 

@@ -14,13 +14,13 @@ from torch.nn import functional as F
 from dualmode.config import Recipe, TrainingConfig
 from dualmode.data.batches import Batch, BatchSource
 from dualmode.losses.distillation import frame_distillation, lattice_distillation
-from dualmode.losses.transducer import TransducerLoss, band_log_probs, pruned_transducer_loss
+from dualmode.losses.transducer_loss import TransducerLoss, band_log_probs, pruned_transducer_loss
 from dualmode.model.subnet import Subnet
 from dualmode.model.supernet import Supernet, trained_subnets
 from dualmode.text import Tokens
 from dualmode.training.card import write_card
 from dualmode.training.checkpoint import Progress
-from dualmode.training.objective import Judgement, Scale, Step
+from dualmode.training.objective import LossDenominators, Step, ValidationResult
 from dualmode.training.picture import draw_training
 from dualmode.training.schedule import Weights, loss_weights
 from dualmode.training.validation import word_error_counts
@@ -83,7 +83,7 @@ class Finetuning:
     ) -> dict[str, SubnetLosses]:
         config = self._recipe.training
         weights = loss_weights(step.share, config)
-        return accumulate(model, batch, subnets, config, weights, step.scale, step.backward)
+        return accumulate(model, batch, subnets, config, weights, step.denominators, step.backward)
 
     def measure(self, model: Supernet, dev: BatchSource, share: float) -> Tensor:
         return word_error_counts(
@@ -95,11 +95,11 @@ class Finetuning:
             by_ctc=not self.settled(share),
         )
 
-    def judge(self, sums: Tensor, share: float) -> Judgement:
+    def judge(self, sums: Tensor, share: float) -> ValidationResult:
         *errors, words = sums.tolist()
         names = self._recipe.training.subnets
         rates = {name: count / words for name, count in zip(names, errors, strict=True)}
-        return Judgement(
+        return ValidationResult(
             {f"wer/{name}": rate for name, rate in rates.items()},
             score=sum(rates.values()) / len(rates),
             line="WER  " + "  ".join(f"{name} {rate:.2%}" for name, rate in rates.items()),
@@ -130,7 +130,7 @@ def accumulate(
     subnets: Mapping[str, Subnet],
     config: TrainingConfig,
     weights: Weights,
-    scale: Scale,
+    denominators: LossDenominators,
     backward: Callable[[Tensor], None],
 ) -> dict[str, SubnetLosses]:
     """Accumulate the gradients of ``subnets``, the first of which teaches the others.
@@ -147,7 +147,7 @@ def accumulate(
         taught = leaf.new_zeros(())
         if teacher is not None:
             taught = _distill(model, teacher, result, lengths, batch, subnet, config)
-        measured = _measure(result, lengths, batch, taught, scale)
+        measured = _measure(result, lengths, batch, taught, denominators)
         backward(
             weights.transducer * (measured.transducer + config.simple_weight * measured.simple)
             + weights.ctc * measured.ctc
@@ -193,7 +193,11 @@ def _forward(
 
 
 def _measure(
-    result: _Pass, lengths: Tensor, batch: TrainingBatch, taught: Tensor, scale: Scale
+    result: _Pass,
+    lengths: Tensor,
+    batch: TrainingBatch,
+    taught: Tensor,
+    denominators: LossDenominators,
 ) -> SubnetLosses:
     ctc = F.ctc_loss(
         result.ctc_log_probs.transpose(0, 1),
@@ -207,10 +211,10 @@ def _measure(
     if result.band is not None:
         transducer, simple = result.band.loss.pruned, result.band.loss.simple
     return SubnetLosses(
-        transducer / scale.targets,
-        simple / scale.targets,
-        ctc / scale.targets,
-        taught / scale.frames,
+        transducer / denominators.targets,
+        simple / denominators.targets,
+        ctc / denominators.targets,
+        taught / denominators.frames,
     )
 
 

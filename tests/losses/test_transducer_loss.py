@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dualmode.losses.joint import gathered_log_probs, simple_log_probs
 from dualmode.losses.lattice import IMPOSSIBLE, effective_band, lattice_loss, pruning_bounds
-from dualmode.losses.transducer import (
+from dualmode.losses.transducer_loss import (
     TransducerLoss,
     band_log_probs,
     full_transducer_loss,

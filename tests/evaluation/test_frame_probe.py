@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dualmode.errors import DataError
-from dualmode.evaluation.probe import _accuracy, _held, spread
+from dualmode.evaluation.frame_probe import _accuracy, _held, spread
 
 UTTERANCES, FRAMES, CLASSES = 40, 30, 4
 

@@ -78,7 +78,7 @@ class _Run:
         if self.subnet.streams:
             found = self.recognizer.stream_batch(batch, self.subnet, self.search)
         else:
-            found = _sure(self.recognizer.transcribe_batch(batch, self.subnet, self.search))
+            found = _raise_errors(self.recognizer.transcribe_batch(batch, self.subnet, self.search))
         self.processing_s += time.perf_counter() - start
         self.transcripts += found
 
@@ -177,7 +177,7 @@ class _Evaluator:
         )
 
 
-def _sure(results: list[Transcript | AudioError]) -> list[Transcript]:
+def _raise_errors(results: list[Transcript | AudioError]) -> list[Transcript]:
     """Samples were checked when they were read, so an error here is one to be seen."""
     for result in results:
         if isinstance(result, AudioError):

@@ -25,7 +25,7 @@ from dualmode.model.supernet import trained_subnets
 from dualmode.model.wav2vec import Wav2Vec
 from dualmode.training.card import write_pretraining_card
 from dualmode.training.checkpoint import Progress
-from dualmode.training.objective import Judgement, Scale, Step
+from dualmode.training.objective import LossDenominators, Step, ValidationResult
 from dualmode.training.picture import draw_pretraining
 from dualmode.training.schedule import gumbel_temperature
 
@@ -75,7 +75,7 @@ class Pretraining:
     def measure(self, model: Wav2Vec, dev: BatchSource, share: float) -> Tensor:
         return measure(model, dev, trained_subnets(self._recipe), self._recipe.pretraining)
 
-    def judge(self, sums: Tensor, share: float) -> Judgement:
+    def judge(self, sums: Tensor, share: float) -> ValidationResult:
         return judge(sums, self._recipe.training.subnets, self._recipe.pretraining, share)
 
     def settled(self, share: float) -> bool:
@@ -112,7 +112,7 @@ def accumulate(
     Latents and targets are the same for all, so they are computed once and take their gradients
     at the end; each recogniser's graph is freed before the next is built.
     """
-    hidden, scale = _hidden(batch), step.scale
+    hidden, denominators = _hidden(batch), step.denominators
     latents, lengths = model.latents(batch.features, batch.feature_lengths)
     codes = model.quantize(latents, hidden.frames, hidden.noise, temperature)
     targets = model.targets(codes)
@@ -121,14 +121,17 @@ def accumulate(
     losses: dict[str, ContrastLosses | CodeLosses] = {}
     for name, subnet in subnets.items():
         found = _contrast(model, latent_leaf, target_leaf, lengths, hidden, codes, subnet, config)
-        step.backward(found.loss / scale.targets)
-        losses[name] = ContrastLosses(*(part.detach() / scale.targets for part in found))
+        step.backward(found.loss / denominators.targets)
+        losses[name] = ContrastLosses(*(part.detach() / denominators.targets for part in found))
         del found
     mean = _mean_probabilities(codes, hidden, step)
     diversity = diversity_loss(mean)
-    penalty = _penalty(latents, lengths, scale)
+    penalty = _penalty(latents, lengths, denominators)
     # A process's own frames are a part of the mean, so its gradient of it is too small by as much.
-    shared = config.diversity_weight * diversity * scale.processes + config.penalty_weight * penalty
+    shared = (
+        config.diversity_weight * diversity * denominators.processes
+        + config.penalty_weight * penalty
+    )
     ends = [(targets, target_leaf.grad), (len(subnets) * shared, None)]
     if latents.requires_grad:
         ends.append((latents, latent_leaf.grad))
@@ -163,14 +166,14 @@ def _mean_probabilities(codes: Codes, hidden: Hidden, step: Step) -> Tensor:
     """(G, E) over the hidden frames of all processes, with the gradient of this one's."""
     mine = torch.where(hidden.valid[..., None, None], codes.probabilities, 0.0).sum(dim=(0, 1))
     others = step.total(mine.detach()) - mine.detach()
-    return (mine + others) / (step.scale.targets * step.scale.processes)
+    return (mine + others) / (step.denominators.targets * step.denominators.processes)
 
 
-def _penalty(latents: Tensor, lengths: Tensor, scale: Scale) -> Tensor:
+def _penalty(latents: Tensor, lengths: Tensor, denominators: LossDenominators) -> Tensor:
     """Mean square of the latents, which keeps them from growing."""
     valid = torch.arange(latents.shape[1], device=latents.device) < lengths[:, None]
     squares = latents.float().square().mean(dim=-1)
-    return torch.where(valid, squares, 0.0).sum() / scale.frames
+    return torch.where(valid, squares, 0.0).sum() / denominators.frames
 
 
 @torch.inference_mode()
@@ -200,7 +203,9 @@ def measure(
     return torch.cat([sums, used.flatten()])
 
 
-def judge(sums: Tensor, names: Sequence[str], config: PretrainingConfig, share: float) -> Judgement:
+def judge(
+    sums: Tensor, names: Sequence[str], config: PretrainingConfig, share: float
+) -> ValidationResult:
     """Read the sums of :func:`measure` over subnets of ``names``, a ``share`` of the run being
     done; say by name what has collapsed.
 
@@ -221,7 +226,7 @@ def judge(sums: Tensor, names: Sequence[str], config: PretrainingConfig, share: 
         values[f"dev/codes/used_{number}"] = used
     right = "  ".join(f"{name} {values[f'dev/{name}/accuracy']:.1%}" for name in names)
     codes = "/".join(f"{perplexity:.0f}" for perplexity in in_use)
-    return Judgement(
+    return ValidationResult(
         values,
         score=None,
         line=f"right choices  {right}  codes {codes} of {config.entries}",

@@ -18,8 +18,8 @@ from dualmode.losses.contrastive import contrastive_loss, diversity_loss
 from dualmode.model.masks import draw_masks
 from dualmode.model.subnet import SERVER, ChunkedContext, Subnet
 from dualmode.model.wav2vec import Wav2Vec
-from dualmode.training.objective import Scale, Step
-from dualmode.training.pretrain import accumulate, judge, measure
+from dualmode.training.objective import LossDenominators, Step
+from dualmode.training.pretraining import accumulate, judge, measure
 
 CHUNKS = ChunkedContext(4, 8, 2)
 DEVICE = Subnet(CHUNKS, 0.7)
@@ -69,9 +69,9 @@ def hidden(batch: Batch) -> Hidden:
     return batch.hidden
 
 
-def scale_of(batch: Batch) -> Scale:
+def scale_of(batch: Batch) -> LossDenominators:
     frames = sum(encoder_frames(mels) for mels in batch.feature_lengths.tolist())
-    return Scale(float(hidden(batch).valid.sum()), float(frames))
+    return LossDenominators(float(hidden(batch).valid.sum()), float(frames))
 
 
 def gradients(net: Wav2Vec, batch: Batch, step: Step) -> dict[str, torch.Tensor]:
@@ -103,7 +103,7 @@ def test_what_is_frozen_gets_no_gradient_and_the_rest_the_same(net: Wav2Vec) -> 
 def test_sharing_latents_and_targets_gives_the_gradient_of_the_whole_loss(net: Wav2Vec) -> None:
     batch = make_batch()
     found = gradients(net, batch, Step(0.5, scale_of(batch)))
-    where, scale = hidden(batch), scale_of(batch)
+    where, denominators = hidden(batch), scale_of(batch)
     latents, lengths = net.latents(batch.features, batch.feature_lengths)
     codes = net.quantize(latents, where.frames, where.noise, TEMPERATURE)
     masked = net.hide(latents, where.mask(latents.shape[1]))
@@ -120,7 +120,7 @@ def test_sharing_latents_and_targets_gives_the_gradient_of_the_whole_loss(net: W
                 where.valid,
                 CONFIG.similarity_temperature,
             ).loss
-            / scale.targets
+            / denominators.targets
         )
     diversity = diversity_loss(codes.probabilities[where.valid].mean(dim=0))
     real = torch.cat([latents[row, :length] for row, length in enumerate(lengths.tolist())])
@@ -140,7 +140,7 @@ def test_parts_of_a_batch_add_up_to_the_whole(net: Wav2Vec) -> None:
     parts = [take(batch, slice(0, 1)), take(batch, slice(1, 3))]
     sums = [probabilities(net, part) for part in parts]
     alone = scale_of(batch)
-    shared = Scale(alone.targets / 2, alone.frames / 2, 2)
+    shared = LossDenominators(alone.targets / 2, alone.frames / 2, 2)
     found = [gradients(net, part, Step(0.5, shared, total=lambda _: sum(sums))) for part in parts]
     for name, gradient in whole.items():
         mean = (found[0][name] + found[1][name]) / 2
@@ -202,7 +202,9 @@ def test_device_predicts_from_its_window_alone(net: Wav2Vec) -> None:
 
 def test_a_padded_batch_gives_the_losses_of_its_rows(net: Wav2Vec) -> None:
     batch = make_batch()
-    together = accumulate(net, batch, SUBNETS, CONFIG, TEMPERATURE, Step(0.5, Scale(1.0, 1.0)))
+    together = accumulate(
+        net, batch, SUBNETS, CONFIG, TEMPERATURE, Step(0.5, LossDenominators(1.0, 1.0))
+    )
     rows = [
         accumulate(
             net,
@@ -210,7 +212,7 @@ def test_a_padded_batch_gives_the_losses_of_its_rows(net: Wav2Vec) -> None:
             SUBNETS,
             CONFIG,
             TEMPERATURE,
-            Step(0.5, Scale(1.0, 1.0)),
+            Step(0.5, LossDenominators(1.0, 1.0)),
         )
         for row in range(len(MELS))
     ]

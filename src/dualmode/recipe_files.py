@@ -1,0 +1,79 @@
+"""Reading recipes: shipped ones by name, others by path, with ``section.key=value`` overrides.
+
+A resolved recipe is stored beside the model that it trained.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from dualmode.config import Recipe
+from dualmode.errors import RecipeError
+
+
+def shipped_recipes() -> list[str]:
+    """Names of the recipes that come with dualmode."""
+    folder = resources.files("dualmode") / "recipes"
+    return sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".yaml"))
+
+
+def load_recipe(source: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
+    """Read a recipe by shipped name or path and apply ``section.key=value`` overrides.
+
+    Raises:
+        RecipeError: no such recipe, not YAML, or a key that is unknown or out of range.
+    """
+    tree = _read_tree(source)
+    for override in overrides:
+        _apply(tree, override)
+    return parse_recipe(tree, str(source))
+
+
+def parse_recipe(tree: dict[str, Any], source: str) -> Recipe:
+    """Validate a recipe given as a tree of dicts; ``source`` names it in messages."""
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        lines = [
+            f"  {'.'.join(str(part) for part in e['loc']) or '(recipe)'}: {e['msg']}"
+            for e in error.errors()
+        ]
+        raise RecipeError(f"{source} is not a valid recipe:\n" + "\n".join(lines)) from None
+
+
+def _read_tree(source: str | Path) -> dict[str, Any]:
+    path = Path(source)
+    if path.suffix in {".yaml", ".yml"} or path.is_file():
+        if not path.is_file():
+            raise RecipeError(f"{path}: no such recipe file")
+        text = path.read_text()
+    elif str(source) in shipped_recipes():
+        text = (resources.files("dualmode") / "recipes" / f"{source}.yaml").read_text()
+    else:
+        names = ", ".join(shipped_recipes())
+        raise RecipeError(f"no recipe {str(source)!r}: give a .yaml file or one of {names}")
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{source} is not YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise RecipeError(f"{source} must be a mapping with sections such as model and training")
+    return tree
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, equals, raw = override.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"--set {override!r}: write it as section.key=value")
+    *sections, leaf = key.split(".")
+    node = tree
+    for section in sections:
+        node = node.setdefault(section, {})
+        if not isinstance(node, dict):
+            raise RecipeError(f"--set {override!r}: {section} is not a section")
+    node[leaf] = yaml.safe_load(raw)
