@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 import subprocess
 import sys
@@ -195,3 +196,17 @@ def test_training_in_bfloat16_comes_back_whatever_the_width() -> None:
         [sys.executable, "-c", BFLOAT16], capture_output=True, text=True, timeout=120, check=False
     )
     assert ran.stdout.strip() == "came back", ran.stderr
+
+
+@pytest.mark.parametrize("context", [FullContext(), *CONTEXTS], ids=str)
+def test_nothing_branches_on_values(net: Supernet, context: FullContext | ChunkedContext) -> None:
+    """Meta tensors have shapes and no values: a branch on a value raises."""
+    net = copy.deepcopy(net).to("meta")
+    subnet = Subnet(context, 0.5)
+    mels, lengths = torch.zeros(2, 211, 80, device="meta"), torch.zeros(2, device="meta").long()
+    frames, _ = net.recognize(mels, lengths, subnet)
+    assert frames.shape == (2, 52, 16)
+    if isinstance(context, ChunkedContext):
+        window = mels[:, : 4 * (2 * context.chunk + context.lookahead) + 3]
+        chunks, _ = net.stream(window, lengths, net.initial_state(2, subnet), subnet)
+        assert chunks.shape == (2, 2 * context.chunk, 16)

@@ -128,8 +128,7 @@ class Convolution(nn.Module):
         """Returns the output (B, N, W, D) and the new past inputs."""
         batch, count, width_frames, _ = x.shape
         gated = F.glu(self.gate(self.norm(x, active), active.mask), dim=-1)
-        if windows.ragged:
-            gated = gated * windows.valid[..., None]
+        gated = gated * windows.valid[..., None]
         centre = gated[:, :, : windows.chunk]
         new_past = last_frames(past, centre, self.reach)
         left = unfold_left(past.to(gated.dtype), centre, self.reach)
@@ -181,7 +180,7 @@ class ConformerLayer(nn.Module):
         return torch.addcmul(x, branch, keep.to(x.dtype), value=scale / (1 - self.dropout))
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
     """Scaled dot-product attention over (B, H, frames, head width).
 
     On CPUs the fused kernel of torch is several times slower in bfloat16 than plain products, so
@@ -190,8 +189,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Te
     if query.device.type != "cpu" or query.dtype != torch.bfloat16:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     scores = torch.matmul(query * query.shape[-1] ** -0.5, key.transpose(-1, -2))
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -1e4)
+    scores = scores.masked_fill(~mask, -1e4)
     return torch.matmul(scores.softmax(-1), value)
 
 

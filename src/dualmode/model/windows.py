@@ -24,16 +24,15 @@ class Windows:
     Attributes:
         chunk: C, centre frames a window.
         left: L, centre frames before a window that attention sees.
-        valid: (B, N, W) True where a window's frame exists; ``ragged`` if anywhere it does not.
-        key_mask: (B * N, 1, 1, L + W) True where a key may be attended to; None if all may.
+        valid: (B, N, W) True where a window's frame exists.
+        key_mask: (B * N, 1, 1, L + W) True where a key may be attended to.
         cos, sin: (1 or B, N, W, 1, 1, head width / 2) rotations of absolute frame positions.
     """
 
     chunk: int
     left: int
     valid: Tensor
-    ragged: bool
-    key_mask: Tensor | None
+    key_mask: Tensor
     cos: Tensor
     sin: Tensor
 
@@ -112,6 +111,9 @@ def make_windows(
     """Lay out windows for sequences of ``lengths`` (B,) frames.
 
     ``processed`` (B,) counts the frames that a stream has behind it; None means none.
+
+    Nothing here branches on the values of a tensor: that would make a GPU wait for the host, and
+    no export could trace it.
     """
     windows, chunk, lookahead, left = layout
     device = lengths.device
@@ -124,10 +126,10 @@ def make_windows(
     keys = torch.cat([left_valid.expand(len(lengths), -1, -1), valid], dim=2)
     # A window past the end has no key at all: letting it attend to anything keeps it finite.
     keys = keys | ~keys.any(dim=2, keepdim=True)
-    mask = None if bool(keys.all()) else keys.flatten(0, 1)[:, None, None, :]
+    mask = keys.flatten(0, 1)[:, None, None, :]
     position = index[None] if processed is None else index[None] + processed[:, None, None]
     cos, sin = rotations(position, head_width)
-    return Windows(chunk, left, valid, not bool(valid.all()), mask, cos, sin)
+    return Windows(chunk, left, valid, mask, cos, sin)
 
 
 def rotations(position: Tensor, head_width: int) -> tuple[Tensor, Tensor]:
