@@ -8,13 +8,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 REFERENCE := $(VENV)/.reference
+DOCS := $(VENV)/.docs
 TORCH := $(shell sed -n 's/^\(torch==[0-9.]*\)$$/\1/p' constraints.txt)
 # docopt alone, which num2words needs, has no wheel: it is one file of plain Python.
 PIP_INSTALL := $(BIN)/python -m pip install --only-binary :all: --no-binary docopt -c constraints.txt
 # Test processes share the cores by files, so each computes with one thread.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help quickstart install test check format
+.PHONY: help quickstart install test check format docs
 .DEFAULT_GOAL := help
 
 help:  ## show this
@@ -41,6 +42,10 @@ format: $(INSTALLED)  ## let ruff format the code and sort its imports
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: $(DOCS)  ## build the documentation site into build/docs; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "build/docs/index.html"
+
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "dualmode needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }
@@ -53,4 +58,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 # What tests compare with, and nothing else needs; the quickstart does not wait for it.
 $(REFERENCE): $(INSTALLED)
 	$(PIP_INSTALL) -e '.[reference]'
+	@touch $@
+
+# What builds the documentation site, and nothing else needs.
+$(DOCS): $(INSTALLED)
+	$(PIP_INSTALL) -e '.[docs]'
 	@touch $@
