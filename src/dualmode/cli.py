@@ -18,6 +18,7 @@ from dualmode.commands import (
     pretrain,
     probe,
     quickstart,
+    read,
     train,
     transcribe,
 )
@@ -75,6 +76,7 @@ def dualmode(
 
 app.command("quickstart")(quickstart.quickstart)
 app.add_typer(prepare.app, name="prepare")
+app.command("read")(read.read)
 app.command("pretrain")(pretrain.pretrain)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)

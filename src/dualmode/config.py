@@ -114,14 +114,13 @@ class DataConfig(Section):
         0.25, ge=0, lt=1, description="that an utterance goes on in the example of another"
     )
     speeds: tuple[float, ...] = (0.9, 1.0, 1.1)
-    calm_steps: int = Field(
-        0, ge=0, description="steps before speeds, noise and masks: they delay the first words"
-    )
+    calm_steps: int = Field(0, ge=0, description="steps before disturbances, which delay words")
     noise_probability: float = Field(0.5, ge=0, le=1)
     noise_snr_db: tuple[float, float] = (5.0, 25.0)
-    tail_silence_seconds: float = Field(
-        2.0, ge=0, description="at most; half of the utterances end in it, as in streams"
-    )
+    room_probability: float = Field(0.0, ge=0, le=1, description="of a random room's echo")
+    telephone_probability: float = Field(0.0, ge=0, le=1, description="of a telephone's band")
+    gain_db: tuple[float, float] = Field((0.0, 0.0), description="level changed by, least and most")
+    tail_silence_seconds: float = Field(2.0, ge=0, description="at most; ends half of all audio")
     time_masks: int = Field(2, ge=0)
     time_mask_frames: int = Field(40, ge=0, description="longest time mask, in mel frames")
     frequency_masks: int = Field(2, ge=0)

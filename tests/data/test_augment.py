@@ -7,11 +7,14 @@ from dualmode.config import DataConfig
 from dualmode.data.augment import (
     add_noise,
     append_silence,
+    change_gain,
     draw_noise,
     draw_tail_s,
     join,
     mask_mels,
     perturb_speed,
+    reverberate,
+    telephone,
 )
 
 
@@ -117,3 +120,39 @@ def test_joined_samples_keep_their_order_and_a_pause() -> None:
     assert (joined[2400:2800] == -0.5).all()
     assert np.abs(joined[800:2400]).max() < 0.01
     assert np.array_equal(join([one], 0.1, np.random.default_rng(0)), one)
+
+
+def speechlike(seconds: float = 2.0) -> np.ndarray:
+    """Bursts of noise between silences."""
+    samples = rng(7).normal(0, 0.1, round(seconds * 16000)).astype(np.float32)
+    samples[8000:16000] = 0
+    return samples
+
+
+def test_rooms_fill_pauses_and_keep_level_and_length() -> None:
+    dry = speechlike()
+    wet = reverberate(dry, rng(2))
+    assert wet.dtype == np.float32
+    assert len(wet) == len(dry)
+    assert np.mean(wet**2) == pytest.approx(np.mean(dry**2), rel=1e-3)
+    assert 0 < np.mean(wet[8000:12000] ** 2) < np.mean(wet[:8000] ** 2)
+    assert not np.array_equal(wet, reverberate(dry, rng(3)))
+    nothing = np.zeros(0, np.float32)
+    assert len(reverberate(nothing, rng())) == 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_telephones_pass_their_band_only(seed: int) -> None:
+    heard = telephone(speechlike(), rng(seed))
+    assert heard.dtype == np.float32
+    power = np.abs(np.fft.rfft(heard)) ** 2
+    hz = np.linspace(0, 8000, len(power))
+    inside = power[(hz > 500) & (hz < 3000)].mean()
+    assert power[hz > 4200].mean() < 0.01 * inside
+    assert power[hz < 10].mean() < 0.1 * inside
+
+
+def test_gain_is_in_decibels_and_clips() -> None:
+    samples = np.array([0.1, -0.5], np.float32)
+    assert change_gain(samples, 20.0).tolist() == [1.0, -1.0]
+    assert change_gain(samples, -20.0) == pytest.approx([0.01, -0.05])

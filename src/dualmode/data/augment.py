@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
+from scipy.signal import oaconvolve
 
 from dualmode.audio import SAMPLE_RATE_HZ, Samples, resample
 from dualmode.config import DataConfig
@@ -17,6 +18,11 @@ Random = np.random.Generator
 _SILENT = 1e-8  # mean power of speech or noise below which their ratio says nothing
 _FAINT_LOG10 = (-4.5, -3.0)  # deviation of what microphones call silence, full scale being 1
 _LONGEST_MASKED_SHARE = 0.2  # of an utterance, by one time mask
+_DECAY_S = (0.1, 0.6)  # until a room's sound is 60 dB below its beginning
+_DIRECT_DB = (-3.0, 15.0)  # of the direct sound's energy over that of all reflections
+_TELEPHONE_HZ = ((100.0, 350.0), (3200.0, 3900.0))  # lower and upper edge of the band
+_EDGE_HZ = 80.0  # over which a band ends
+_MU = 255.0  # of ITU-T G.711
 
 
 def perturb_speed(samples: Samples, speed: float) -> Samples:
@@ -36,6 +42,49 @@ def add_noise(samples: Samples, noise: npt.NDArray[np.floating], snr_db: float) 
         return samples
     gain = np.sqrt(power / noise_power * 10 ** (-snr_db / 10))
     return np.asarray(samples + gain * noise, dtype=np.float32)
+
+
+def reverberate(samples: Samples, rng: Random) -> Samples:
+    """(S,) samples as heard in a room drawn at random: as many, as loud, and not delayed.
+
+    The impulse response is the direct sound and, from 1 to 4 ms after it, noise that decays
+    exponentially (Polack's model of late reverberation), a few early samples of it far stronger
+    than the rest. Cheaper than mirrored sources: one convolution an utterance.
+    """
+    power = float(np.mean(np.square(samples))) if len(samples) else 0.0
+    if power < _SILENT:
+        return samples
+    decay_s = rng.uniform(*_DECAY_S)
+    time_s = np.arange(1, round(decay_s * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
+    reflections = rng.standard_normal(len(time_s)) * 10 ** (-3 * time_s / decay_s)
+    early = rng.integers(16, 640, size=6)
+    reflections[early] *= 6
+    reflections[: int(rng.integers(16, 64))] = 0
+    direct = 10 ** (rng.uniform(*_DIRECT_DB) / 20)
+    response = np.concatenate([[direct * np.linalg.norm(reflections)], reflections])
+    heard = oaconvolve(samples, response.astype(np.float32))[: len(samples)]
+    gain = np.sqrt(power / max(float(np.mean(np.square(heard))), _SILENT))
+    return np.asarray(heard * gain, dtype=np.float32)
+
+
+def telephone(samples: Samples, rng: Random) -> Samples:
+    """(S,) samples as they come out of a telephone: nothing above a band's upper edge, between
+    3.2 and 3.9 kHz, little below its lower one, and half of the time in eight bits by mu-law."""
+    spectrum = np.fft.rfft(samples)
+    hz = np.linspace(0, SAMPLE_RATE_HZ / 2, len(spectrum))
+    (lower, upper) = (rng.uniform(*edge) for edge in _TELEPHONE_HZ)
+    kept = np.clip((hz - lower) / _EDGE_HZ + 1, 0.03, 1) * np.clip((upper - hz) / _EDGE_HZ, 0, 1)
+    band = np.fft.irfft(spectrum * kept, len(samples)).astype(np.float32)
+    if rng.random() < 0.5:
+        curve = np.log1p(_MU * np.minimum(np.abs(band), 1)) / np.log1p(_MU)
+        band = np.sign(band) * np.expm1(np.round(curve * 127) / 127 * np.log1p(_MU)) / _MU
+    return np.asarray(band, dtype=np.float32)
+
+
+def change_gain(samples: Samples, gain_db: float) -> Samples:
+    """(S,) samples louder by ``gain_db`` decibels; what exceeds full scale is clipped."""
+    louder = samples * np.float32(10 ** (gain_db / 20))
+    return np.asarray(np.clip(louder, -1, 1), dtype=np.float32)
 
 
 def draw_noise(noises: Sequence[Samples], length: int, rng: Random) -> Samples:

@@ -25,11 +25,14 @@ from dualmode.config import DataConfig, PretrainingConfig, TextConfig
 from dualmode.data.augment import (
     add_noise,
     append_silence,
+    change_gain,
     draw_noise,
     draw_tail_s,
     join,
     mask_mels,
     perturb_speed,
+    reverberate,
+    telephone,
 )
 from dualmode.data.loading import load_noise, load_samples
 from dualmode.data.manifests import WEIGHT
@@ -270,9 +273,8 @@ class _Maker(Dataset[tuple[Batch, Position] | str]):
         calm = task.after.step <= self._data.calm_steps
         spoken = [perturb_speed(load_samples(cut), item.speed) for cut in cuts]
         samples = join(spoken, item.pause_s, rng)
-        if self._noises and not calm and rng.random() < self._data.noise_probability:
-            noise = draw_noise(self._noises, len(samples), rng)
-            samples = add_noise(samples, noise, rng.uniform(*self._data.noise_snr_db))
+        if self._train and not calm:
+            samples = self._disturbed(samples, rng)
         seconds = len(samples) / SAMPLE_RATE_HZ
         if self._train:
             samples = append_silence(samples, task.tail_s, rng)
@@ -285,6 +287,20 @@ class _Maker(Dataset[tuple[Batch, Position] | str]):
             heard = mel_frames(round(seconds * SAMPLE_RATE_HZ))
             mels[:heard] = mask_mels(mels[:heard], self._data, rng)
         return mels, seconds
+
+    def _disturbed(self, samples: Samples, rng: np.random.Generator) -> Samples:
+        """(S,) samples after what happens to sound on its way: a room, noise, a line, a level."""
+        data = self._data
+        if data.room_probability and rng.random() < data.room_probability:
+            samples = reverberate(samples, rng)
+        if self._noises and rng.random() < data.noise_probability:
+            noise = draw_noise(self._noises, len(samples), rng)
+            samples = add_noise(samples, noise, rng.uniform(*data.noise_snr_db))
+        if data.telephone_probability and rng.random() < data.telephone_probability:
+            samples = telephone(samples, rng)
+        if any(data.gain_db):
+            samples = change_gain(samples, rng.uniform(*data.gain_db))
+        return samples
 
 
 def _text(cuts: list[Cut]) -> str:

@@ -11,29 +11,30 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 
-def _words(text: str, separator: str = " ") -> list[str]:
+def words(text: str, separator: str = " ") -> list[str]:
+    """A list of words written as a text."""
     return text.split(separator)
 
 
-_ONES = _words("zero one two three four five six seven eight nine")
-_TEENS = _words("ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen")
-_TENS = _words("twenty thirty forty fifty sixty seventy eighty ninety")
-_ORDINALS = _words(
+ONES = words("zero one two three four five six seven eight nine")
+_TEENS = words("ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen")
+_TENS = words("twenty thirty forty fifty sixty seventy eighty ninety")
+ORDINALS = words(
     "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth "
     "fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth twentieth"
 )
-_MONTHS = _words(
+MONTHS = words(
     "january february march april may june july august september october november december"
 )
-_DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
-_WEEKDAYS = _words("monday tuesday wednesday thursday friday saturday sunday")
-_NAMES = _words("anna ben clara david emma george maria peter")
-_ROOMS = _words("kitchen bedroom bathroom garden office")
-_THINGS = _words("light heating radio fan")
-_SHORT = _words("yes|no|stop|cancel|help|next song|stop the music|start again|go back", "|")
+DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+WEEKDAYS = words("monday tuesday wednesday thursday friday saturday sunday")
+_NAMES = words("anna ben clara david emma george maria peter")
+_ROOMS = words("kitchen bedroom bathroom garden office")
+_THINGS = words("light heating radio fan")
+_SHORT = words("yes|no|stop|cancel|help|next song|stop the music|start again|go back", "|")
 
 # Words that are spelled, never said: of all letters, and common enough to be worth spelling.
-_SPELLED = _words(
+SPELLED = words(
     "able acre adam apple april atlas baker basil beach bench berry birch bishop black blake "
     "bloom bond boxer brian brook brown bruce bryan byron cabin cable camp cedar chase chloe "
     "clark clay cliff cloud cobb cole cook coral craig crane cruz cyrus daisy dale dawn dean diaz "
@@ -79,10 +80,10 @@ def spoken(phrase: str) -> str:
 def cardinal(number: int) -> str:
     """0 to 9999 in words, such as ``two thousand three hundred and forty five``."""
     if number < 20:
-        return (_ONES + _TEENS)[number]
+        return (ONES + _TEENS)[number]
     if number < 100:
         tens = _TENS[number // 10 - 2]
-        return f"{tens} {_ONES[number % 10]}" if number % 10 else tens
+        return f"{tens} {ONES[number % 10]}" if number % 10 else tens
     unit, name = (100, "hundred") if number < 1000 else (1000, "thousand")
     head, rest = f"{cardinal(number // unit)} {name}", number % unit
     if not rest:
@@ -93,10 +94,10 @@ def cardinal(number: int) -> str:
 def ordinal(number: int) -> str:
     """1 to 31 in words, such as ``twenty third``."""
     if number <= 20:
-        return _ORDINALS[number - 1]
+        return ORDINALS[number - 1]
     if number == 30:
         return "thirtieth"
-    return f"{_TENS[number // 10 - 2]} {_ORDINALS[number % 10 - 1]}"
+    return f"{_TENS[number // 10 - 2]} {ORDINALS[number % 10 - 1]}"
 
 
 def year(number: int) -> str:
@@ -106,10 +107,10 @@ def year(number: int) -> str:
         return cardinal(number)
     if rest == 0:
         return f"{cardinal(century)} hundred"
-    return f"{cardinal(century)} {cardinal(rest)}" if rest > 9 else f"nineteen O {_ONES[rest]}"
+    return f"{cardinal(century)} {cardinal(rest)}" if rest > 9 else f"nineteen O {ONES[rest]}"
 
 
-def _pick(rng: Random, options: Sequence[str]) -> str:
+def pick(rng: Random, options: Sequence[str]) -> str:
     return options[int(rng.integers(len(options)))]
 
 
@@ -118,31 +119,31 @@ def _number(rng: Random, low: int, high: int) -> str:
 
 
 def _digits(rng: Random, low: int, high: int) -> str:
-    return " ".join(_pick(rng, _ONES) for _ in range(int(rng.integers(low, high + 1))))
+    return " ".join(pick(rng, ONES) for _ in range(int(rng.integers(low, high + 1))))
 
 
-def _letters(rng: Random, low: int, high: int) -> str:
+def letters(rng: Random, low: int, high: int) -> str:
     count = int(rng.integers(low, high + 1))
     return " ".join(chr(ord("A") + int(rng.integers(26))) for _ in range(count))
 
 
-def _clock(rng: Random) -> str:
+def clock(rng: Random) -> str:
     hour = _number(rng, 1, 12)
     form = int(rng.integers(5))
     if form == 0:
-        return f"{_pick(rng, ('half past', 'quarter past', 'quarter to'))} {hour}"
+        return f"{pick(rng, ('half past', 'quarter past', 'quarter to'))} {hour}"
     if form == 1:
-        return f"{_pick(rng, ('five', 'ten', 'twenty'))} {_pick(rng, ('past', 'to'))} {hour}"
+        return f"{pick(rng, ('five', 'ten', 'twenty'))} {pick(rng, ('past', 'to'))} {hour}"
     if form == 2:
         return f"{hour} {_number(rng, 10, 59)}"
     if form == 3:
         return f"{hour} o'clock"
-    return f"{hour} {_pick(rng, ('A M', 'P M'))}"
+    return f"{hour} {pick(rng, ('A M', 'P M'))}"
 
 
 def _day(rng: Random) -> str:
     index = int(rng.integers(12))
-    month, day = _MONTHS[index], ordinal(int(rng.integers(1, _DAYS[index] + 1)))
+    month, day = MONTHS[index], ordinal(int(rng.integers(1, DAYS[index] + 1)))
     return f"the {day} of {month}" if rng.random() < 0.7 else f"{month} the {day}"
 
 
@@ -151,45 +152,45 @@ def _date(rng: Random) -> str:
 
 
 def _weekday(rng: Random) -> str:
-    return f"{_pick(rng, _WEEKDAYS)} {_day(rng)}"
+    return f"{pick(rng, WEEKDAYS)} {_day(rng)}"
 
 
 def _timer(rng: Random) -> str:
     if rng.random() < 0.4:
         return f"set a timer for {_number(rng, 2, 59)} minutes and {_number(rng, 2, 59)} seconds"
-    unit = _pick(rng, ("minutes", "seconds", "hours"))
+    unit = pick(rng, ("minutes", "seconds", "hours"))
     return f"set a timer for {_number(rng, 2, 90)} {unit}"
 
 
 def _alarm(rng: Random) -> str:
-    start = _pick(rng, ("wake me up at", "set an alarm for", "remind me at"))
-    when = f" on {_pick(rng, _WEEKDAYS)}" if rng.random() < 0.5 else ""
-    return f"{start} {_clock(rng)}{when}"
+    start = pick(rng, ("wake me up at", "set an alarm for", "remind me at"))
+    when = f" on {pick(rng, WEEKDAYS)}" if rng.random() < 0.5 else ""
+    return f"{start} {clock(rng)}{when}"
 
 
 def _clock_now(rng: Random) -> str:
-    return f"it is {_clock(rng)}"
+    return f"it is {clock(rng)}"
 
 
 def _switch(rng: Random) -> str:
-    order = f"turn {_pick(rng, ('on', 'off'))} the {_pick(rng, _ROOMS)} {_pick(rng, _THINGS)}"
-    return f"{order} at {_clock(rng)}" if rng.random() < 0.5 else order
+    order = f"turn {pick(rng, ('on', 'off'))} the {pick(rng, _ROOMS)} {pick(rng, _THINGS)}"
+    return f"{order} at {clock(rng)}" if rng.random() < 0.5 else order
 
 
 def _door(rng: Random) -> str:
-    which = _pick(rng, ("door", "window"))
-    order = f"{_pick(rng, ('open', 'close'))} the {_pick(rng, _ROOMS)} {which}"
+    which = pick(rng, ("door", "window"))
+    order = f"{pick(rng, ('open', 'close'))} the {pick(rng, _ROOMS)} {which}"
     return f"{order} in {_number(rng, 2, 59)} minutes" if rng.random() < 0.5 else order
 
 
 def _call(rng: Random) -> str:
-    order = f"{_pick(rng, ('call', 'message'))} {_pick(rng, _NAMES)}"
-    when = f"at {_clock(rng)}" if rng.random() < 0.6 else f"on {_weekday(rng)}"
+    order = f"{pick(rng, ('call', 'message'))} {pick(rng, _NAMES)}"
+    when = f"at {clock(rng)}" if rng.random() < 0.6 else f"on {_weekday(rng)}"
     return f"{order} {when}"
 
 
 def _dial(rng: Random) -> str:
-    return f"{_pick(rng, ('dial', 'the number is', 'my code is'))} {_digits(rng, 3, 7)}"
+    return f"{pick(rng, ('dial', 'the number is', 'my code is'))} {_digits(rng, 3, 7)}"
 
 
 def _bare_digits(rng: Random) -> str:
@@ -205,7 +206,7 @@ def _decimal(rng: Random) -> str:
 
 
 def _sum(rng: Random) -> str:
-    sign = _pick(rng, ("plus", "minus", "times"))
+    sign = pick(rng, ("plus", "minus", "times"))
     return f"{_number(rng, 0, 99)} {sign} {_number(rng, 0, 99)}"
 
 
@@ -214,22 +215,22 @@ def _spell(rng: Random) -> str:
 
 
 def _bare_spelling(rng: Random) -> str:
-    return ", ".join(_pick(rng, _SPELLED).upper())
+    return ", ".join(pick(rng, SPELLED).upper())
 
 
 def _code(rng: Random) -> str:
-    return f"my code is {_letters(rng, 1, 2)} {_digits(rng, 2, 3)} {_letters(rng, 1, 2)}"
+    return f"my code is {letters(rng, 1, 2)} {_digits(rng, 2, 3)} {letters(rng, 1, 2)}"
 
 
 def _volume(rng: Random) -> str:
     if rng.random() < 0.5:
         return f"set the volume to {_number(rng, 1, 99)} percent"
-    return f"turn the volume {_pick(rng, ('up', 'down'))} to {_number(rng, 1, 99)}"
+    return f"turn the volume {pick(rng, ('up', 'down'))} to {_number(rng, 1, 99)}"
 
 
 def _degrees(rng: Random) -> str:
-    room = _pick(rng, _ROOMS)
-    return f"set the {room} heating to {_number(rng, 10, 30)} point {_pick(rng, _ONES)} degrees"
+    room = pick(rng, _ROOMS)
+    return f"set the {room} heating to {_number(rng, 10, 30)} point {pick(rng, ONES)} degrees"
 
 
 def _song(rng: Random) -> str:
@@ -237,7 +238,7 @@ def _song(rng: Random) -> str:
 
 
 def _short(rng: Random) -> str:
-    return _pick(rng, _SHORT)
+    return pick(rng, _SHORT)
 
 
 _WEIGHTED: tuple[tuple[Callable[[Random], str], int], ...] = (

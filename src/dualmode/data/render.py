@@ -150,7 +150,7 @@ def _record(espeak: Espeak, reading: Reading, phrase: str, name: str, rng: Rando
     words, end_s = _word_times(phrase, speech)
     lead_s, tail_s = rng.uniform(*_SILENCE_S, size=2).tolist()
     clean = to_mono_16khz(speech.samples.astype(np.float32), speech.sample_rate_hz)
-    samples = _in_a_room(clean[: round(end_s * SAMPLE_RATE_HZ)], lead_s, tail_s, rng)
+    samples = in_a_room(clean[: round(end_s * SAMPLE_RATE_HZ)], lead_s, tail_s, rng)
     path = reading.folder / f"{name}.flac"
     write_flac(path, samples)
     shifted = tuple((word, start + lead_s, duration) for word, start, duration in words)
@@ -184,7 +184,7 @@ def _word_times(phrase: str, speech: Speech) -> tuple[list[tuple[str, float, flo
     return words, end / rate
 
 
-def _in_a_room(clean: Samples, lead_s: float, tail_s: float, rng: Random) -> npt.NDArray[np.int16]:
+def in_a_room(clean: Samples, lead_s: float, tail_s: float, rng: Random) -> npt.NDArray[np.int16]:
     """Put silence around the words, set the level, and lay faint white noise under it all."""
     pads = (round(lead_s * SAMPLE_RATE_HZ), round(tail_s * SAMPLE_RATE_HZ))
     peak = 10 ** (rng.uniform(*_PEAK_DB) / 20)

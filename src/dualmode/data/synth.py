@@ -70,7 +70,7 @@ def synthesize(
     for reading, utterances in zip(readings, spoken, strict=True):
         made[reading.folder.parent.name].extend(utterances)
     for split, utterances in made.items():
-        write_cuts(map(_cut, utterances), folders[split] / CUTS)
+        write_cuts(map(cut_of, utterances), folders[split] / CUTS)
     _write_atomically(out / _SUMMARY, json.dumps(_summary(settings, made), indent=1) + "\n")
     return folders
 
@@ -108,7 +108,8 @@ def _held_out_phrases(settings: SynthSettings) -> dict[str, list[str]]:
     return {"dev": drawn[: wanted["dev"]], "test": drawn[wanted["dev"] :]}
 
 
-def _cut(utterance: Utterance) -> MonoCut:
+def cut_of(utterance: Utterance, corpus: str = "synth") -> MonoCut:
+    """The cut of one file that was made, as long as the file, with the times of its words."""
     duration = utterance.samples / SAMPLE_RATE_HZ
     words = [
         AlignmentItem(word, round(start, 4), round(length, 4))
@@ -128,8 +129,8 @@ def _cut(utterance: Utterance) -> MonoCut:
                 text=utterance.text,
                 language="English",
                 speaker=utterance.speaker,
-                custom={"corpus": "synth"},
-                alignment={"word": words},
+                custom={"corpus": corpus},
+                alignment={"word": words} if words else None,
             )
         ],
         recording=Recording(

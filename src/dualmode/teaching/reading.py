@@ -1,0 +1,230 @@
+"""Text read aloud by a synthesiser, as a CutSet; it resumes, and the same seed gives the same.
+
+The work is cut into parts of a few minutes of speech. A part is read by a process that has done
+nothing before and written whole or not at all, so a part that is there is never read again, and
+asking for more hours later only adds parts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+
+from dualmode.audio import SAMPLE_RATE_HZ
+from dualmode.config import TextConfig
+from dualmode.data.everyday import draw_everyday
+from dualmode.data.manifests import CUTS, REPORT, write_cuts
+from dualmode.data.parallel import map_in_processes
+from dualmode.data.phrases import Random, draw_phrase, spoken, transcript
+from dualmode.data.render import Utterance, in_a_room, write_flac
+from dualmode.data.left_out import Report
+from dualmode.data.synth import cut_of
+from dualmode.errors import DataError, TextError
+from dualmode.teaching.voices import Manner, Synthesiser, open_voices
+from dualmode.text import normalize
+
+LANGUAGES = {"quickstart": draw_phrase, "talk": draw_everyday}
+
+_PART_SECONDS = 120.0
+_SILENCE_S = (0.05, 0.4)  # before and after the words
+_FEWEST_WORDS = 4  # of an utterance: short phrases are read several in a row, most of the time
+_SHORT_ALONE = 0.3
+_LETTERS_A_SECOND = (1.5, 30.0)  # outside, the synthesiser has stumbled
+_SUMMARY = "read.json"
+_EDITION = 1  # of languages and voices: when they change, parts of old ones do not go with new ones
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """What is said, and what a recogniser should write."""
+
+    spoken: str
+    text: str
+
+
+@dataclass(frozen=True)
+class _Part:
+    number: int
+    folder: Path
+    source: str | tuple[Sentence, ...]  # a language's name, or sentences to draw from
+    voices: str
+    blend: bool
+    seed: int
+    seconds: float
+
+
+def read(
+    source: str | Path,
+    out: str | Path,
+    *,
+    hours: float,
+    voices: str,
+    blend: bool = False,
+    seed: int = 1,
+    jobs: int | None = None,
+) -> Report:
+    """Read ``hours`` of speech into ``out/cuts.jsonl.gz``, with FLAC files of 16 kHz beside it.
+
+    Args:
+        source: a file of sentences, one a line, from which they are drawn at random; or
+            ``quickstart`` or ``talk``, languages that make sentences without end.
+        voices: ``espeak`` or ``kokoro:DIR``; see :func:`open_voices`.
+        jobs: processes (default: one a core).
+
+    Raises:
+        DataError: no text, no voices, or ``out`` holds something read with other settings.
+    """
+    if not hours > 0:
+        raise DataError(f"--hours must be positive, not {hours:g}")
+    if blend and not voices.startswith("kokoro:"):
+        raise DataError("only Kokoro's voices can be blended: --voices kokoro:DIR")
+    open_voices(voices, blend=blend)
+    out = Path(out).resolve()
+    report = Report(str(source))
+    sentences = _sentences(source, report)
+    settings = {"source": str(source), "voices": voices.partition(":")[0], "blend": blend}
+    _claim(out, {**settings, "seed": seed, "edition": _EDITION})
+    parts = _parts(sentences, out, hours, voices, blend, seed)
+    waiting = [part for part in parts if not _table(part).is_file()]
+    for _ in map_in_processes(read_part, waiting, title="Reading aloud", jobs=jobs, fresh=True):
+        pass
+    cuts = []
+    for part in parts:
+        for line in _table(part).read_text(encoding="utf-8").splitlines():
+            utterance = _from_json(json.loads(line), part.folder)
+            cuts.append(cut_of(utterance, "read"))
+            report.keep(utterance.samples / SAMPLE_RATE_HZ)
+    report.write(out / REPORT)
+    if not cuts:
+        raise DataError(f"{source}: nothing in it could be read aloud; {out / REPORT} says why")
+    write_cuts(cuts, out / CUTS)
+    return report
+
+
+def read_part(part: _Part, synthesiser: Synthesiser | None = None) -> None:
+    """Read a part in a fresh process, and write its table once all of it is there."""
+    voices = synthesiser or open_voices(part.voices, blend=part.blend)
+    part.folder.mkdir(parents=True, exist_ok=True)
+    lines: list[str] = []
+    seconds, tries = 0.0, 0
+    while seconds < part.seconds:
+        rng = np.random.default_rng((part.seed, part.number, tries))
+        sentence, manner = draw_sentence(part.source, rng), voices.draw(rng)
+        tries += 1
+        utterance = _record(voices, sentence, manner, part, tries, rng)
+        if utterance is None:
+            if tries > 20 and not lines:
+                raise DataError(f"{part.voices}: these voices say nothing; try another text")
+            continue
+        seconds += utterance.samples / SAMPLE_RATE_HZ
+        lines.append(json.dumps(_to_json(utterance)) + "\n")
+    unfinished = part.folder / "partial.jsonl"
+    unfinished.write_text("".join(lines), encoding="utf-8")
+    unfinished.replace(_table(part))
+
+
+def draw_sentence(source: str | Sequence[Sentence], rng: Random) -> Sentence:
+    """One of the sentences, or one that a language makes: short phrases in a row."""
+    if not isinstance(source, str):
+        return source[int(rng.integers(len(source)))]
+    phrases = [LANGUAGES[source](rng)]
+    while len(" ".join(phrases).split()) < _FEWEST_WORDS and rng.random() > _SHORT_ALONE:
+        phrases.append(LANGUAGES[source](rng))
+    said = ". ".join(spoken(phrase) for phrase in phrases)
+    text = normalize(" ".join(transcript(phrase) for phrase in phrases), TextConfig())
+    return Sentence(said, text)
+
+
+def _record(
+    voices: Synthesiser, sentence: Sentence, manner: Manner, part: _Part, number: int, rng: Random
+) -> Utterance | None:
+    """An utterance that was read and written, or None where the synthesiser has stumbled."""
+    clean = voices.say(sentence.spoken, manner, rng)
+    letters = len(sentence.text.replace(" ", ""))
+    slowest, fastest = _LETTERS_A_SECOND
+    if not len(clean) or not np.isfinite(clean).all() or not np.abs(clean).max() > 0:
+        return None
+    if not slowest <= letters * SAMPLE_RATE_HZ / len(clean) <= fastest:
+        return None
+    lead_s, tail_s = rng.uniform(*_SILENCE_S, size=2).tolist()
+    samples = in_a_room(clean, lead_s, tail_s, rng)
+    name = f"read{part.seed}-{part.number:05d}-{number:03d}"
+    path = part.folder / f"{name}.flac"
+    write_flac(path, samples)
+    return Utterance(name, path, manner.speaker, len(samples), sentence.text, ())
+
+
+def _sentences(source: str | Path, report: Report) -> str | tuple[Sentence, ...]:
+    if str(source) in LANGUAGES:
+        return str(source)
+    path = Path(source)
+    if not path.is_file():
+        raise DataError(f"{path}: no such text; give a file, or {' or '.join(LANGUAGES)}")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not a text in UTF-8 ({error})") from None
+    sentences = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            text = normalize(line, TextConfig(digits="spell"))
+        except TextError as error:
+            report.leave_out(f"line {number}", str(path), "text", str(error))
+            continue
+        # Punctuation is worth its pauses, but digits are said as they are written down.
+        digits = any(character.isdecimal() for character in line)
+        sentences.append(Sentence(text if digits else " ".join(line.split()), text))
+    if not sentences:
+        raise DataError(f"{path}: no sentence in it can be read; write one a line")
+    return tuple(sentences)
+
+
+def _parts(
+    source: str | tuple[Sentence, ...], out: Path, hours: float, voices: str, blend: bool, seed: int
+) -> list[_Part]:
+    seconds = min(_PART_SECONDS, hours * 3600)
+    return [
+        _Part(number, out / "audio" / f"{number:05d}", source, voices, blend, seed, seconds)
+        for number in range(ceil(hours * 3600 / _PART_SECONDS))
+    ]
+
+
+def _claim(out: Path, settings: dict[str, object]) -> None:
+    """Note what ``out`` is read from, or refuse to mix it with something else."""
+    summary = out / _SUMMARY
+    if summary.is_file():
+        found = json.loads(summary.read_text(encoding="utf-8"))
+        if found != settings:
+            raise DataError(f"{out} was read with {found}, not {settings}: give a new folder")
+        return
+    if out.is_dir() and any(out.iterdir()):
+        raise DataError(f"{out} holds something else: give an empty or new folder")
+    out.mkdir(parents=True, exist_ok=True)
+    summary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+
+
+def _table(part: _Part) -> Path:
+    return part.folder / "utterances.jsonl"
+
+
+def _to_json(utterance: Utterance) -> dict[str, object]:
+    return {
+        "id": utterance.id,
+        "speaker": utterance.speaker,
+        "samples": utterance.samples,
+        "text": utterance.text,
+    }
+
+
+def _from_json(found: dict[str, object], folder: Path) -> Utterance:
+    name = str(found["id"])
+    samples = int(str(found["samples"]))
+    speaker, text = str(found["speaker"]), str(found["text"])
+    return Utterance(name, folder / f"{name}.flac", speaker, samples, text, ())
