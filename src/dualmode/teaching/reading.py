@@ -18,11 +18,11 @@ import numpy as np
 from dualmode.audio import SAMPLE_RATE_HZ
 from dualmode.config import TextConfig
 from dualmode.data.everyday import draw_everyday
+from dualmode.data.left_out import Report
 from dualmode.data.manifests import CUTS, REPORT, write_cuts
 from dualmode.data.parallel import map_in_processes
 from dualmode.data.phrases import Random, draw_phrase, spoken, transcript
 from dualmode.data.render import Utterance, in_a_room, write_flac
-from dualmode.data.left_out import Report
 from dualmode.data.synth import cut_of
 from dualmode.errors import DataError, TextError
 from dualmode.teaching.voices import Manner, Synthesiser, open_voices
