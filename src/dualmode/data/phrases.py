@@ -111,6 +111,7 @@ def year(number: int) -> str:
 
 
 def pick(rng: Random, options: Sequence[str]) -> str:
+    """One of the options, each as likely."""
     return options[int(rng.integers(len(options)))]
 
 
@@ -123,11 +124,13 @@ def _digits(rng: Random, low: int, high: int) -> str:
 
 
 def letters(rng: Random, low: int, high: int) -> str:
+    """Between ``low`` and ``high`` single capitals."""
     count = int(rng.integers(low, high + 1))
     return " ".join(chr(ord("A") + int(rng.integers(26))) for _ in range(count))
 
 
 def clock(rng: Random) -> str:
+    """A time of day in words."""
     hour = _number(rng, 1, 12)
     form = int(rng.integers(5))
     if form == 0:
