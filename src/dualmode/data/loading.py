@@ -1,9 +1,23 @@
-"""Samples of cuts, whatever their channels, rates and offsets in their recordings."""
+"""Samples of cuts, whatever their channels, rates and offsets in their recordings.
+
+A manifest is data that may come from anybody, so loading one runs no command and opens no
+connection: audio is read from local files and from memory only, and only by libsndfile.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import is_dataclass
+from typing import Any
+
 import numpy as np
-from lhotse import CutSet
+from lhotse import AudioSource, CutSet
+from lhotse.audio.backend import (
+    LibsndfileBackend,
+    get_current_audio_backend,
+    set_current_audio_backend,
+)
 from lhotse.cut import Cut
 
 from dualmode.audio import SAMPLE_RATE_HZ, Samples, to_mono_16khz
@@ -11,6 +25,8 @@ from dualmode.data.usable import source_of
 from dualmode.errors import AudioError, DataError
 
 _NOISE_SECONDS = 3600.0  # of noise held in memory: 230 MB
+_LOCAL = {"file", "memory"}  # Lhotse also knows "command", run by a shell, and "url"
+_NEVER_LOADED = {"supervisions", "features", "custom"}
 
 
 def load_noise(cuts: CutSet, seed: int) -> list[Samples]:
@@ -36,10 +52,13 @@ def load_samples(cut: Cut) -> Samples:
     """A cut's audio: (S,) at 16 kHz, channels averaged.
 
     Raises:
-        AudioError: it cannot be read; the message names the cut and the file.
+        AudioError: it cannot be read, or its manifest asks for more than local files and memory;
+            the message names the cut and the file.
     """
+    _check_local(cut)
     try:
-        samples = cut.load_audio()
+        with _libsndfile_alone():
+            samples = cut.load_audio()
     # Lhotse's backends raise whatever their libraries raise.
     except Exception as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -47,3 +66,42 @@ def load_samples(cut: Cut) -> Samples:
             f"{cut.id} ({source_of(cut)}) cannot be read: {first}; prepare the corpus again"
         ) from None
     return to_mono_16khz(np.asarray(samples).T, int(cut.sampling_rate))
+
+
+def _check_local(cut: Cut) -> None:
+    for kind, source in _sources(cut):
+        if kind not in _LOCAL:
+            raise AudioError(
+                f"{cut.id}: its audio is a {kind} ({str(source)[:80]!r}), and manifests run no "
+                "commands and fetch nothing here; if you trust it, store the audio in files first "
+                "with Lhotse's CutSet.save_audios"
+            )
+
+
+def _sources(part: Any) -> Iterator[tuple[str, Any]]:
+    """Kind and source of everything that loading reads: of mixed tracks, and of the room impulse
+    responses in transforms, which are recordings too."""
+    if isinstance(part, AudioSource):
+        yield part.type, part.source
+    elif isinstance(part, dict):
+        if "source" in part and "type" in part:
+            yield str(part["type"]), part["source"]
+        for name, inner in part.items():
+            if name not in _NEVER_LOADED:
+                yield from _sources(inner)
+    elif isinstance(part, list | tuple):
+        for inner in part:
+            yield from _sources(inner)
+    elif is_dataclass(part):
+        yield from _sources(vars(part))
+
+
+@contextmanager
+def _libsndfile_alone() -> Iterator[None]:
+    """Lhotse's other backends start programs, and hand a shell the path of a .sph file as it is."""
+    before = get_current_audio_backend()
+    set_current_audio_backend(LibsndfileBackend())
+    try:
+        yield
+    finally:
+        set_current_audio_backend(before)

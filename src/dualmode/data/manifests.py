@@ -71,7 +71,8 @@ def cuts_file(path: str | Path) -> Path:
 def _read_one(path: Path) -> list[Cut]:
     file = cuts_file(path)
     try:
-        cuts = list(CutSet.from_file(file))
+        # Absolute, because Lhotse runs what follows "pipe:" at the beginning of a name.
+        cuts = list(CutSet.from_file(file.absolute()))
     # Damage shows as whatever Lhotse's decoders raise: gzip, zlib, JSON, missing keys.
     except Exception as error:
         raise DataError(f"{file}: not a CutSet, or damaged ({error}); make it again") from None
