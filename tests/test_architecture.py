@@ -190,6 +190,33 @@ def test_nothing_unpickles() -> None:
     fail_if(violations, "use safetensors (dualmode.model.directory):")
 
 
+def opens_without_encoding(tree: ast.AST) -> Iterator[int]:
+    """Lines on which a text file is opened in whatever encoding the machine has."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        values = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
+        named = any(keyword.arg == "encoding" for keyword in node.keywords) or "utf-8" in values
+        if name in {"read_text", "write_text"} and not named:
+            yield node.lineno
+        mode = values[0] if name == "open" and values else None
+        if isinstance(mode, str) and set(mode) <= set("rwax+t") and not named:
+            yield node.lineno
+
+
+def test_text_files_are_utf_8() -> None:
+    assert list(opens_without_encoding(ast.parse("p.open('w')\np.read_text()"))) == [1, 2]
+    assert not list(opens_without_encoding(ast.parse("p.open('rb')\np.read_text('utf-8')")))
+    root = PACKAGE.parents[1]
+    violations = [
+        f"{path.relative_to(root)}, line {line}"
+        for path in (*MODULES, *(root / "benchmarks").rglob("*.py"))
+        for line in opens_without_encoding(parsed(path))
+    ]
+    fail_if(violations, "text files are read and written as UTF-8; say so:")
+
+
 def test_public_things_are_documented() -> None:
     violations = []
     for path in MODULES:

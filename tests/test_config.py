@@ -127,6 +127,11 @@ def test_override_makes_a_section_that_the_file_leaves_out(tmp_path: Path) -> No
         ("training.steps=-1", "training.steps"),
         ("training.steps=many", "training.steps"),
         ("model.kernel_frames=4", "kernel_frames"),
+        ("model.kernel_frames=1", "kernel_frames"),
+        ("data.train=[x", "data.train=[x"),
+        ("training.seed=2020-13-45", "training.seed=2020-13-45"),
+        ("data.train=" + "[" * 9999, "data.train=[[["),
+        ("data.noise=!!python/object/apply:os.getcwd []", "data.noise=!!python"),
         ("model.width=30", "width"),
         ("pruning.sparsities=[0.7, 0.5]", "sparsities"),
         ("pruning.sparsities=[1.0]", "sparsities"),
@@ -140,12 +145,31 @@ def test_errors_name_the_key(override: str, named: str) -> None:
         load_recipe("quickstart", [override])
 
 
-@pytest.mark.parametrize("content", ["[1, 2]", "just words", "a: [", ""])
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12)
+)
+HOSTILE = [
+    "name: !!python/object/apply:os.system ['true']",
+    "name: r\ndata: {train: " + "[" * 9999 + "}",
+    BOMB + "name: r\ndata: {train: *a11, weights: *a11}",
+    "name: &n [*n]",
+    "name: 2020-13-45",
+]
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", "just words", "a: [", "", *HOSTILE])
 def test_a_file_that_is_no_recipe_is_refused(content: str, tmp_path: Path) -> None:
     path = tmp_path / "broken.yaml"
     path.write_text(content)
     with pytest.raises(RecipeError, match=r"broken\.yaml"):
         load_recipe(path)
+
+
+@pytest.mark.parametrize("content", [b"name: \xff\xfe", b"#" * (1 << 20) + b"\nname: large"])
+def test_a_file_that_is_no_text_or_too_large_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "broken.yaml").write_bytes(content)
+    with pytest.raises(RecipeError, match=r"broken\.yaml"):
+        load_recipe(tmp_path / "broken.yaml")
 
 
 @pytest.mark.parametrize("source", ["no-such-recipe", "no-such-file.yaml"])

@@ -44,7 +44,7 @@ class ModelConfig(Section):
     layers: int = Field(6, ge=1)
     heads: int = Field(4, ge=1)
     feed_forward: int = Field(1024, ge=8, description="inner width of a feed-forward module")
-    kernel_frames: int = Field(15, ge=1, description="depthwise convolution, odd")
+    kernel_frames: int = Field(15, ge=3, description="depthwise convolution, odd")
     subsampling_channels: int = Field(64, ge=1)
     predictor_width: int = Field(256, ge=8)
     context_tokens: int = Field(2, ge=1, description="tokens that the stateless predictor sees")

@@ -94,7 +94,8 @@ def _run(
     from dualmode.recipe_files import load_recipe
     from dualmode.training.launch import train
 
-    ours = [f"data.train=['{corpus}/train']", f"data.dev=['{corpus}/dev']", *overrides]
+    folders = {split: json.dumps([str(corpus / split)]) for split in ("train", "dev")}
+    ours = [*(f"data.{split}={folder}" for split, folder in folders.items()), *overrides]
     if minutes is not None:
         ours.append(f"training.minutes={minutes}")
     return train(load_recipe(recipe, ours), out, console=console).finished

@@ -15,6 +15,8 @@ from pydantic import ValidationError
 from dualmode.config import Recipe
 from dualmode.errors import RecipeError
 
+_LARGEST_BYTES = 1 << 20
+
 
 def shipped_recipes() -> list[str]:
     """Names of the recipes that come with dualmode."""
@@ -51,19 +53,36 @@ def _read_tree(source: str | Path) -> dict[str, Any]:
     if path.suffix in {".yaml", ".yml"} or path.is_file():
         if not path.is_file():
             raise RecipeError(f"{path}: no such recipe file")
-        text = path.read_text()
+        text = _read_text(path)
     elif str(source) in shipped_recipes():
-        text = (resources.files("dualmode") / "recipes" / f"{source}.yaml").read_text()
+        shipped = resources.files("dualmode") / "recipes" / f"{source}.yaml"
+        text = shipped.read_text(encoding="utf-8")
     else:
         names = ", ".join(shipped_recipes())
         raise RecipeError(f"no recipe {str(source)!r}: give a .yaml file or one of {names}")
-    try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{source} is not YAML: {error}") from None
+    tree = _parsed(text, str(source))
     if not isinstance(tree, dict):
         raise RecipeError(f"{source} must be a mapping with sections such as model and training")
     return tree
+
+
+def _read_text(path: Path) -> str:
+    if path.stat().st_size > _LARGEST_BYTES:
+        raise RecipeError(f"{path} is too large for a recipe: over {_LARGEST_BYTES} bytes")
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} cannot be read as UTF-8 text: {error}") from None
+
+
+def _parsed(text: str, source: str) -> Any:
+    """YAML as plain values; tags that name Python objects are errors."""
+    try:
+        return yaml.safe_load(text)
+    # Besides its own errors PyYAML raises ValueError for a date that is none, and recurses.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        said = str(error) or type(error).__name__
+        raise RecipeError(f"{source} is not YAML: {said}") from None
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
@@ -76,4 +95,4 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         node = node.setdefault(section, {})
         if not isinstance(node, dict):
             raise RecipeError(f"--set {override!r}: {section} is not a section")
-    node[leaf] = yaml.safe_load(raw)
+    node[leaf] = _parsed(raw, f"--set {override!r}")

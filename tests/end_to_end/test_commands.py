@@ -109,11 +109,13 @@ def test_quickstart_goes_through_all_its_steps(
     tiny_corpus: Path, tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The real steps, on the tiny corpus and with the tiny recipe in place of its own."""
+    home = tmp_path / "o'brien"  # an apostrophe ends a quoted string of YAML
+    home.mkdir()
     folders = {split: tiny_corpus / split for split in ("train", "dev", "test")}
-    (tmp_path / "corpus").symlink_to(tiny_corpus)
+    (home / "corpus").symlink_to(tiny_corpus)
     monkeypatch.setattr("dualmode.data.synth.synthesize", lambda out: folders)
     monkeypatch.setattr(
-        "dualmode.config.load_recipe",
+        "dualmode.recipe_files.load_recipe",
         lambda name, overrides=(): (
             load_recipe(tiny_recipe, [*overrides, "training.steps=8", *OBJECTIVES[name]])
             if name in OBJECTIVES
@@ -122,9 +124,9 @@ def test_quickstart_goes_through_all_its_steps(
     )
     output = tmp_path / "output.txt"
     with output.open("w") as file:
-        assert run_quickstart(tmp_path, None, Console(file=file, width=120))
+        assert run_quickstart(home, None, Console(file=file, width=120))
     said = output.read_text()
-    found = json.loads((tmp_path / "model" / "evaluation.json").read_text())
+    found = json.loads((home / "model" / "evaluation.json").read_text())
     assert set(found) == {"server", "device"}
     for number in range(1, 6):
         assert f"{number} of 5" in said
@@ -133,10 +135,10 @@ def test_quickstart_goes_through_all_its_steps(
         assert named in said
 
     with output.open("w") as file:
-        assert run_quickstart(tmp_path, None, Console(file=file, width=120), pretrain=True)
+        assert run_quickstart(home, None, Console(file=file, width=120), pretrain=True)
     assert "pre-training" in output.read_text()
-    recipe = load_recipe(tmp_path / "pretrained-model" / "config.yaml")
-    assert recipe.init.model == str(tmp_path / "encoder")
+    recipe = load_recipe(home / "pretrained-model" / "config.yaml")
+    assert recipe.init.model == str(home / "encoder")
 
 
 def test_verdicts_are_honest(monkeypatch: pytest.MonkeyPatch) -> None:
