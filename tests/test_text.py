@@ -156,3 +156,16 @@ def test_damaged_or_missing_models_are_errors(tmp_path: Path) -> None:
     (tmp_path / "tokens.model").write_bytes(b"not a model")
     with pytest.raises(TextError, match="not a SentencePiece model"):
         Tokens.load(tmp_path)
+    with (tmp_path / "tokens.model").open("wb") as file:
+        file.truncate(1 << 33)  # no byte of it is stored, and none may be read
+    with pytest.raises(TextError, match="too large"):
+        Tokens.load(tmp_path)
+
+
+def test_a_model_that_is_not_text_is_an_error(tmp_path: Path) -> None:
+    train_tokens(TEXTS, TextConfig(vocabulary_size=40), tmp_path)
+    model = (tmp_path / "tokens.model").read_bytes()
+    assert BLANK.encode() in model
+    (tmp_path / "tokens.model").write_bytes(model.replace(BLANK.encode(), b"\xff\xfe<bl"))
+    with pytest.raises(TextError, match="not a SentencePiece model"):
+        Tokens.load(tmp_path)

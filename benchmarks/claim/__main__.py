@@ -52,7 +52,7 @@ from benchmarks.claim.rows import Row, choose
 from benchmarks.claim.stages import Comparison, first_process
 from dualmode.display import make_console
 from dualmode.errors import DualmodeError
-from dualmode.model.directory import replace_text
+from dualmode.whole_files import replace_text
 
 
 def run(comparison: Comparison, rows: Sequence[Row], seeds: Sequence[int]) -> bool:
@@ -184,7 +184,9 @@ def main(given: Sequence[str] | None = None) -> int:
         console.print(f"[red]{error}[/red]")
         return 1
     if first_process() and (out / "results.md").is_file():
-        console.print((out / "results.md").read_text(), markup=False, soft_wrap=True)
+        console.print(
+            (out / "results.md").read_text(encoding="utf-8"), markup=False, soft_wrap=True
+        )
         console.print(f"results: {out / 'results.json'}")
     # To torchrun a code other than 0 is a crash: it would kill the process that writes the results.
     return 0 if finished or "TORCHELASTIC_RUN_ID" in os.environ else 3

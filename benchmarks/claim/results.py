@@ -123,7 +123,7 @@ def read_scores(comparison: Comparison, row: Row) -> dict[str, Scored]:
     """The recognisers of a row, over those seeds that are done."""
     found: dict[str, Scored] = {}
     for seed in comparison.seeds_of(row):
-        read = json.loads(comparison.scores_path(row, seed).read_text())
+        read = json.loads(comparison.scores_path(row, seed).read_text(encoding="utf-8"))
         utterances = read["utterances"]
         words = np.asarray(utterances["words"], dtype=np.int64)
         for name, errors in read["errors"].items():

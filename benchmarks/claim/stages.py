@@ -23,7 +23,7 @@ from dualmode.display import scoring_bar
 from dualmode.errors import CheckpointError
 from dualmode.evaluation.scoring import evaluate
 from dualmode.evaluation.wer import ErrorCounts
-from dualmode.model.directory import CONFIG, load_model, replace_text
+from dualmode.model.directory import CONFIG, load_model
 from dualmode.model.inspection import inspect_model
 from dualmode.model.subnet import Subnet
 from dualmode.recipe_files import load_recipe
@@ -32,6 +32,7 @@ from dualmode.training.checkpoint import same_training
 from dualmode.training.journal import LOG, read_log
 from dualmode.training.launch import train
 from dualmode.training.loop import FOLDER
+from dualmode.whole_files import replace_text
 
 COST = "cost.json"
 KINDS = ("insertions", "deletions", "substitutions")
@@ -139,7 +140,7 @@ class Comparison:
 
     def _own_cost(self, stage: Stage, seed: int) -> dict[str, float]:
         path = self.folder(stage, seed) / COST
-        cost: dict[str, float] = json.loads(path.read_text())
+        cost: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
         if cost["steps"] != self.profile.steps_of(stage, self.scale):
             raise CheckpointError(
                 f"{path.parent} was trained for {cost['steps']} steps, which is not --scale "

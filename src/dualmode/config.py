@@ -11,6 +11,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
+_WIDEST = 1 << 16  # far beyond any speech model: a bound on what a recipe can make a reader build
+
+
 class Section(BaseModel):
     """A part of a recipe: immutable, and a misspelt key is an error."""
 
@@ -40,15 +43,19 @@ class DeviceSubnetConfig(Section):
 class ModelConfig(Section):
     """Sizes of the supernet."""
 
-    width: int = Field(256, ge=8)
-    layers: int = Field(6, ge=1)
-    heads: int = Field(4, ge=1)
-    feed_forward: int = Field(1024, ge=8, description="inner width of a feed-forward module")
-    kernel_frames: int = Field(15, ge=3, description="depthwise convolution, odd")
-    subsampling_channels: int = Field(64, ge=1)
-    predictor_width: int = Field(256, ge=8)
-    context_tokens: int = Field(2, ge=1, description="tokens that the stateless predictor sees")
-    joiner_width: int = Field(256, ge=8)
+    width: int = Field(256, ge=8, le=_WIDEST)
+    layers: int = Field(6, ge=1, le=256)
+    heads: int = Field(4, ge=1, le=256)
+    feed_forward: int = Field(
+        1024, ge=8, le=_WIDEST, description="inner width of a feed-forward module"
+    )
+    kernel_frames: int = Field(15, ge=3, le=1023, description="depthwise convolution, odd")
+    subsampling_channels: int = Field(64, ge=1, le=_WIDEST)
+    predictor_width: int = Field(256, ge=8, le=_WIDEST)
+    context_tokens: int = Field(
+        2, ge=1, le=64, description="tokens that the stateless predictor sees"
+    )
+    joiner_width: int = Field(256, ge=8, le=_WIDEST)
     dropout: float = Field(0.1, ge=0.0, lt=1.0)
     norms: Literal["shared", "separate"] = Field(
         "separate", description="one set of norm gains, or one for full and one for chunked context"

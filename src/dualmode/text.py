@@ -16,6 +16,7 @@ from num2words import num2words
 
 from dualmode.config import TextConfig
 from dualmode.errors import TextError
+from dualmode.whole_files import replace_bytes, replace_text
 
 BLANK = "<blk>"
 UNKNOWN = "<unk>"
@@ -43,6 +44,7 @@ _WITHOUT_DECOMPOSITION = str.maketrans(
 _SPOKEN_PUNCTUATION = frozenset("%&@#*")
 _NUMBER = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?")
 _ORDINAL = re.compile(r"(\d+)(?:st|nd|rd|th)\b")
+_LARGEST_MODEL_BYTES = 1 << 24  # a vocabulary of 32000 tokens has about 1 MB
 _LONGEST_NUMBER = 15  # digits; longer ones, and those that begin with 0, are read digit by digit
 
 
@@ -120,15 +122,17 @@ class Tokens:
         """Read ``tokens.model`` from a directory.
 
         Raises:
-            TextError: it is missing, not a SentencePiece model, or numbers its blank differently.
+            TextError: it is missing, too large, not a SentencePiece model, or numbers its blank differently.
         """
         path = Path(directory) / TOKENS_MODEL
         if not path.is_file():
             raise TextError(f"{path}: no such file; train tokens first or name the right directory")
+        if path.stat().st_size > _LARGEST_MODEL_BYTES:
+            raise TextError(f"{path}: over {_LARGEST_MODEL_BYTES} bytes, too large to be tokens")
         tokens = cls(path.read_bytes())
         try:
             first = tokens.pieces[:2]
-        except RuntimeError:
+        except (RuntimeError, UnicodeDecodeError):
             raise TextError(f"{path}: not a SentencePiece model; train the tokens again") from None
         if first != [BLANK, UNKNOWN]:
             raise TextError(f"{path}: ids 0 and 1 must be {BLANK} and {UNKNOWN}, not {first}")
@@ -137,12 +141,9 @@ class Tokens:
     def save(self, directory: str | Path) -> None:
         """Write ``tokens.model`` and ``tokens.txt`` (a line a token: symbol, space, id)."""
         directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
         lines = [f"{piece} {number}\n" for number, piece in enumerate(self.pieces)]
-        (directory / TOKENS_TXT).write_text("".join(lines), encoding="utf-8")
-        part = directory / f".{TOKENS_MODEL}.part"  # a process killed here leaves no half a model
-        part.write_bytes(self.model)
-        part.replace(directory / TOKENS_MODEL)
+        replace_text(directory / TOKENS_TXT, "".join(lines))
+        replace_bytes(directory / TOKENS_MODEL, self.model)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of normalised text; symbols that the tokens do not hold become id 1."""

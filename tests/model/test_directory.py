@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+import yaml
+from safetensors.torch import save_file
 
 from dualmode.config import ModelConfig, Recipe, TextConfig
 from dualmode.errors import ModelError
-from dualmode.model.directory import load_model, save_model
+from dualmode.model.directory import load_model, pack_state, save_model
 from dualmode.model.masks import draw_masks
 from dualmode.model.supernet import Supernet
 from dualmode.text import train_tokens
@@ -61,6 +63,58 @@ def test_a_missing_or_cut_file_is_a_clear_error(saved, name):
 def test_weights_of_another_size_are_refused(saved):
     path, _, recipe = saved
     bigger = recipe.model_copy(update={"model": recipe.model.model_copy(update={"width": 40})})
-    (path / "config.yaml").write_text(bigger.to_yaml())
+    (path / "config.yaml").write_text(bigger.to_yaml(), encoding="utf-8")
+    with pytest.raises(ModelError, match="do not fit"):
+        load_model(path)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"width": 65536, "feed_forward": 65536, "layers": 256},  # 8 TB
+        {"layers": 10**12},
+        {"heads": 10**30},
+    ],
+    ids=str,
+)
+def test_no_memory_is_taken_for_what_a_hostile_recipe_asks_for(saved, sizes, monkeypatch):
+    """Nothing is built, not even empty, but on the meta device."""
+    path, _, recipe = saved
+    tree = yaml.safe_load(recipe.to_yaml())
+    tree["model"] |= sizes
+    (path / "config.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    real = Supernet.__init__
+
+    def build(self, *arguments):
+        assert torch.get_default_device() == torch.device("meta")
+        real(self, *arguments)
+
+    monkeypatch.setattr(Supernet, "__init__", build)
+    with pytest.raises(ModelError, match=r"do not fit|less than or equal"):
+        load_model(path)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"\xff\xff\xff\xff\xff\xff\xff\x7f{}",  # a header longer than memory
+        b'\x40\0\0\0\0\0\0\0{"a":{"dtype":"F32","shape":[9999999999],"data_offsets":[0,4]}}',
+        b'\x3a\0\0\0\0\0\0\0{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}   ',
+        b"\x02\0\0\0\0\0\0\0[]",
+        b"\x02\0\0\0\0\0\0\0{}",
+    ],
+)
+def test_hostile_weights_are_a_clear_error(saved, header):
+    path, _, _ = saved
+    (path / "model.safetensors").write_bytes(header)
+    with pytest.raises(ModelError, match=str(path)):
+        load_model(path)
+
+
+def test_weights_of_another_type_are_refused(saved):
+    path, net, _ = saved
+    tensors = {name: value.clone() for name, value in pack_state(net).items()}
+    masks = [name for name in tensors if name.endswith(".blocks")]
+    save_file({**tensors, masks[0]: tensors[masks[0]].float()}, path / "model.safetensors")
     with pytest.raises(ModelError, match="do not fit"):
         load_model(path)

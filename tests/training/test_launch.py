@@ -27,12 +27,12 @@ def test_what_an_earlier_run_left_does_not_pass_for_this_one(tmp_path, tiny_reci
     recipe = load_recipe(
         tiny_recipe, ["training.processes=1", "training.steps=2", "training.warmup_steps=1"]
     )
-    for name in ("tokens.model", "evaluation.json", ".model.safetensors.7.part", "notes.txt"):
+    for name in ("tokens.model", "evaluation.json", ".part-7-model.safetensors", "notes.txt"):
         (tmp_path / name).write_text("old")
     assert train(recipe, tmp_path).finished
     assert (tmp_path / "tokens.model").read_bytes() != b"old"
     assert not (tmp_path / "evaluation.json").exists()
-    assert not (tmp_path / ".model.safetensors.7.part").exists()
+    assert not (tmp_path / ".part-7-model.safetensors").exists()
     assert (tmp_path / "notes.txt").exists()
 
 

@@ -31,7 +31,8 @@ def probe(
     from dualmode.data.manifests import read_cuts
     from dualmode.display import make_console, print_probe, scoring_bar
     from dualmode.evaluation.frame_probe import probe as measure
-    from dualmode.model.directory import load_model, replace_text
+    from dualmode.model.directory import load_model
+    from dualmode.whole_files import replace_text
 
     console = make_console()
     loaded, scored = load_model(aligner), read_cuts(cuts)

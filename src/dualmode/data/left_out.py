@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dualmode.whole_files import replace_text
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -69,7 +71,7 @@ class Report:
             "counts": self.counts(),
             "problems": [asdict(problem) for problem in self.problems],
         }
-        Path(path).write_text(json.dumps(tree, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        replace_text(path, json.dumps(tree, indent=1, ensure_ascii=False) + "\n")
 
     def table(self) -> Table:
         """The first problems as a rich table, with the summary as its title."""

@@ -22,6 +22,7 @@ from dualmode.data.usable import UnusableError
 from dualmode.errors import AudioError, DataError, TextError
 from dualmode.features import encoder_frames, mel_frames
 from dualmode.text import normalize
+from dualmode.whole_files import replacing
 
 CUTS = "cuts.jsonl.gz"
 REPORT = "report.json"
@@ -85,9 +86,8 @@ def _read_one(path: Path) -> list[Cut]:
 
 def write_cuts(cuts: Iterable[Cut], path: Path) -> None:
     """Write a CutSet so that ``path`` holds the whole of it or what it held before."""
-    unfinished = path.with_name(f"partial-{path.name}")
-    CutSet.from_cuts(cuts).to_file(unfinished)
-    unfinished.replace(path)
+    with replacing(path) as part:
+        CutSet.from_cuts(cuts).to_file(part)
 
 
 @dataclass(frozen=True)

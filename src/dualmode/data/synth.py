@@ -17,6 +17,7 @@ from dualmode.data.parallel import map_in_processes
 from dualmode.data.phrases import draw_phrase, transcript
 from dualmode.data.render import VOICES, Reading, Utterance, read_aloud
 from dualmode.errors import DataError
+from dualmode.whole_files import remove_unfinished, replace_text
 
 SPLITS = ("train", "dev", "test")
 _SUMMARY = "synth.json"
@@ -71,7 +72,8 @@ def synthesize(
         made[reading.folder.parent.name].extend(utterances)
     for split, utterances in made.items():
         write_cuts(map(cut_of, utterances), folders[split] / CUTS)
-    _write_atomically(out / _SUMMARY, json.dumps(_summary(settings, made), indent=1) + "\n")
+    replace_text(out / _SUMMARY, json.dumps(_summary(settings, made), indent=1) + "
+")
     return folders
 
 
@@ -161,7 +163,7 @@ def _summary(settings: SynthSettings, made: dict[str, list[Utterance]]) -> dict[
 
 def _is_finished(out: Path, settings: SynthSettings) -> bool:
     try:
-        summary = json.loads((out / _SUMMARY).read_text())
+        summary = json.loads((out / _SUMMARY).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return bool(summary.get("settings") == asdict(settings) | _EDITION)
@@ -170,9 +172,11 @@ def _is_finished(out: Path, settings: SynthSettings) -> bool:
 def _clear(out: Path) -> None:
     """Remove an older or unfinished corpus, and nothing else."""
     out.mkdir(parents=True, exist_ok=True)
+    for folder in (out, *(out / split for split in SPLITS)):
+        remove_unfinished(folder)
     ours = {out / _SUMMARY} | {out / split for split in SPLITS}
     for split in SPLITS:
-        ours |= {out / split / name for name in ("audio", CUTS, f"partial-{CUTS}")}
+        ours |= {out / split / name for name in ("audio", CUTS)}
     found = [*out.iterdir(), *(path for split in SPLITS for path in (out / split).glob("*"))]
     strangers = sorted(set(found) - ours)
     if strangers:
@@ -182,9 +186,3 @@ def _clear(out: Path) -> None:
     (out / _SUMMARY).unlink(missing_ok=True)
     for split in SPLITS:
         shutil.rmtree(out / split, ignore_errors=True)
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    partial = path.with_name(f"partial-{path.name}")
-    partial.write_text(text)
-    partial.replace(path)

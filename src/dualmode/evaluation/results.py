@@ -19,6 +19,7 @@ from dualmode.evaluation.wer import (
     word_errors,
 )
 from dualmode.model.subnet import ChunkedContext, Subnet
+from dualmode.whole_files import replace_text, replacing
 
 
 @dataclass(frozen=True)
@@ -150,11 +151,11 @@ class Evaluation:
 
     def write_json(self, path: str | Path) -> None:
         """Write :meth:`to_dict`."""
-        Path(path).write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        replace_text(path, json.dumps(self.to_dict(), indent=2) + "\n")
 
     def write_utterances(self, path: str | Path) -> None:
         """Write a JSON line for each utterance: reference, and hypothesis of each recogniser."""
-        with Path(path).open("w", encoding="utf-8") as file:
+        with replacing(path) as part, part.open("w", encoding="utf-8") as file:
             for row, u in enumerate(self.utterances):
                 line = {"id": u.id, "corpus": u.corpus, "speaker": u.speaker, "ref": u.reference}
                 line |= {name: result.hypotheses[row] for name, result in self.results.items()}

@@ -5,7 +5,6 @@ Masks travel inside model.safetensors, packed eight blocks to a byte.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from dualmode.model.subnet import Subnet
 from dualmode.model.supernet import Supernet, device_subnet
 from dualmode.recipe_files import load_recipe
 from dualmode.text import Tokens
+from dualmode.whole_files import replace_text, replacing
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.yaml"
@@ -100,9 +100,39 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> LoadedMo
         tokens = Tokens.load(folder)
     except TextError as error:
         raise ModelError(f"{folder} cannot be loaded: {error}") from None
+    _check_shapes(folder, tokens, recipe, packed)
     model = Supernet(tokens.size, recipe.model, recipe.pruning)
     unpack_state(model, packed)
     return LoadedModel(model.to(device).eval(), recipe, tokens)
+
+
+def _check_shapes(folder: Path, tokens: Tokens, recipe: Recipe, packed: dict[str, Tensor]) -> None:
+    """Compare the recipe with the weights before memory is taken for what the recipe asks for: a
+    model from elsewhere may ask for more than there is.
+
+    Raises:
+        ModelError: names or shapes differ.
+    """
+    with torch.device("meta"):
+        expected = pack_shapes(Supernet(tokens.size, recipe.model, recipe.pruning))
+    found = {name: tuple(value.shape) for name, value in packed.items()}
+    if found != expected:
+        differing = [n for n in {**expected, **found} if expected.get(n) != found.get(n)]
+        name = differing[0]
+        raise ModelError(
+            f"{folder}: the weights do not fit the recipe in {len(differing)} places; the first, "
+            f"{name}, is {expected.get(name, 'absent')} in {CONFIG} and "
+            f"{found.get(name, 'absent')} in {WEIGHTS}"
+        )
+
+
+def pack_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """The shape of everything that :func:`pack_state` gives."""
+    masks = {f"{name}.blocks" for name in prunable(model)}
+    return {
+        name: (-(-value.numel() // 8),) if name in masks else tuple(value.shape)
+        for name, value in model.state_dict().items()
+    }
 
 
 def is_pretrained(folder: Path) -> bool:
@@ -120,31 +150,15 @@ def read_weights(folder: Path) -> tuple[Recipe, dict[str, Tensor]]:
         ModelError: one of them is missing or corrupt.
     """
     try:
-        return load_recipe(folder / CONFIG), load_file(folder / WEIGHTS)
+        recipe, packed = load_recipe(folder / CONFIG), load_file(folder / WEIGHTS)
     except (RecipeError, SafetensorError, OSError) as error:
         raise ModelError(f"{folder} cannot be loaded: {error}") from None
+    if "credits" not in recipe.model_fields_set:  # the last key of every stored recipe
+        raise ModelError(f"{folder / CONFIG} is cut short: copy or download the model again")
+    return recipe, packed
 
 
 def replace_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write a safetensors file whole or not at all."""
-    part = _part(path)
-    save_file(tensors, part, metadata)
-    _settle(part, path)
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    part = _part(path)
-    part.write_text(text)
-    _settle(part, path)
-
-
-def _part(path: Path) -> Path:
-    """Where a file is written before it is whole; two processes never share one."""
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
-
-
-def _settle(part: Path, path: Path) -> None:
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    with replacing(path) as part:
+        save_file(tensors, part, metadata)

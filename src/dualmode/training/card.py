@@ -7,11 +7,11 @@ from typing import Any
 
 from dualmode.config import Recipe
 from dualmode.model.backbone import Backbone
-from dualmode.model.directory import replace_text
 from dualmode.model.masks import measured_sparsity
 from dualmode.model.supernet import Supernet, device_subnet
 from dualmode.training.checkpoint import Progress
 from dualmode.training.journal import LOG, read_log
+from dualmode.whole_files import replace_text
 
 _NAMES = ("server", "device")
 

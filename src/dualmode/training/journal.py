@@ -10,6 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from dualmode.whole_files import replace_text
+
 LOG = "log.jsonl"
 
 
@@ -26,7 +28,7 @@ class Journal:
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / LOG
         kept = [r for r in read_log(self._path) if r["step"] <= step]
-        self._path.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        replace_text(self._path, "".join(json.dumps(record) + "\n" for record in kept))
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
         self._bar = Progress(
             TextColumn("[bold]{task.description}"),
@@ -62,7 +64,7 @@ class Journal:
         """Write numbers of one step to log.jsonl and TensorBoard."""
         if not self._enabled:
             return
-        with self._path.open("a") as file:
+        with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
@@ -78,7 +80,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     records = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         try:
             records.append(json.loads(line))
         except ValueError:

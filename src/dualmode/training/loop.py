@@ -19,7 +19,7 @@ from dualmode.config import Recipe
 from dualmode.data.batches import Batch, Position
 from dualmode.data.manifests import cuts_file
 from dualmode.errors import CheckpointError, DualmodeError, ModelError
-from dualmode.model.directory import CONFIG, WEIGHTS, replace_text, save_model
+from dualmode.model.directory import CONFIG, WEIGHTS, save_model
 from dualmode.text import TOKENS_MODEL, TOKENS_TXT
 from dualmode.training.checkpoint import FILE, Progress, load_checkpoint, save_checkpoint
 from dualmode.training.journal import LOG, Journal
@@ -28,6 +28,7 @@ from dualmode.training.schedule import run_share, sparsity_reached
 from dualmode.training.setup import Run, set_up
 from dualmode.training.step import take_step, update_masks
 from dualmode.training.stopping import graceful_stop
+from dualmode.whole_files import remove_unfinished, replace_text
 
 FOLDER = "training"  # inside the model directory: checkpoint, logs, picture
 _MOST_SKIPPED = 20  # steps in a row without a finite gradient
@@ -97,8 +98,8 @@ def _clean(out: Path, *, keep: bool) -> None:
     """Remove what a killed process left half written and, unless its run goes on, what an earlier
     run of this directory made: its tokens and scores would pass for ours."""
     (out / FOLDER).mkdir(parents=True, exist_ok=True)
-    for part in (*out.glob(".*.part"), *(out / FOLDER).glob(".*.part")):
-        part.unlink(missing_ok=True)
+    for folder in (out, out / FOLDER):
+        remove_unfinished(folder)
     if not keep:
         ours = (f"{FOLDER}/{FILE}", f"{FOLDER}/{LOG}")
         for name in (TOKENS_MODEL, TOKENS_TXT, WEIGHTS, "evaluation.json", *ours):

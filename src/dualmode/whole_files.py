@@ -1,0 +1,55 @@
+"""Files that are replaced whole: a reader finds the old content or the new, never half of either.
+
+A file is written beside its destination under another name, flushed to the disk and renamed. A
+process that is killed in between leaves the destination as it was, and an unfinished file that
+:func:`remove_unfinished` finds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_UNFINISHED = ".part-"
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Give the path of a new file, and rename it to ``path`` once the block ends without an error.
+
+    The new file has the suffixes of ``path``, and no other process uses its name. Missing folders
+    are made. Links, devices and pipes (``/dev/stdout``) are written to, not replaced.
+    """
+    path = Path(path)
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        yield path
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{_UNFINISHED}{os.getpid()}-{path.name}")
+    try:
+        yield part
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def replace_text(path: str | Path, text: str) -> None:
+    """Write a text file in UTF-8, whole or not at all."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def replace_bytes(path: str | Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    with replacing(path) as part:
+        part.write_bytes(content)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed processes left half written in ``folder``."""
+    for part in folder.glob(f"{_UNFINISHED}*"):
+        part.unlink(missing_ok=True)
