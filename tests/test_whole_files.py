@@ -20,10 +20,15 @@ def test_content_replaces_content_in_folders_that_are_made(tmp_path: Path) -> No
 def test_an_error_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "file.jsonl.gz"
     path.write_text("old", encoding="utf-8")
-    with pytest.raises(OSError, match="disk full"), replacing(path) as part:
-        assert part.suffixes == path.suffixes
-        part.write_text("half", encoding="utf-8")
-        raise OSError("disk full")
+
+    def fail() -> None:
+        with replacing(path) as part:
+            assert part.suffixes == path.suffixes
+            part.write_text("half", encoding="utf-8")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        fail()
     assert path.read_text(encoding="utf-8") == "old"
     assert list(tmp_path.iterdir()) == [path]
 

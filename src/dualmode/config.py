@@ -10,7 +10,6 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-
 _WIDEST = 1 << 16  # far beyond any speech model: a bound on what a recipe can make a reader build
 
 

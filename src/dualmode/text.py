@@ -122,7 +122,8 @@ class Tokens:
         """Read ``tokens.model`` from a directory.
 
         Raises:
-            TextError: it is missing, too large, not a SentencePiece model, or numbers its blank differently.
+            TextError: it is missing, too large, not a SentencePiece model, or numbers its blank
+                differently.
         """
         path = Path(directory) / TOKENS_MODEL
         if not path.is_file():
