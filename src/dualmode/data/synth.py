@@ -72,8 +72,7 @@ def synthesize(
         made[reading.folder.parent.name].extend(utterances)
     for split, utterances in made.items():
         write_cuts(map(cut_of, utterances), folders[split] / CUTS)
-    replace_text(out / _SUMMARY, json.dumps(_summary(settings, made), indent=1) + "
-")
+    replace_text(out / _SUMMARY, json.dumps(_summary(settings, made), indent=1) + "\n")
     return folders
 
 
