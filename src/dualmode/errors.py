@@ -21,6 +21,10 @@ class TextError(DualmodeError):
     """A transcript cannot be normalised or tokenised."""
 
 
+class LanguageError(DualmodeError):
+    """A phrase list, a grammar, hotwords or a language model cannot be used."""
+
+
 class SubnetError(DualmodeError):
     """A subnet was asked for that the model does not hold, or that cannot do what was asked."""
 

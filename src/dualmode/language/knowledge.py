@@ -1,0 +1,117 @@
+"""What a beam search asks of a language part, and several parts as one."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Integers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+NEVER = np.float32(-np.inf)
+_ROWS_KEPT = 2048  # expansions of states that are kept: V x 12 bytes each
+
+
+class Expansion(NamedTuple):
+    """The outcome of appending every token to N histories.
+
+    Attributes:
+        states: (N, V) the state after each token.
+        scores: (N, V) natural logarithm of the score of each token; -inf forbids it. Column 0,
+            blank, is 0: it appends nothing.
+    """
+
+    states: Integers
+    scores: Floats
+
+
+class Knowledge(Protocol):
+    """Scores token histories. The state of a history is one integer."""
+
+    @property
+    def start(self) -> int:
+        """The state of the empty history."""
+        ...
+
+    def expand(self, states: Integers) -> Expansion:
+        """Append every token to the histories of ``states`` (N,)."""
+        ...
+
+    def final(self, states: Integers) -> Floats:
+        """(N,) score of ending there; -inf where a history must not end."""
+        ...
+
+
+class FusedExpansion(NamedTuple):
+    """As :class:`Expansion`, for P parts: states (N, V, P), scores (N, V)."""
+
+    states: Integers
+    scores: Floats
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """Several parts that a beam search sees as one: their scores are added.
+
+    The state of a history is a row of P integers, one a part.
+
+    Args:
+        parts: what is added.
+        weights: what the scores of each part are multiplied by.
+        token_bonus: added for every token; it balances the cost of tokens in a language model.
+        prior_weight: how much of the transducer's own estimate of the text the search subtracts.
+        confined: whether the answer must be one that a part accepts; see :meth:`final`.
+    """
+
+    parts: tuple[Knowledge, ...]
+    weights: tuple[float, ...]
+    token_bonus: float = 0.0
+    prior_weight: float = 0.0
+    confined: bool = False
+    _rows: OrderedDict[tuple[int, int], tuple[Integers, Floats]] = field(
+        default_factory=OrderedDict, repr=False, compare=False
+    )
+
+    def start(self) -> Integers:
+        """(P,) the state of the empty history."""
+        return np.array([part.start for part in self.parts], dtype=np.int64)
+
+    def expand(self, states: Integers) -> FusedExpansion:
+        """Append every token to the histories of ``states`` (N, P)."""
+        found = [self._expand_part(column, states[:, column]) for column in range(len(self.parts))]
+        total = np.zeros(found[0][1].shape, dtype=np.float32)
+        for weight, (_, scores) in zip(self.weights, found, strict=True):
+            if weight:  # 0 times -inf is no number
+                total += np.float32(weight) * scores
+        total[:, 1:] += np.float32(self.token_bonus)
+        return FusedExpansion(np.stack([after for after, _ in found], axis=2), total)
+
+    def final(self, states: Integers) -> Floats:
+        """(N,) score of ending in ``states`` (N, P)."""
+        total = np.zeros(len(states), dtype=np.float32)
+        for column, (part, weight) in enumerate(zip(self.parts, self.weights, strict=True)):
+            if weight:
+                total += weight * part.final(states[:, column])
+        return total
+
+    def _expand_part(self, column: int, states: Integers) -> tuple[Integers, Floats]:
+        """Expansions by one part; those of states seen lately are looked up."""
+        rows = self._rows
+        keys = [(column, state) for state in states.tolist()]
+        found = {key: row for key in keys if (row := rows.get(key)) is not None}
+        missing = list(dict.fromkeys(key for key in keys if key not in found))
+        if missing:
+            asked = np.array([state for _, state in missing], dtype=np.int64)
+            expansion = self.parts[column].expand(asked)
+            for at, key in enumerate(missing):
+                found[key] = rows[key] = (expansion.states[at], expansion.scores[at])
+            while len(rows) > _ROWS_KEPT:
+                rows.popitem(last=False)
+        return (
+            np.stack([found[key][0] for key in keys]),
+            np.stack([found[key][1] for key in keys]),
+        )

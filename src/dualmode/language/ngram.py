@@ -1,0 +1,200 @@
+"""A back-off n-gram model over tokens, in flat arrays that are mapped from its file.
+
+A node is a context that something follows; its arcs are the tokens seen after it. What was not
+seen is told by a shorter context, at the price of the back-off weight (Katz, 1987). Token 0, which
+no transducer emits, stands for both ends of a text.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dualmode.errors import LanguageError
+from dualmode.language.knowledge import Expansion, Floats, Integers
+from dualmode.language.spelling import Pieces, Spelling
+
+BOUNDARY = 0  # before the first token and after the last
+UNSEEN = -20.0  # natural logarithm; of tokens that no text holds
+_MAGIC = b"dualmode-ngram-1\n"
+_TYPES = {
+    "shorter": "<i4",
+    "backoff": "<f2",
+    "begin": "<i4",
+    "token": "<u2",
+    "log_prob": "<f2",
+    "into": "<i4",
+}
+_LONGEST_HEADER = 1 << 16
+
+
+@dataclass(frozen=True)
+class NGram:
+    """A model of order n; see :class:`Knowledge`. Logarithms are natural.
+
+    Attributes:
+        order: n.
+        fingerprint: of the tokens that it was made of.
+        shorter: (S,) the node of the context without its oldest token. Node 0 has no context.
+        backoff: (S,) what it costs to ask the shorter context.
+        begin: (S + 1,) where the arcs of each node begin.
+        token, log_prob, into: (A,) of each arc: its token, log-probability and next node.
+        settings: weights for fusion, found on a development set.
+    """
+
+    order: int
+    fingerprint: str
+    shorter: npt.NDArray[np.int32]
+    backoff: npt.NDArray[np.floating[Any]]
+    begin: npt.NDArray[np.int32]
+    token: npt.NDArray[np.uint16]
+    log_prob: npt.NDArray[np.floating[Any]]
+    into: npt.NDArray[np.int32]
+    vocabulary: int
+    settings: dict[str, float]
+
+    @property
+    def start(self) -> int:
+        """The node of a text's beginning."""
+        first = self._arcs(0)
+        at = np.flatnonzero(self.token[first] == BOUNDARY)
+        return int(self.into[first][at[0]]) if len(at) else 0
+
+    def expand(self, states: Integers) -> Expansion:
+        """Log-probabilities of every token after the contexts ``states``."""
+        found = [self._expand_one(state) for state in states.tolist()]
+        return Expansion(
+            np.stack([after for after, _ in found]), np.stack([scores for _, scores in found])
+        )
+
+    def final(self, states: Integers) -> Floats:
+        """Log-probability of the text's end."""
+        return np.array([self._row(state)[1][BOUNDARY] for state in states.tolist()], np.float32)
+
+    def score(self, tokens: list[int]) -> float:
+        """Log-probability of a whole text."""
+        state, total = self.start, 0.0
+        for token in [*tokens, BOUNDARY]:
+            after, scores = self._row(state)
+            state, total = int(after[token]), total + float(scores[token])
+        return total
+
+    def _expand_one(self, state: int) -> tuple[Integers, Floats]:
+        after, scores = self._row(state)
+        after[0], scores[0] = state, 0
+        return after, scores
+
+    def _row(self, state: int) -> tuple[Integers, Floats]:
+        """Next nodes and log-probabilities of all tokens, that of the end at 0."""
+        chain = [state]
+        while chain[-1]:
+            chain.append(int(self.shorter[chain[-1]]))
+        after = np.zeros(self.vocabulary, dtype=np.int64)
+        scores = np.full(self.vocabulary, UNSEEN, dtype=np.float32)
+        for node in reversed(chain):
+            arcs = self._arcs(node)
+            scores += np.float32(self.backoff[node])
+            token = self.token[arcs]
+            after[token] = self.into[arcs]
+            scores[token] = self.log_prob[arcs]
+        return after, scores
+
+    def _arcs(self, node: int) -> slice:
+        return slice(int(self.begin[node]), int(self.begin[node + 1]))
+
+    def check(self, vocabulary: Pieces) -> None:
+        """Refuse a model of other tokens.
+
+        Raises:
+            LanguageError: it was made of other tokens than these.
+        """
+        if Spelling.of(vocabulary).fingerprint != self.fingerprint:
+            raise LanguageError(
+                "the language model was made of other tokens than this recogniser's: make it "
+                "again with dualmode lm --model and this model's directory"
+            )
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the arrays as they are written."""
+        return sum(getattr(self, name).size * np.dtype(t).itemsize for name, t in _TYPES.items())
+
+    def write(self, path: str | Path) -> None:
+        """Write the model to one file, replaced whole."""
+        arrays = {n: np.ascontiguousarray(getattr(self, n), dtype=t) for n, t in _TYPES.items()}
+        header = {
+            "order": self.order,
+            "fingerprint": self.fingerprint,
+            "vocabulary": self.vocabulary,
+            "settings": self.settings,
+            "lengths": {name: len(array) for name, array in arrays.items()},
+        }
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.part")
+        with part.open("wb") as file:
+            file.write(_MAGIC + json.dumps(header).encode() + b"\n")
+            for array in arrays.values():
+                file.write(b"\0" * (-file.tell() % 8))
+                file.write(array.tobytes())
+        part.replace(path)
+
+
+def read_ngram(path: str | Path) -> NGram:
+    """Map a model into memory: pages are read when they are needed.
+
+    Raises:
+        LanguageError: the file is missing, not such a model, or cut short.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            if file.readline(len(_MAGIC)) != _MAGIC:
+                raise LanguageError(
+                    f"{path}: not a language model of dualmode; make one with dualmode lm"
+                )
+            header = json.loads(file.readline(_LONGEST_HEADER))
+            at = file.tell()
+        arrays = {}
+        for name, kind in _TYPES.items():
+            at += -at % 8
+            length = int(header["lengths"][name])
+            arrays[name] = np.memmap(path, dtype=kind, mode="r", offset=at, shape=(length,))
+            at += length * np.dtype(kind).itemsize
+        model = NGram(
+            int(header["order"]),
+            str(header["fingerprint"]),
+            vocabulary=int(header["vocabulary"]),
+            settings={str(k): float(v) for k, v in header["settings"].items()},
+            **arrays,
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LanguageError(f"{path}: cannot read the language model: {error}") from None
+    if not _is_sound(model):
+        raise LanguageError(f"{path}: the language model is damaged: make it again")
+    return model
+
+
+def _is_sound(model: NGram) -> bool:
+    """Whether every index points to what there is, and shorter contexts come first."""
+    nodes, arcs = len(model.shorter), len(model.token)
+    lengths = len(model.backoff) == nodes and len(model.begin) == nodes + 1
+    lengths &= len(model.log_prob) == arcs and len(model.into) == arcs
+    if not lengths or nodes == 0 or arcs == 0:
+        return False
+    return bool(
+        (np.asarray(model.shorter[1:]) < np.arange(1, nodes)).all()
+        and model.shorter[0] == 0
+        and int(model.shorter.min()) >= 0
+        and int(model.begin[0]) == 0
+        and int(model.begin[-1]) == arcs
+        and (np.diff(model.begin) >= 0).all()
+        and int(model.token.max()) < model.vocabulary
+        and int(model.into.min()) >= 0
+        and int(model.into.max()) < nodes
+    )
