@@ -99,7 +99,7 @@ def test_wav_written_to_a_pipe_is_whole(tmp_path: Path, length: int) -> None:
         ("zeros.mp3", bytes(4096), "not audio"),
         ("noise.opus", np.random.default_rng(1).bytes(5000), "not audio"),
         ("headless.raw", bytes(3200), "not audio"),
-        ("bare.wav", encoded(np.zeros(0), "wav"), "without samples"),
+        ("bare.wav", encoded(np.zeros(0), "wav"), "no samples"),
     ],
 )
 def test_what_is_not_audio_is_refused(

@@ -1,4 +1,4 @@
-"""Samples from sound files: mono, 16 kHz, float32, complete, or an error that says why not."""
+"""Reads sound files as mono float32 samples at 16 kHz, and detects truncated or damaged files."""
 
 from __future__ import annotations
 
@@ -30,17 +30,26 @@ _FILTER_ZEROS = 10  # half length of the resampling filter, in samples of the sl
 
 
 def read_audio(path: str | Path) -> Samples:
-    """Read a whole file: (S,) float32 at 16 kHz, channels averaged, nominally in [-1, 1].
+    """Read a whole file as (S,) float32 samples at 16 kHz, nominally in [-1, 1].
+
+    Channels are averaged.
 
     Raises:
-        AudioError: the file is missing, empty, cut short, not audio, or holds NaN or infinity.
+        AudioError: the file is missing, empty, truncated, not audio, or contains NaN or infinity.
     """
     samples, sample_rate_hz = decode(path)
     return to_mono_16khz(samples, sample_rate_hz)
 
 
 def decode(path: str | Path) -> tuple[Samples, int]:
-    """Read a whole file as it is: ((S, channels) float32, its rate in Hz). Raises as read_audio."""
+    """Read a whole file without conversion.
+
+    Returns:
+        Samples (S, channels) in float32, and their sample rate in Hz.
+
+    Raises:
+        AudioError: as for ``read_audio``.
+    """
     with _open(path) as file:
         try:
             samples = file.read(dtype="float32", always_2d=True)
@@ -51,10 +60,13 @@ def decode(path: str | Path) -> tuple[Samples, int]:
 
 
 def stream_audio(path: str | Path, seconds: float = 30.0) -> Iterator[Samples]:
-    """Read a file in pieces of about ``seconds``, whose concatenation is ``read_audio(path)``.
+    """Read a file in pieces of about ``seconds``; their concatenation equals ``read_audio(path)``.
 
-    Memory is bounded by the piece, not by the file. Raises AudioError as read_audio does; damage
-    at the end of a FLAC or MP3 file shows only when the end is reached.
+    Memory is bounded by the length of a piece, not of the file.
+
+    Raises:
+        AudioError: as for ``read_audio``. Damage at the end of a FLAC or MP3 file is detected only
+            when the end is reached.
     """
     with _open(path) as file:
         common = gcd(SAMPLE_RATE_HZ, file.samplerate)
@@ -66,7 +78,7 @@ def to_mono_16khz(samples: npt.NDArray[np.floating], sample_rate_hz: int) -> Sam
     """Average the channels of (S,) or (S, channels) samples and resample them to 16 kHz.
 
     Raises:
-        AudioError: a rate that is not positive, or more than two dimensions.
+        AudioError: the rate is not positive, or there are more than two dimensions.
     """
     if sample_rate_hz <= 0:
         raise AudioError(f"a sample rate of {sample_rate_hz} Hz cannot be: give it in hertz")
@@ -78,7 +90,7 @@ def to_mono_16khz(samples: npt.NDArray[np.floating], sample_rate_hz: int) -> Sam
 
 
 def resample(samples: npt.NDArray[np.floating], up: int, down: int) -> Samples:
-    """Change the rate of (S,) samples by up / down: (ceil(S * up / down),) float32."""
+    """Resample (S,) samples by the ratio up / down, to (ceil(S * up / down),) float32."""
     if up == down or not len(samples):
         return np.ascontiguousarray(samples, dtype=np.float32)
     window = _low_pass(up, down)
@@ -100,7 +112,7 @@ def _mono(samples: npt.NDArray[np.floating]) -> Samples:
 
 
 def _open(path: str | Path) -> soundfile.SoundFile:
-    """Open a file whose header promises at least one sample and whose end is in place."""
+    """Open a file; its header must state at least one sample, and its end must be present."""
     path = Path(path)
     if not path.is_file():
         raise AudioError(f"{path}: no such file; check the path")
@@ -112,7 +124,7 @@ def _open(path: str | Path) -> soundfile.SoundFile:
         reason = str(getattr(error, "error_string", error)).rstrip(".") or "not recognised"
         raise AudioError(
             f"{path}: not audio that can be read ({reason}). WAV, FLAC, MP3, Ogg and Opus are "
-            f"understood; if it is audio of another kind, {_CONVERT}"
+            f"supported; if it is another audio format, {_CONVERT}"
         ) from None
     try:
         _check_end_in_place(path, file)
@@ -123,7 +135,7 @@ def _open(path: str | Path) -> soundfile.SoundFile:
 
 
 def _check_end_in_place(path: Path, file: soundfile.SoundFile) -> None:
-    """Find what libsndfile passes over silently: chunks and Ogg streams that lost their end."""
+    """Detect what libsndfile ignores: chunks and Ogg streams without their end."""
     if file.format == "OGG" and not _ogg_ends(path):
         raise _damaged(path, "its Ogg stream has no end")
     pattern = r"^\s*(?:data|SSND|Data Size)\s*:\s*(\d+) \(should be (\d+)\)"
@@ -131,11 +143,13 @@ def _check_end_in_place(path: Path, file: soundfile.SoundFile) -> None:
         promised, present = int(chunk[1]), int(chunk[2])
         unknown = any(base <= promised <= base + 0xFFFF for base in _UNKNOWN_LENGTHS)
         if promised > present and not unknown:
-            raise _damaged(path, f"its header promises {promised} bytes of samples, {present} left")
+            raise _damaged(
+                path, f"its header states {promised} bytes of samples, {present} are left"
+            )
 
 
 def _ogg_ends(path: Path) -> bool:
-    """Whether the last Ogg page is whole and marked as the last (RFC 3533, section 6)."""
+    """Whether the last Ogg page is complete and marked as the last (RFC 3533, section 6)."""
     with path.open("rb") as file:
         size = file.seek(0, 2)
         file.seek(max(0, size - _OGG_LONGEST_PAGE))
@@ -166,9 +180,9 @@ def _blocks(path: str | Path, file: soundfile.SoundFile, seconds: float) -> Iter
 
 
 def _resampled(blocks: Iterable[Samples], up: int, down: int) -> Iterator[Samples]:
-    """Resample a stream so that its pieces join to what resampling the whole would give.
+    """Resample a stream in pieces; their concatenation equals resampling the whole at once.
 
-    Each piece is filtered with its neighbours as margins; margins and pieces are whole multiples
+    Each piece is filtered together with margins of its neighbours. Margins and pieces are multiples
     of ``down`` samples, so that the positions of output samples do not shift between pieces.
     """
     if up == down:
@@ -190,12 +204,12 @@ def _resampled(blocks: Iterable[Samples], up: int, down: int) -> Iterator[Sample
 
 
 def _check(path: str | Path, file: soundfile.SoundFile, samples: Samples, total: int) -> None:
-    """Raise unless ``total`` samples are what the header promised and ``samples`` are finite."""
+    """Raise unless ``total`` is what the header states and ``samples`` are finite."""
     if not total:
-        raise AudioError(f"{path}: a sound file without samples; {_REPLACE}")
+        raise AudioError(f"{path}: the sound file has no samples; {_REPLACE}")
     slack = _MP3_SLACK if file.format == "MP3" else 0
     if total < file.frames - slack:
-        raise _damaged(path, f"its header promises {file.frames} samples, {total} can be read")
+        raise _damaged(path, f"its header states {file.frames} samples, but {total} can be read")
     _check_finite(path, samples)
 
 
@@ -203,13 +217,13 @@ def _check_finite(path: str | Path, samples: Samples) -> None:
     if not np.isfinite(samples).all():
         count = int((~np.isfinite(samples)).sum())
         raise AudioError(
-            f"{path}: {count} samples are NaN or infinite; make the file again with the program "
-            "that wrote it"
+            f"{path}: {count} samples are NaN or infinite; write the file again with the program "
+            "that made it"
         )
 
 
 def _damaged(path: str | Path, reason: str) -> AudioError:
     return AudioError(
-        f"{path}: cut short or damaged ({reason.rstrip('.')}); copy or download it again, or, if "
+        f"{path}: truncated or damaged ({reason.rstrip('.')}); copy or download it again, or, if "
         f"it plays elsewhere, {_CONVERT}"
     )

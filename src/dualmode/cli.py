@@ -1,4 +1,4 @@
-"""The command ``dualmode``: puts the commands together and turns errors into one red line."""
+"""The command ``dualmode``: assembles the commands and prints errors in one red line."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ INTERRUPTED = 130  # the shells' convention for Ctrl-C: 128 + SIGINT
 
 
 class _Commands(TyperGroup):
-    """Errors made for people are printed without a traceback."""
+    """Prints errors that are meant for users without a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -67,7 +67,7 @@ def dualmode(
     (sparse, streaming).
 
     \b
-    Begin with:
+    Start with:
       dualmode quickstart
       dualmode transcribe runs/quickstart/model my.wav
       dualmode transcribe runs/quickstart/model my.wav --stream
@@ -87,5 +87,5 @@ app.command("inspect")(inspect.inspect)
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command-line interface."""
     app(prog_name="dualmode")

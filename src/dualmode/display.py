@@ -1,4 +1,4 @@
-"""What people see: text that grows while a stream is heard, and how an evaluation went."""
+"""Terminal output: growing captions of a stream, progress bars and tables of results."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from dualmode.evaluation.results import Evaluation
 
 _SKIPPED_SHOWN = 10
-_FILE_WIDTH = 120  # characters of a line where no terminal says how many fit
+_FILE_WIDTH = 120  # characters in a line if the output is not a terminal
 
 
 def make_console(*, stderr: bool = False) -> Console:
-    """A console as wide as the terminal; in files and pipes wide enough for the tables."""
+    """Make a console as wide as the terminal, or wide enough for tables in files and pipes."""
     console = Console(stderr=stderr, highlight=False)
     if not console.is_terminal:
         console.width = _FILE_WIDTH
@@ -36,9 +36,9 @@ def make_console(*, stderr: bool = False) -> Console:
 
 
 class GrowingText:
-    """The partial text of a stream: on a terminal a line that changes, elsewhere a line a change.
+    """The partial text of a stream: a line that changes on a terminal, else one line per change.
 
-    Words that may still change are dim. Segments that have ended stay above as lines of their own.
+    Words that may still change are dim. Finished segments remain above as lines of their own.
     """
 
     def __init__(self, console: Console) -> None:
@@ -59,7 +59,7 @@ class GrowingText:
         self._live.stop()
 
     def show(self, seconds: float, partial: Partial) -> None:
-        """Show what is known after ``seconds`` of audio."""
+        """Show the partial text after ``seconds`` of audio."""
         for segment in partial.finished:
             ended = Text(f"{segment.seconds:7.2f} s  {segment.text}")
             self._console.print(ended, soft_wrap=True)
@@ -81,10 +81,10 @@ def hear(
     *,
     real_time: bool = False,
 ) -> Transcript:
-    """Push pieces of samples (S,) into a stream, show its text grow, and finish it.
+    """Push pieces of samples (S,) into a stream, show its partial text, and finish it.
 
     Args:
-        real_time: take as long as the audio lasts, so that eyes can follow.
+        real_time: push samples at the speed of the audio, so that a reader can follow.
     """
     for piece in pieces:
         began, before_s = time.perf_counter(), session.seconds
@@ -101,7 +101,7 @@ def hear(
 def scoring_bar(
     console: Console, units: str = "s of audio"
 ) -> Iterator[Callable[[float, float], None]]:
-    """A progress bar for an evaluation; gives what is called with units done and in all."""
+    """A progress bar for an evaluation; yields a function of the units done and their total."""
     with Progress(
         TextColumn("[bold]scoring"),
         BarColumn(),
@@ -115,9 +115,9 @@ def scoring_bar(
 
 
 def print_probe(found: Probe, console: Console) -> None:
-    """The table of a probe: a row a layer, in per cent of held-out frames."""
+    """Print the table of a probe: one row for each layer, in percent of held-out frames."""
     learnt, scored = found.frames
-    table = Table(title=f"tokens told from single frames ({learnt} learnt from, {scored} scored)")
+    table = Table(title=f"tokens from single frames ({learnt} for training, {scored} scored)")
     table.add_column("layer", justify="right")
     for subnet, weights in found.layers:
         table.add_column(f"{subnet}, {weights}", justify="right")
@@ -128,7 +128,7 @@ def print_probe(found: Probe, console: Console) -> None:
 
 
 def print_evaluation(found: Evaluation, console: Console) -> None:
-    """The table of an evaluation, and what could not be scored."""
+    """Print the table of an evaluation, and the utterances that could not be scored."""
     console.print(found.table())
     for skipped in found.skipped[:_SKIPPED_SHOWN]:
         console.print(Text(f"left out: {skipped.id}: {skipped.why}", style="yellow"))

@@ -1,7 +1,7 @@
-"""Log-mel features by kaldi-native-fbank, of a whole utterance or of a stream.
+"""Log-mel features of a whole utterance or of a stream, computed by kaldi-native-fbank.
 
-The settings are those of sherpa-onnx, so that a model trained here meets the same numbers there:
-80 mels of 20 to 7600 Hz, windows of 25 ms every 10 ms (Povey), no dither, edges mirrored.
+The settings are those of sherpa-onnx, so that an exported model receives the same features there:
+80 mel bins from 20 to 7600 Hz, Povey windows of 25 ms every 10 ms, no dither, mirrored edges.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ Mels = npt.NDArray[np.float32]
 
 
 def mel_frames(samples: int) -> int:
-    """Mel frames of so many samples at 16 kHz: one for each 10 ms begun by half."""
+    """Number of mel frames for ``samples`` samples at 16 kHz."""
     return (samples + MEL_FRAME_SAMPLES // 2) // MEL_FRAME_SAMPLES
 
 
 def encoder_frames(mels: int) -> int:
-    """Frames of 40 ms that the encoder makes of so many mel frames; frame j reads 4j..4j+6."""
+    """Number of frames (40 ms) for ``mels`` mel frames; frame j reads mel frames 4j to 4j + 6."""
     return max(0, (mels - 3) // 4)
 
 
 def fbank(samples: npt.NDArray[np.floating]) -> Mels:
-    """Features of a whole utterance: (S,) samples in [-1, 1] at 16 kHz -> (M, 80).
+    """Compute the features of a whole utterance: (S,) samples in [-1, 1] at 16 kHz -> (M, 80).
 
-    M is ``mel_frames(S)``; fewer than 80 samples (5 ms) have no mel frame.
+    M is ``mel_frames(S)``; fewer than 80 samples (5 ms) yield no mel frame.
     """
     online = OnlineFbank()
     return np.concatenate([online.push(samples), online.finish()])
 
 
 class OnlineFbank:
-    """Features of a stream: what ``push`` and ``finish`` return joins to ``fbank(whole)``."""
+    """Features of a stream; the outputs of ``push`` and ``finish`` join to ``fbank(whole)``."""
 
     def __init__(self) -> None:
         options = knf.FbankOptions()
@@ -53,10 +53,10 @@ class OnlineFbank:
         self._finished = False
 
     def push(self, samples: npt.NDArray[np.floating]) -> Mels:
-        """Take (S,) samples and return the (m, 80) mel frames that no later sample can change.
+        """Take (S,) samples and return the (m, 80) mel frames that later samples cannot change.
 
         Raises:
-            ValueError: samples of more than one dimension, or after ``finish``.
+            ValueError: the samples have more than one dimension, or the stream is finished.
         """
         if self._finished:
             raise ValueError("the stream is finished: start another OnlineFbank")
@@ -68,7 +68,7 @@ class OnlineFbank:
         return self._take()
 
     def finish(self) -> Mels:
-        """Return the last (m, 80) mel frames, whose windows reach over the end of the stream."""
+        """Return the last (m, 80) mel frames, whose windows extend beyond the end of the stream."""
         if not self._finished:
             self._finished = True
             self._extractor.input_finished()

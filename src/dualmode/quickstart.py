@@ -1,4 +1,4 @@
-"""The quickstart: from nothing to two recognisers that can be heard working, in one call."""
+"""The quickstart: from an empty folder to two working recognisers, in one call."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ if TYPE_CHECKING:
     from dualmode.evaluation.results import Evaluation
     from dualmode.recognizer import Recognizer
 
-TARGETS = {"server": 0.06, "device": 0.10}  # WER that the quickstart is tuned to reach
-_PIECE_SAMPLES = 1600  # 0.1 s, about what a sound card delivers
+TARGETS = {"server": 0.06, "device": 0.10}  # word error rates that the quickstart should reach
+_PIECE_SAMPLES = 1600  # 0.1 s, similar to a sound card
 
 
 def run_quickstart(
     out: Path, minutes: float | None, console: Console, *, pretrain: bool = False
 ) -> bool:
-    """Synthesise, train, evaluate, transcribe, stream; go on where an earlier call stopped.
+    """Synthesise, train, evaluate, transcribe and stream; resume an earlier, interrupted call.
 
     Args:
-        out: gets ``corpus`` and ``model``; with pre-training ``encoder`` and ``pretrained-model``.
-        minutes: training time, and of pre-training as much; None takes the recipes'.
-        pretrain: pre-train the encoder on the corpus's audio first.
+        out: folder for ``corpus`` and ``model``; with pre-training, ``encoder`` and
+            ``pretrained-model``.
+        minutes: duration of training, and of pre-training; None uses that of the recipes.
+        pretrain: first pre-train the encoder on the audio of the corpus.
 
     Returns:
         False if training was interrupted.
@@ -41,24 +42,24 @@ def run_quickstart(
     """
     began = time.monotonic()
     corpus, model = out / "corpus", out / ("pretrained-model" if pretrain else "model")
-    _say(console, 1, "speech to learn from: synthesised by eSpeak NG")
+    _say(console, 1, "synthesising speech with eSpeak NG")
     _make_corpus(corpus, console)
     init = out / "encoder" if pretrain else None
     if init:
-        _say(console, 2, "pre-training: both recognisers' encoder, from audio alone")
+        _say(console, 2, "pre-training the encoder of both recognisers on audio alone")
         if not _run("quickstart-pretrain", corpus, init, minutes, [], console):
             return False
-    _say(console, 2, "training: server and device, one set of weights")
+    _say(console, 2, "training server and device, one set of weights")
     start = [f"init.model={json.dumps(str(init))}"] if init else []
     if not _run("quickstart", corpus, model, minutes, start, console):
         return False
-    _say(console, 3, "scores on voices and sentences that were not in training")
+    _say(console, 3, "evaluation on voices and sentences that are not in the training set")
     recognizer, cuts = _load(model, corpus / "test")
     _evaluate(recognizer, cuts, model / "evaluation.json", console)
     cut = _example(cuts)
-    _say(console, 4, "one of those files, by both recognisers")
+    _say(console, 4, "one of the test files, recognised by server and device")
     _transcribe(recognizer, cut, console)
-    _say(console, 5, "the same file as a stream: device hears it piece by piece")
+    _say(console, 5, "the same file as a stream, recognised by device")
     _stream(recognizer, cut, console)
     _say_next(model, time.monotonic() - began, console)
     return True
@@ -90,7 +91,7 @@ def _run(
     overrides: list[str],
     console: Console,
 ) -> bool:
-    """Train by a recipe on the corpus; False if it was interrupted."""
+    """Train a recipe on the corpus; return False if it was interrupted."""
     from dualmode.recipe_files import load_recipe
     from dualmode.training.launch import train
 
@@ -123,7 +124,7 @@ def _evaluate(recognizer: Recognizer, cuts: list[Cut], json: Path, console: Cons
 
 
 def verdicts(found: Evaluation) -> list[Text]:
-    """For each recogniser, whether it reached its target; plainly, if it did not."""
+    """Say for each recogniser whether it reached its target."""
     lines = []
     for name, target in TARGETS.items():
         rate = found.results[name].scores.words.rate
@@ -139,7 +140,7 @@ def verdicts(found: Evaluation) -> list[Text]:
 
 
 def _example(cuts: list[Cut]) -> Cut:
-    """The longest file: the one in which there is most to see."""
+    """The longest file, which shows most."""
     return max(cuts, key=lambda cut: (cut.duration, cut.id))
 
 
@@ -174,7 +175,7 @@ def _say_next(model: Path, seconds: float, console: Console) -> None:
         ("logs", f"{_command('tensorboard')} --logdir {model / 'training' / 'tensorboard'}"),
         ("your own recording", f"{program} transcribe {model} my.wav"),
         ("the same, streamed", f"{program} transcribe {model} my.wav --subnet device --stream"),
-        ("what is inside", f"{program} inspect {model}"),
+        ("size and sparsity", f"{program} inspect {model}"),
         ("your own corpus", "docs/train_your_own.md"),
         ("audio without text", "make quickstart PRETRAIN=1, docs/pretraining.md"),
     )
@@ -185,13 +186,13 @@ def _say_next(model: Path, seconds: float, console: Console) -> None:
         Panel(text, title=f"done in {seconds / 60:.1f} minutes", title_align="left", expand=False)
     )
     console.print(
-        "The model knows the quickstart's words in synthetic voices only: other speech needs "
-        "another corpus.",
+        "The model has been trained on synthetic voices and the words of the quickstart only. "
+        "Other speech needs another corpus.",
         style="dim",
     )
 
 
 def _command(name: str) -> str:
-    """How the reader's shell finds a program of this environment, which make does not activate."""
+    """The command that the user's shell finds; make does not activate the environment."""
     beside = Path(sys.argv[0]).with_name(name)
     return str(beside) if shutil.which(name) is None and beside.is_file() else name

@@ -1,4 +1,4 @@
-"""Transcripts: normalised to letters, apostrophes and spaces, and cut into SentencePiece tokens."""
+"""Transcripts: normalisation to letters, apostrophes and spaces, and SentencePiece tokens."""
 
 from __future__ import annotations
 
@@ -40,22 +40,24 @@ _WITHOUT_DECOMPOSITION = str.maketrans(
         "\u0131": "i",
     }
 )
-# These stand for words that are spoken, so that dropping them would falsify the transcript.
+# These stand for spoken words; dropping them would falsify the transcript.
 _SPOKEN_PUNCTUATION = frozenset("%&@#*")
 _NUMBER = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?")
 _ORDINAL = re.compile(r"(\d+)(?:st|nd|rd|th)\b")
 _LARGEST_MODEL_BYTES = 1 << 24  # a vocabulary of 32000 tokens has about 1 MB
-_LONGEST_NUMBER = 15  # digits; longer ones, and those that begin with 0, are read digit by digit
+_LONGEST_NUMBER = 15  # digits; longer numbers, and those starting with 0, are read by digits
 
 
 def normalize(text: str, config: TextConfig) -> str:
-    """Reduce a transcript to words of a-z and apostrophes, one space between them.
+    """Reduce a transcript to words of a-z and apostrophes, separated by single spaces.
 
-    Case is unified, accents are folded, punctuation and hyphens separate words, and apostrophes
-    stay between letters only. Digits are refused or spelled out, as ``config.digits`` says.
+    Case is unified and accents are folded. Punctuation and hyphens separate words; apostrophes
+    are kept between letters only. Digits are refused or spelled out, depending on
+    ``config.digits``.
 
     Raises:
-        TextError: digits that are refused, characters that cannot be read aloud, or no word left.
+        TextError: the text contains digits that are refused or characters that cannot be read
+            aloud, or no word is left.
     """
     lowered = unicodedata.normalize("NFKC", text.translate(_APOSTROPHES)).lower()
     if config.digits == "spell":
@@ -113,7 +115,7 @@ def _shown(text: str) -> str:
 
 @dataclass(frozen=True)
 class Tokens:
-    """A trained token inventory: blank is id 0, ``<unk>`` id 1."""
+    """A trained vocabulary of tokens. Blank is id 0, ``<unk>`` is id 1."""
 
     model: bytes
 
@@ -122,8 +124,8 @@ class Tokens:
         """Read ``tokens.model`` from a directory.
 
         Raises:
-            TextError: it is missing, too large, not a SentencePiece model, or numbers its blank
-                differently.
+            TextError: the file is missing, too large or not a SentencePiece model, or has another
+                blank id.
         """
         path = Path(directory) / TOKENS_MODEL
         if not path.is_file():
@@ -140,35 +142,35 @@ class Tokens:
         return tokens
 
     def save(self, directory: str | Path) -> None:
-        """Write ``tokens.model`` and ``tokens.txt`` (a line a token: symbol, space, id)."""
+        """Write ``tokens.model`` and ``tokens.txt`` (one token a line: symbol, space, id)."""
         directory = Path(directory)
         lines = [f"{piece} {number}\n" for number, piece in enumerate(self.pieces)]
         replace_text(directory / TOKENS_TXT, "".join(lines))
         replace_bytes(directory / TOKENS_MODEL, self.model)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of normalised text; symbols that the tokens do not hold become id 1."""
+        """Encode normalised text as token ids; symbols outside the vocabulary become id 1."""
         return [int(number) for number in self._processor.encode(text)]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of token ids; blank and ``<unk>`` are silent."""
+        """Decode token ids to text; blank and ``<unk>`` are skipped."""
         pieces = (self.pieces[number] for number in ids if number > UNKNOWN_ID)
         return "".join(pieces).replace(WORD_START, " ").strip()
 
     @property
     def size(self) -> int:
-        """V: tokens, blank and ``<unk>`` included."""
+        """V, the number of tokens, including blank and ``<unk>``."""
         return len(self.pieces)
 
     @cached_property
     def pieces(self) -> list[str]:
-        """The symbol of every id."""
+        """The symbol of each id."""
         count = self._processor.get_piece_size()
         return [self._processor.id_to_piece(number) for number in range(count)]
 
     @cached_property
     def word_starts(self) -> list[bool]:
-        """For every id, whether the token begins a word."""
+        """For each id, whether the token starts a word."""
         return [piece.startswith(WORD_START) for piece in self.pieces]
 
     @cached_property
@@ -177,22 +179,23 @@ class Tokens:
 
 
 def train_tokens(texts: Iterable[str], config: TextConfig, out: str | Path) -> Tokens:
-    """Learn tokens from normalised texts and save them in ``out``; the same texts, the same tokens.
+    """Train tokens on normalised texts and save them in ``out``. The result is deterministic.
 
-    Every letter has a token, whether the texts hold it or not, so that any transcript can be
-    encoded. A corpus too small for ``config.vocabulary_size`` gives fewer tokens: read ``size``.
+    Every letter has a token, whether it occurs in the texts or not, so that any transcript can be
+    encoded. A corpus that is too small for ``config.vocabulary_size`` yields fewer tokens; see
+    ``size``.
 
     Raises:
-        TextError: no text, or a vocabulary too small to hold every letter.
+        TextError: there is no text, or the vocabulary is too small for all letters.
     """
     sentences = [text for text in texts if text]
     if not sentences:
-        raise TextError("no texts to learn tokens from: check the training CutSets")
+        raise TextError("no texts to train tokens on: check the training CutSets")
     letters = string.ascii_uppercase if config.case == "upper" else string.ascii_lowercase
     smallest = len(letters) + 4  # the apostrophe, the word mark, blank and <unk>
     if config.vocabulary_size < smallest:
         raise TextError(
-            f"text.vocabulary_size={config.vocabulary_size} cannot hold every letter: "
+            f"text.vocabulary_size={config.vocabulary_size} is too small for all letters: "
             f"make it at least {smallest}"
         )
     tokens = Tokens(_fit(sentences, config, letters + "'", config.vocabulary_size))
@@ -223,6 +226,6 @@ def _fit(sentences: list[str], config: TextConfig, letters: str, size: int) -> b
         )
     except (RuntimeError, OSError) as error:
         raise TextError(
-            f"SentencePiece cannot learn {size} tokens from these texts: {error}"
+            f"SentencePiece cannot train {size} tokens on these texts: {error}"
         ) from None
     return model.getvalue()

@@ -77,7 +77,7 @@ def bad_files(folder: Path) -> list[tuple[str, str, str]]:
         ("audio: no such file", "missing.wav", "stop"),
         ("audio: empty", "empty.wav", "stop"),
         ("audio: not audio", "text.wav", "stop"),
-        ("audio: cut short", "half.flac", "stop"),
+        ("audio: truncated", "half.flac", "stop"),
         ("audio: NaN", "nan.wav", "stop"),
         ("silence: -60 dB", "silence.wav", "stop"),
         ("too short: 0.050 s", "brief.wav", "stop"),

@@ -1,1 +1,1 @@
-"""The commands of ``dualmode``, a file each: thin, and slow imports wait until a command runs."""
+"""The commands of ``dualmode``, one file each. Slow imports are deferred until a command runs."""

@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     from dualmode.model.inspection import Inspection
 
 _HOW_COUNTED = (
-    "Bytes count what recognition needs: heads that only training uses and norms that only the "
-    "other recogniser uses are left out. int8: linear maps have a byte a weight and an fp32 scale "
-    "an output; convolutions, embedding, norms and biases stay fp32. Indices: 2 bytes for the "
-    "column of each kept block, 4 for the start of each row of blocks and for the end."
+    "Only what recognition needs is counted, without the heads that training alone uses and the "
+    "norms of the other recogniser. int8: linear maps have one byte per weight and one fp32 scale "
+    "per output; convolutions, embedding, norms and biases remain fp32. Indices: 2 bytes for the "
+    "column of each kept block, and 4 for the start of each row of blocks and for the end."
 )
 
 
 def inspect(
     model: Annotated[Path, typer.Argument(help="A model directory.")],
     json: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write everything as JSON.")
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the tables as JSON.")
     ] = None,
 ) -> None:
-    """What a model is made of: parameters, sparsity a layer, bytes that each recogniser needs.
+    """Show the parameters of a model, the sparsity of each layer, and the size of each recogniser.
 
     \b
     Examples:
@@ -63,7 +63,7 @@ def _parts(found: Inspection) -> Table:
 def _layers(found: Inspection) -> Table:
     from rich.table import Table
 
-    table = Table(title="linear maps that are pruned", title_justify="left")
+    table = Table(title="prunable linear maps", title_justify="left")
     table.add_column("layer")
     table.add_column("outputs x inputs", justify="right")
     for sparsity in found.sparsities:
@@ -79,10 +79,10 @@ def _layers(found: Inspection) -> Table:
 def _footprints(found: Inspection) -> Table:
     from rich.table import Table
 
-    table = Table(title="bytes that each recogniser needs", title_justify="left")
+    table = Table(title="size of each recogniser in bytes", title_justify="left")
     for header in ("recogniser", "format"):
         table.add_column(header)
-    for header in ("weights", "indices", "scales", "all bytes", "of server fp32"):
+    for header in ("weights", "indices", "scales", "total", "of server fp32"):
         table.add_column(header, justify="right")
     whole = found.footprints[0].total_bytes
     for row in found.footprints:

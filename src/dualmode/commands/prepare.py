@@ -1,4 +1,4 @@
-"""``dualmode prepare``: corpora made or checked, ready for training."""
+"""``dualmode prepare``: synthesises or checks corpora for training."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import typer
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 
 JobsOption = Annotated[
-    int | None, typer.Option("--jobs", min=1, help="Processes; one a core if not given.")
+    int | None, typer.Option("--jobs", min=1, help="Number of processes; default: one per core.")
 ]
 
 
 @app.callback()
 def prepare() -> None:
-    """Make a corpus ready for training: synthesise one, or check a table of your own files.
+    """Prepare a corpus for training: synthesise one, or check a table of your own files.
 
     \b
     Examples:
@@ -27,16 +27,16 @@ def prepare() -> None:
 
 @app.command("synth")
 def synth(
-    out: Annotated[Path, typer.Argument(help="Folder for train, dev and test.")],
-    seed: Annotated[int, typer.Option("--seed", help="Same seed, same corpus.")] = 1,
+    out: Annotated[Path, typer.Argument(help="Folder to write train, dev and test to.")],
+    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same corpus.")] = 1,
     hours: Annotated[float, typer.Option("--hours", help="Hours of training speech.")] = 3.0,
-    dev: Annotated[int, typer.Option("--dev", help="Utterances of the dev split.")] = 120,
-    test: Annotated[int, typer.Option("--test", help="Utterances of the test split.")] = 300,
+    dev: Annotated[int, typer.Option("--dev", help="Utterances in the development set.")] = 120,
+    test: Annotated[int, typer.Option("--test", help="Utterances in the test set.")] = 300,
     jobs: JobsOption = None,
 ) -> None:
     """Synthesise the quickstart corpus: numbers, dates, times, spelled words, short commands.
 
-    Voices and sentences of dev and test are not in train.
+    The voices and sentences of dev and test do not occur in train.
 
     \b
     Examples:
@@ -57,35 +57,35 @@ def tsv(
     table: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", help="Tab-separated: id, path, text; speaker and corpus if known."
+            metavar="FILE", help="Tab-separated: id, path, text; optionally speaker and corpus."
         ),
     ],
-    out: Annotated[Path, typer.Argument(help="Folder for cuts.jsonl.gz and report.json.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write cuts.jsonl.gz and report.json to.")],
     case: Annotated[
         Literal["lower", "upper"], typer.Option("--case", help="Case of the tokens.")
     ] = "lower",
     digits: Annotated[
         Literal["refuse", "spell"],
-        typer.Option("--digits", help="Leave texts with digits out, or spell the digits."),
+        typer.Option("--digits", help="Leave out texts with digits, or spell the digits."),
     ] = "refuse",
     to_flac: Annotated[
-        bool, typer.Option("--flac", help="Store 16 kHz FLAC copies, which load faster.")
+        bool, typer.Option("--flac", help="Store 16 kHz FLAC copies, which load faster than MP3.")
     ] = False,
     noise: Annotated[
-        bool, typer.Option("--noise", help="The table lists noise; texts are its classes.")
+        bool, typer.Option("--noise", help="The table lists noise; its texts are kept unchanged.")
     ] = False,
     allow_untranscribed: Annotated[
         bool,
-        typer.Option("--allow-untranscribed", help="Keep sounds without text, to pre-train on."),
+        typer.Option("--allow-untranscribed", help="Keep files without text, for pre-training."),
     ] = False,
     max_seconds: Annotated[
-        float, typer.Option("--max-seconds", help="Longer files are left out.")
+        float, typer.Option("--max-seconds", help="Leave out longer files.")
     ] = 600.0,
     jobs: JobsOption = None,
 ) -> None:
-    """Check every file and text of a table and write a CutSet of those that can be used.
+    """Check every file and text of a table, and write a CutSet of those that can be used.
 
-    What is left out is listed, with the reason, here and in OUT/report.json.
+    Files that are left out are listed with the reason, on the screen and in OUT/report.json.
 
     \b
     Examples:

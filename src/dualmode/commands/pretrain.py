@@ -19,10 +19,10 @@ def pretrain(
     init: InitOption = None,
     fresh: FreshOption = False,
 ) -> None:
-    """Pre-train a supernet's encoder on audio without transcripts (wav2vec 2.0), to be fine-tuned.
+    """Pre-train the encoder of a supernet on audio without transcripts (wav2vec 2.0).
 
-    Server and device learn in the same steps, and pruning begins here. Transcripts are ignored.
-    Ctrl-C stops after the current step and saves; the same command goes on.
+    Server and device train in the same steps, and pruning starts here. Transcripts are ignored.
+    Ctrl-C saves after the current step and stops; run the same command again to resume.
 
     \b
     Examples:

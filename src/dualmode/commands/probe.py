@@ -9,19 +9,19 @@ import typer
 
 
 def probe(
-    model: Annotated[Path, typer.Argument(help="A directory of pretrain or train.")],
+    model: Annotated[Path, typer.Argument(help="A directory written by pretrain or train.")],
     cuts: Annotated[list[Path], typer.Argument(help="Transcribed CutSets.")],
     aligner: Annotated[
-        Path, typer.Option("--aligner", help="A model that says which token is said when.")
+        Path, typer.Option("--aligner", help="A model whose CTC head aligns the transcripts.")
     ],
     json: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the results as JSON.")
     ] = None,
 ) -> None:
-    """Whether pre-training learnt anything: tokens told from single frames by a linear classifier.
+    """Measure what pre-training has learnt, with a linear classifier of tokens on single frames.
 
-    Each layer's frames, of both recognisers, against those of the same encoder with random
-    weights. A fifth of the utterances is scored; the classifier learns from the others.
+    Each layer of both recognisers is compared with the same encoder with random weights. The
+    classifier is fitted to four fifths of the utterances and scored on the rest.
 
     \b
     Examples:

@@ -10,19 +10,19 @@ import typer
 
 def quickstart(
     out: Annotated[
-        Path, typer.Option("--out", help="Where corpus, model and logs are written.")
+        Path, typer.Option("--out", help="Folder to write corpus, model and logs to.")
     ] = Path("runs/quickstart"),
     minutes: Annotated[
         float | None,
-        typer.Option("--minutes", min=0.01, help="Training time; the recipe's own if not given."),
+        typer.Option("--minutes", min=0.01, help="Training time; default: that of the recipe."),
     ] = None,
     pretrain: Annotated[
-        bool, typer.Option("--pretrain", help="Pre-train the encoder on the audio alone first.")
+        bool, typer.Option("--pretrain", help="First pre-train the encoder on the audio alone.")
     ] = False,
 ) -> None:
-    """Synthesise speech, train both recognisers on it, score them, and hear them work.
+    """Synthesise speech, train both recognisers on it, evaluate them, and show them at work.
 
-    Stopped with Ctrl-C or killed, the same command goes on where it was.
+    If it is interrupted, run the same command again and it resumes.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""Options that several commands share: which subnet of a model runs, and how it searches."""
+"""Options that several commands share: the subnet to run, and the search."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ SubnetOption = Annotated[
     typer.Option("--subnet", help="server: dense, full context. device: sparse, streaming."),
 ]
 SearchOption = Annotated[
-    SearchName, typer.Option("--search", help="greedy is fast; beam keeps four hypotheses.")
+    SearchName, typer.Option("--search", help="greedy is faster; beam keeps four hypotheses.")
 ]
 SparsityOption = Annotated[
     float | None,
-    typer.Option("--sparsity", help="Another sparsity that the model was trained with; 0: dense."),
+    typer.Option("--sparsity", help="A sparsity that the model was trained with; 0 is dense."),
 ]
 ChunkOption = Annotated[
     int | None,
-    typer.Option("--chunk-ms", help="Another chunk for device, in milliseconds (multiple of 40)."),
+    typer.Option("--chunk-ms", help="Chunk of device in milliseconds, a multiple of 40."),
 ]
 LookaheadOption = Annotated[
     int | None,
-    typer.Option("--lookahead-ms", help="Another look-ahead for device, in milliseconds."),
+    typer.Option("--lookahead-ms", help="Look-ahead of device in milliseconds."),
 ]
 LeftOption = Annotated[
     int | None,
-    typer.Option("--left-ms", help="Another left context for device, in milliseconds."),
+    typer.Option("--left-ms", help="Left context of device in milliseconds."),
 ]
 RunOnOption = Annotated[
-    str, typer.Option("--run-on", metavar="cpu|cuda", help="Where the network runs.")
+    str, typer.Option("--run-on", metavar="cpu|cuda", help="Torch device that runs the network.")
 ]
 
 
@@ -53,11 +53,11 @@ def chosen_subnet(
     lookahead_ms: int | None = None,
     left_ms: int | None = None,
 ) -> Subnet:
-    """The named subnet, changed where options say so.
+    """Return the named subnet with the changes that the options ask for.
 
     Raises:
-        SubnetError: chunks asked of full context, a time that is not whole frames, or a sparsity
-            that the model was not trained with.
+        SubnetError: chunk options for full context, a time that is not a whole number of frames,
+            or a sparsity that the model was not trained with.
     """
     from dualmode.model.subnet import ChunkedContext
 
@@ -65,9 +65,7 @@ def chosen_subnet(
     times = {"chunk": chunk_ms, "lookahead": lookahead_ms, "left": left_ms}
     changed = {field: _frames(field, ms) for field, ms in times.items() if ms is not None}
     if changed and not isinstance(subnet.context, ChunkedContext):
-        raise SubnetError(
-            f"{name} hears the whole utterance, so it has no chunks: add --subnet device"
-        )
+        raise SubnetError(f"{name} has full context and no chunks: add --subnet device")
     if isinstance(subnet.context, ChunkedContext):
         subnet = replace(subnet, context=_context(subnet.context, changed))
     if sparsity is not None:

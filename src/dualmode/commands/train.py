@@ -11,18 +11,18 @@ import typer
 INTERRUPTED = 130
 
 
-RecipeArgument = Annotated[str, typer.Argument(help="A shipped recipe's name, or a .yaml file.")]
-OutOption = Annotated[Path, typer.Option("--out", help="The directory to write.")]
+RecipeArgument = Annotated[str, typer.Argument(help="Name of a shipped recipe, or a .yaml file.")]
+OutOption = Annotated[Path, typer.Option("--out", help="Model directory to write.")]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; repeatable."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; may be repeated."),
 ]
 InitOption = Annotated[
     Path | None,
-    typer.Option("--init", help="A model directory to start from: pre-trained, or a model."),
+    typer.Option("--init", help="Model directory to start from, pre-trained or fine-tuned."),
 ]
 FreshOption = Annotated[
-    bool, typer.Option("--fresh", help="Forget an earlier run in this directory.")
+    bool, typer.Option("--fresh", help="Discard an earlier run in this directory.")
 ]
 
 
@@ -33,9 +33,10 @@ def train(
     init: InitOption = None,
     fresh: FreshOption = False,
 ) -> None:
-    """Train a supernet: both recognisers at once. A run that was stopped goes on where it was.
+    """Train a supernet: both recognisers in one run.
 
-    Ctrl-C stops after the current step and saves. The recipe is stored, resolved, with the model.
+    Ctrl-C saves after the current step and stops; run the same command again to resume. The
+    resolved recipe is stored with the model.
 
     \b
     Examples:
@@ -56,10 +57,10 @@ def run(
     init: Path | None,
     fresh: bool,
 ) -> None:
-    """Run a recipe for one objective; exits with 130 where it was interrupted.
+    """Run a recipe for one objective; exit with status 130 if it was interrupted.
 
     Raises:
-        RecipeError: the recipe is not valid, or written for the other objective.
+        RecipeError: the recipe is not valid, or is for the other objective.
     """
     from dualmode.display import make_console
     from dualmode.errors import RecipeError
