@@ -70,7 +70,7 @@ def test_a_batch_holds_what_its_cuts_say(cuts: CutSet, tokens: Tokens) -> None:
 
 def test_joined_utterances_follow_one_another(cuts: CutSet, tokens: Tokens) -> None:
     data = CALM.model_copy(update={"join_probability": 0.6})
-    batches = [batch for batch, _ in islice(source(cuts, tokens, data).batches(), 6)]
+    batches = [batch for batch, _ in islice(source(cuts, tokens, data).batches(), 12)]
     longest = 0
     for batch in batches:
         for row, (joined, text) in enumerate(zip(batch.ids, batch.texts, strict=True)):
@@ -125,10 +125,18 @@ def test_evaluation_hears_exactly_the_features_of_recognisers(cuts: CutSet, toke
     assert np.array_equal(batch.features[0, : len(mels)].numpy(), mels)
 
 
-def test_padded_batches_stay_within_their_seconds(cuts: CutSet, tokens: Tokens) -> None:
-    for batch, _ in islice(source(cuts, tokens).batches(), 30):
-        frames = batch.features.shape[0] * batch.features.shape[1]
-        assert frames <= 100 * DATA.batch_seconds + batch.features.shape[0]
+def test_what_the_network_gets_stays_within_the_seconds_tails_and_joins_included(
+    cuts: CutSet, tokens: Tokens
+) -> None:
+    data = DATA.model_copy(update={"tail_silence_seconds": 3.0, "join_probability": 0.5})
+    lengths = set()
+    for batch, _ in islice(source(cuts, tokens, data).batches(), 40):
+        rows, frames, _ = batch.features.shape
+        assert rows == 1 or rows * frames <= 100 * data.batch_seconds
+        assert int(batch.feature_lengths.max()) <= frames
+        assert batch.tokens.shape[1] % 8 == 0
+        lengths.add(frames)
+    assert len(lengths) <= data.buckets
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -95,14 +95,16 @@ def draw_noise(noises: Sequence[Samples], length: int, rng: Random) -> Samples:
     return stretch if len(stretch) == length else np.resize(stretch, length)
 
 
-def draw_tail_s(longest_s: float, rng: Random) -> float:
-    """Seconds of silence after the utterances of a batch: none in half of all, at most
-    ``longest_s``, short ones more often. One length a batch, for padding costs as much as speech.
+def draw_tails_s(longest_s: float, count: int, rng: Random) -> list[float]:
+    """Seconds of silence after each of ``count`` utterances: none in half of them, at most
+    ``longest_s``, short ones more often.
 
     A recogniser that only ever heard utterances which end with their last word waits for the end
     before it says that word, and in a stream the end does not come.
     """
-    return float(longest_s * rng.random() ** 2) if rng.random() < 0.5 else 0.0
+    drawn = np.square(rng.random(count)) * longest_s
+    tails: list[float] = np.where(rng.random(count) < 0.5, drawn, 0.0).tolist()
+    return tails
 
 
 def append_silence(samples: Samples, seconds: float, rng: Random) -> Samples:

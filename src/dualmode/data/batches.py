@@ -17,6 +17,7 @@ import torch
 from lhotse import CutSet
 from lhotse.cut import Cut
 from torch import Tensor
+from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -27,7 +28,6 @@ from dualmode.data.augment import (
     append_silence,
     change_gain,
     draw_noise,
-    draw_tail_s,
     join,
     mask_mels,
     perturb_speed,
@@ -36,7 +36,7 @@ from dualmode.data.augment import (
 )
 from dualmode.data.loading import load_noise, load_samples
 from dualmode.data.manifests import WEIGHT
-from dualmode.data.planning import Planned, Planner
+from dualmode.data.planning import Planned, PlannedBatch, Planner
 from dualmode.data.spans import Hidden, hide
 from dualmode.data.training_features import training_fbank
 from dualmode.data.usable import source_of, usable_cuts
@@ -45,6 +45,7 @@ from dualmode.features import Mels, encoder_frames, fbank, mel_frames
 from dualmode.text import Tokens
 
 _PREFETCHED = 4  # batches a worker
+_TOKEN_GRID = 8  # numbers of tokens that batches of training are padded to: few shapes
 
 
 @dataclass(frozen=True)
@@ -98,9 +99,8 @@ class Position:
 class _Task:
     """What a worker makes a batch of, and the position after it."""
 
-    items: list[Planned]
+    planned: PlannedBatch
     after: Position
-    tail_s: float  # of silence after every utterance
 
 
 class BatchSource:
@@ -181,22 +181,14 @@ class BatchSource:
         """What to make from ``start`` on; planning an epoch anew from its beginning is quick."""
         epoch, step = start.epoch, start.step - start.batch
         while True:
-            for batch, items in enumerate(self._planner.epoch(epoch, step), start=1):
+            for batch, planned in enumerate(self._planner.epoch(epoch, step), start=1):
                 step += 1
-                mine = items[self._rank :: self._world_size]
+                mine = planned.examples[self._rank :: self._world_size]
                 if step > start.step and mine:
-                    yield _Task(mine, Position(epoch, batch, step), self._tail_s(epoch, items[0]))
+                    yield _Task(replace(planned, examples=mine), Position(epoch, batch, step))
             if not self._train:
                 return
             epoch += 1
-
-    def _tail_s(self, epoch: int, first: Planned) -> float:
-        """Silence after every utterance of a batch, the same in all processes: they plan the same
-        batches, though they may count them differently."""
-        if not self._train:
-            return 0.0
-        rng = np.random.default_rng((self._seed, epoch, first.rows[0]))
-        return draw_tail_s(self._data.tail_silence_seconds, rng)
 
 
 class _Endless(Sampler[_Task]):
@@ -231,19 +223,21 @@ class _Maker(Dataset[tuple[Batch, Position] | str]):
         self._hiding = hiding
 
     def __getitem__(self, task: _Task) -> tuple[Batch, Position] | str:
-        examples = [[self._cuts[row] for row in item.rows] for item in task.items]
+        items = task.planned.examples
+        examples = [[self._cuts[row] for row in item.rows] for item in items]
         try:
-            made = [self._features(item, task) for item in task.items]
+            made = [self._features(item, task) for item in items]
         except AudioError as error:
             return str(error)
         mels = [torch.from_numpy(mel) for mel, _ in made]
         texts = [_text(cuts) for cuts in examples]
         encode = self._tokens.encode if self._tokens else lambda _: []
         tokens = [torch.tensor(encode(text), dtype=torch.int64) for text in texts]
+        frames = task.planned.mel_frames if self._train else 0
         batch = Batch(
-            features=pad_sequence(mels, batch_first=True),
+            features=_padded(mels, frames),
             feature_lengths=torch.tensor([len(mel) for mel in mels]),
-            tokens=pad_sequence(tokens, batch_first=True),
+            tokens=_padded(tokens, _up_to(_TOKEN_GRID, tokens) if self._train else 0),
             token_lengths=torch.tensor([len(ids) for ids in tokens]),
             texts=texts,
             ids=["+".join(cut.id for cut in cuts) for cuts in examples],
@@ -256,7 +250,7 @@ class _Maker(Dataset[tuple[Batch, Position] | str]):
     def _hide(self, batch: Batch, hiding: PretrainingConfig, task: _Task) -> Hidden:
         rngs = [
             self._rng(f"hide {name}", item, task)
-            for name, item in zip(batch.ids, task.items, strict=True)
+            for name, item in zip(batch.ids, task.planned.examples, strict=True)
         ]
         lengths = [encoder_frames(mels) for mels in batch.feature_lengths.tolist()]
         return hide(lengths, rngs, hiding, noisy=self._train)
@@ -277,7 +271,7 @@ class _Maker(Dataset[tuple[Batch, Position] | str]):
             samples = self._disturbed(samples, rng)
         seconds = len(samples) / SAMPLE_RATE_HZ
         if self._train:
-            samples = append_silence(samples, task.tail_s, rng)
+            samples = append_silence(samples, item.tail_s, rng)
         # Evaluation hears exactly what recognisers do; training, the same to rounding, but faster.
         mels = training_fbank(samples) if self._train else fbank(samples)
         if not np.isfinite(mels).all():
@@ -301,6 +295,18 @@ class _Maker(Dataset[tuple[Batch, Position] | str]):
         if any(data.gain_db):
             samples = change_gain(samples, rng.uniform(*data.gain_db))
         return samples
+
+
+def _padded(rows: list[Tensor], length: int) -> Tensor:
+    """(B, N, ...) rows of up to N, N being ``length`` at least, padded with zeros."""
+    whole = pad_sequence(rows, batch_first=True)
+    missing = max(0, length - whole.shape[1])
+    return pad(whole, (0, 0) * (whole.dim() - 2) + (0, missing))
+
+
+def _up_to(grid: int, rows: list[Tensor]) -> int:
+    """The longest row, rounded up to the ``grid``."""
+    return -(-max(map(len, rows)) // grid) * grid
 
 
 def _text(cuts: list[Cut]) -> str:
