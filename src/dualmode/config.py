@@ -228,6 +228,15 @@ class TrainingConfig(Section):
         description="recognisers that train together; one alone is what the supernet replaces",
     )
     sampled_subnet: bool = Field(False, description="train one more subnet a step, drawn at random")
+    step_sharing: Literal["all", "split", "split_taught"] = Field(
+        "all",
+        description="each recogniser hears the whole batch, or a part of it; split_taught: server "
+        "also hears the others' parts, without a backward pass, to teach them",
+    )
+    device_share: float = Field(
+        0.5, gt=0, lt=1, description="split: of what server and device hear"
+    )
+    sampled_share: float = Field(0.33, gt=0, lt=1, description="split: of the batch")
     log_every_steps: int = Field(50, ge=1)
     validate_every_steps: int = Field(500, ge=1)
     validation_utterances: int = Field(200, ge=1)

@@ -69,8 +69,11 @@ def _usable_or_not_there(out: Path) -> None:
 def test_ctrl_c_saves_and_resumes(
     tiny_recipe: Path, start: Any, weights_of: Weights, tmp_path: Path
 ) -> None:
-    """With two processes, which have to agree on the step that they stop after."""
-    two = ("--set", "training.processes=2")
+    """With two processes, which have to agree on the step that they stop after, and steps that are
+    split, of which it has to be known again who heard what."""
+    settings = ("training.processes=2", "training.step_sharing=split_taught")
+    settings += ("training.sampled_subnet=true",)
+    two = [word for setting in settings for word in ("--set", setting)]
     undisturbed = start(tiny_recipe, tmp_path / "undisturbed", *two)
     assert undisturbed.wait() == 0, undisturbed.output
     out = tmp_path / "interrupted"

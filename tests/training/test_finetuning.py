@@ -12,8 +12,8 @@ from dualmode.data.batches import Batch
 from dualmode.model.masks import draw_masks
 from dualmode.model.subnet import SERVER, ChunkedContext, Subnet
 from dualmode.model.supernet import Supernet
-from dualmode.training.finetuning import accumulate
-from dualmode.training.objective import LossDenominators
+from dualmode.training.finetuning import accumulate, accumulate_split
+from dualmode.training.objective import LossDenominators, Part
 from dualmode.training.schedule import Weights
 
 DEVICE = Subnet(ChunkedContext(4, 8, 2), 0.7)
@@ -54,6 +54,11 @@ def make_batch(rows: int = 3) -> Batch:
         [str(i) for i in range(rows)],
         1.0,
     )
+
+
+def take(batch: Batch, rows: list[int]) -> Batch:
+    names = ("features", "feature_lengths", "tokens", "token_lengths")
+    return replace(batch, **{name: getattr(batch, name)[rows] for name in names})
 
 
 def gradients(net, batch, config, subnets=(DEVICE,), weights=None):
@@ -110,17 +115,7 @@ def test_parts_of_a_batch_add_up_to_the_whole(net):
     config = TrainingConfig(distillation="ctc")
     batch = make_batch(2)
     _, whole = gradients(net, batch, config)
-    parts = []
-    for row in range(2):
-        one = slice(row, row + 1)
-        part = replace(
-            batch,
-            features=batch.features[one],
-            feature_lengths=batch.feature_lengths[one],
-            tokens=batch.tokens[one],
-            token_lengths=batch.token_lengths[one],
-        )
-        parts.append(gradients(net, part, config)[1])
+    parts = [gradients(net, take(batch, [row]), config)[1] for row in range(2)]
     for name, gradient in whole.items():
         total = parts[0][name] + parts[1][name]
         torch.testing.assert_close(gradient, total, atol=1e-5, rtol=1e-3)
@@ -136,4 +131,97 @@ def test_without_the_transducer_only_encoder_and_ctc_head_learn(net):
     losses, found = gradients(net, make_batch(), TrainingConfig(), weights=Weights(0.0, 1.0))
     assert losses["server"].transducer == losses["device"].simple == 0
     assert losses["device"].ctc > 0
+    assert {name.split(".")[0] for name in found} == {"encoder", "ctc"}
+
+
+SUBNETS = {"server": SERVER, "device": DEVICE, "sampled": Subnet(ChunkedContext(8, 8, 0), 0.0)}
+
+
+def split(net, batch, rows, config, weights=None):
+    """Losses and gradients of a split step, and what each recogniser's sums are divided by."""
+    parts = {
+        name: Part(torch.tensor(mine, dtype=torch.int64), LossDenominators(5.0 + len(mine), 30.0))
+        for name, mine in rows.items()
+    }
+    net.zero_grad()
+    weights = weights or Weights(0.7, 0.4)
+    named = {name: SUBNETS[name] for name in rows}
+    losses = accumulate_split(net, batch, named, parts, config, weights, torch.Tensor.backward)
+    return losses, {n: p.grad.clone() for n, p in net.named_parameters() if p.grad is not None}
+
+
+def own_batches(net, batch, rows, config):
+    """The gradients of each recogniser alone on what it hears, added up."""
+    net.zero_grad()
+    losses = {}
+    for name, mine in rows.items():
+        if mine:
+            losses |= accumulate(
+                net,
+                take(batch, mine),
+                {name: SUBNETS[name]},
+                config,
+                Weights(0.7, 0.4),
+                LossDenominators(5.0 + len(mine), 30.0),
+                torch.Tensor.backward,
+            )
+    return losses, {n: p.grad.clone() for n, p in net.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("scope", ["encoder", "all"])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        {"server": [0, 2], "device": [1]},
+        {"server": [2], "device": [0], "sampled": [1]},
+        {"server": [0, 1, 2], "device": []},
+    ],
+)
+def test_a_split_step_is_the_recognisers_own_batches_added_up(net, rows, scope):
+    net.pruning = net.pruning.model_copy(update={"scope": scope})
+    draw_masks(net.prunable(), net.sparsities)
+    config = TrainingConfig(step_sharing="split")
+    batch = make_batch()
+    losses, found = split(net, batch, rows, config)
+    expected_losses, expected = own_batches(net, batch, rows, config)
+    assert set(found) == set(expected) == {name for name, _ in net.named_parameters()}
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, atol=1e-5, rtol=1e-3, msg=name)
+    assert list(losses) == list(rows)
+    for name, mine in rows.items():
+        if mine:
+            torch.testing.assert_close(losses[name].transducer, expected_losses[name].transducer)
+            torch.testing.assert_close(losses[name].ctc, expected_losses[name].ctc)
+        else:
+            assert losses[name].transducer == losses[name].ctc == 0
+
+
+@pytest.mark.parametrize("distillation", ["ctc", "lattice"])
+def test_in_a_taught_split_device_learns_from_server_what_it_would_in_a_whole_step(
+    net, distillation
+):
+    config = TrainingConfig(
+        step_sharing="split_taught", distillation=distillation, distillation_weight=1.0
+    )
+    alone = config.model_copy(update={"step_sharing": "split"})
+    rows = {"server": [0], "device": [1, 2]}
+    losses, taught = split(net, make_batch(), rows, config)
+    _, untaught = split(net, make_batch(), rows, alone)
+    assert losses["server"].distillation == 0
+    shared = LossDenominators(7.0, 30.0)
+    batch, weights = take(make_batch(), [1, 2]), Weights(0.7, 0.4)
+    both = {"server": SERVER, "device": DEVICE}
+    whole = accumulate(net, batch, both, config, weights, shared, torch.Tensor.backward)
+    torch.testing.assert_close(losses["device"].distillation, whole["device"].distillation)
+    gain = taught["encoder.norm.gain"] - untaught["encoder.norm.gain"]
+    assert gain[1].abs().max() > 1e-6  # gains of chunked context
+    assert gain[0].abs().max() < 1e-7  # gains of full context
+
+
+def test_a_split_step_without_the_transducer_trains_encoder_and_ctc_head(net):
+    rows = {"server": [0, 2], "device": [1]}
+    losses, found = split(
+        net, make_batch(), rows, TrainingConfig(step_sharing="split"), Weights(0.0, 1.0)
+    )
+    assert losses["server"].transducer == losses["device"].simple == 0
     assert {name.split(".")[0] for name in found} == {"encoder", "ctc"}

@@ -18,7 +18,7 @@ from dualmode.losses.contrastive import contrastive_loss, diversity_loss
 from dualmode.model.masks import draw_masks
 from dualmode.model.subnet import SERVER, ChunkedContext, Subnet
 from dualmode.model.wav2vec import Wav2Vec
-from dualmode.training.objective import LossDenominators, Step
+from dualmode.training.objective import LossDenominators, Part, Step
 from dualmode.training.pretraining import accumulate, judge, measure
 
 CHUNKS = ChunkedContext(4, 8, 2)
@@ -145,6 +145,40 @@ def test_parts_of_a_batch_add_up_to_the_whole(net: Wav2Vec) -> None:
     for name, gradient in whole.items():
         mean = (found[0][name] + found[1][name]) / 2
         torch.testing.assert_close(gradient, mean, atol=1e-6, rtol=1e-3, msg=name)
+
+
+def test_who_hears_nothing_in_a_step_adds_nothing(net: Wav2Vec) -> None:
+    batch, everything = make_batch(), torch.arange(3)
+    parts = {
+        "server": Part(everything, scale_of(batch)),
+        "device": Part(everything[:0], LossDenominators(1.0, 1.0)),
+    }
+    net.zero_grad()
+    losses = accumulate(
+        net, batch, SUBNETS, CONFIG, TEMPERATURE, Step(0.5, scale_of(batch), parts=parts)
+    )
+    assert losses["device"].contrastive == 0 < losses["server"].contrastive
+    assert all(p.grad is None or p.grad.isfinite().all() for p in net.parameters())
+
+
+def test_a_split_step_is_the_recognisers_own_batches_added_up(net: Wav2Vec) -> None:
+    """All but the diversity of codes, which is that of the whole batch."""
+    batch, config = make_batch(), CONFIG.model_copy(update={"diversity_weight": 0.0})
+    heard = {"server": slice(0, 1), "device": slice(1, 3)}
+    own = {name: take(batch, rows) for name, rows in heard.items()}
+    parts = {name: Part(torch.arange(3)[rows], scale_of(own[name])) for name, rows in heard.items()}
+    net.zero_grad()
+    step = Step(0.5, scale_of(batch), parts=parts)
+    together = accumulate(net, batch, SUBNETS, config, TEMPERATURE, step)
+    found = {n: p.grad.clone() for n, p in net.named_parameters() if p.grad is not None}
+    net.zero_grad()
+    for name, mine in own.items():
+        alone = Step(0.5, scale_of(mine))
+        losses = accumulate(net, mine, {name: SUBNETS[name]}, config, TEMPERATURE, alone)
+        torch.testing.assert_close(losses[name].contrastive, together[name].contrastive)
+        assert losses[name].accuracy == together[name].accuracy
+    for name, parameter in net.named_parameters():
+        torch.testing.assert_close(found[name], parameter.grad, atol=1e-6, rtol=1e-3, msg=name)
 
 
 def take(batch: Batch, rows: slice) -> Batch:

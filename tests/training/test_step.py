@@ -12,7 +12,9 @@ import torch
 from dualmode.config import DeviceSubnetConfig, ModelConfig, PruningConfig, Recipe, TrainingConfig
 from dualmode.model.masks import measured_sparsity
 from dualmode.model.supernet import Supernet
+from dualmode.training import step
 from dualmode.training.checkpoint import Progress
+from dualmode.training.objective import LossDenominators
 from dualmode.training.step import update_masks
 
 
@@ -73,3 +75,44 @@ def test_the_average_has_the_same_masks(run):
 def update_and_return(run: Any, step: int, share: float) -> Any:
     update_masks(run, Progress(step=step), share)
     return run
+
+
+def test_two_processes_divide_by_what_each_recogniser_hears_in_both(monkeypatch):
+    """Their mean gradient is then that of one process with the utterances of both."""
+    lengths = torch.tensor([83, 60, 47, 91])
+    targets = torch.tensor([5, 3, 0, 7])
+    heard = [{"server": [0], "device": [1]}, {"server": [], "device": [0, 1]}]
+    sums: list[torch.Tensor] = []
+
+    def normalised(rank: int) -> Any:
+        mine = slice(2 * rank, 2 * rank + 2)
+        batch = SimpleNamespace(feature_lengths=lengths[mine], seconds=1.5)
+        objective = SimpleNamespace(targets=lambda _: targets[mine])
+        run = SimpleNamespace(objective=objective, fabric=SimpleNamespace(world_size=2))
+        rows = {name: torch.tensor(r, dtype=torch.int64) for name, r in heard[rank].items()}
+        return step._normalised(run, batch, rows, 0.5, rank == 1)
+
+    monkeypatch.setattr(step, "_total", lambda _, mine: sums.append(mine) or mine)
+    for rank in range(2):
+        normalised(rank)
+    monkeypatch.setattr(step, "_total", lambda _, mine: sum(sums))
+    found, seconds, stops = normalised(0)
+    assert (seconds, stops) == (3.0, 1.0)
+    frames = [20, 14, 11, 22]  # (mel frames - 3) // 4
+    assert found.denominators == LossDenominators(15 / 2, sum(frames) / 2, 2)
+    assert found.parts["server"].denominators == LossDenominators(5 / 2, 20 / 2, 2)
+    assert found.parts["device"].denominators == LossDenominators(10 / 2, (14 + 11 + 22) / 2, 2)
+    assert found.parts["device"].rows.tolist() == [1]
+
+
+def test_gradients_become_views_of_one_tensor_that_is_clipped_at_once():
+    weights = [torch.nn.Parameter(torch.randn(3, 2)), torch.nn.Parameter(torch.randn(4))]
+    for weight in weights:
+        weight.grad = torch.randn_like(weight)
+    expected = [weight.grad.clone() for weight in weights]
+    run = SimpleNamespace(fabric=SimpleNamespace(world_size=1))
+    flat = step._average_gradients(run, weights)
+    assert flat.norm() == pytest.approx(torch.cat([e.flatten() for e in expected]).norm().item())
+    flat.mul_(0.5)
+    for weight, gradient in zip(weights, expected, strict=True):
+        assert torch.equal(weight.grad, gradient / 2)

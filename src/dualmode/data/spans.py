@@ -41,6 +41,11 @@ class Hidden:
         counts = torch.zeros(len(self.frames), frames, device=self.frames.device)
         return counts.scatter_add_(1, self.frames, self.valid.float()) > 0
 
+    def of(self, rows: Tensor) -> Hidden:
+        """That of some utterances of the batch."""
+        noise = None if self.noise is None else self.noise[rows]
+        return Hidden(self.frames[rows], self.valid[rows], self.distractors[rows], noise)
+
     def to(self, device: torch.device | str) -> Hidden:
         """The same on ``device``."""
         names = ("frames", "valid", "distractors")

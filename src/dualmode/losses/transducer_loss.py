@@ -27,6 +27,8 @@ from dualmode.losses.lattice import IMPOSSIBLE, effective_band, lattice_loss, pr
 
 Reduction = Literal["none", "sum", "mean"]
 
+_FRAME_GRID = 256  # the joiner sees multiples of it: libraries prepare a kernel for each shape
+
 Joiner = Callable[[Tensor, Tensor], Tensor]
 """Maps frames (B, T, 1, J) and predictions (B, T, S, J) to logits (B, T, S, V).
 
@@ -204,11 +206,15 @@ def band_log_probs(
     tokens = next_tokens(targets, lengths[:, 0, 0]).gather(1, nodes.flatten(1)).view_as(nodes)
     nodes = nodes + predictions.shape[1] * torch.arange(batch, device=device).view(batch, 1, 1)
 
-    used = None if frame_lengths is None else exists.flatten(0, 1).any(dim=1).nonzero()[:, 0]
+    used, real = None, 0
+    if frame_lengths is not None:
+        used = exists.flatten(0, 1).any(dim=1).nonzero()[:, 0]
     if used is None or len(used) == batch * count:
         shape, used = (batch, count, band), None
         frames = frames.unsqueeze(2)
     else:
+        real = len(used)
+        used = functional.pad(used, (0, -real % _FRAME_GRID))  # by a frame that always exists
         shape = (1, len(used), band)
         frames = frames.flatten(0, 1).index_select(0, used).view(1, -1, 1, width)
         nodes, tokens = (each.flatten(0, 1).index_select(0, used) for each in (nodes, tokens))
@@ -221,7 +227,7 @@ def band_log_probs(
     def scattered(values: Tensor, where: Tensor) -> Tensor:
         if used is not None:
             rest = values.new_zeros((batch * count, band))
-            values = rest.index_copy(0, used, values[0]).view(batch, count, band)
+            values = rest.index_copy(0, used[:real], values[0, :real]).view(batch, count, band)
         return torch.where(where, values, IMPOSSIBLE)
 
     return scattered(token, exists & (positions < lengths)), scattered(blank, exists)

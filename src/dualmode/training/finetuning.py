@@ -3,67 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from dualmode.config import Recipe, TrainingConfig
 from dualmode.data.batches import Batch, BatchSource
-from dualmode.losses.distillation import frame_distillation, lattice_distillation
-from dualmode.losses.transducer_loss import TransducerLoss, band_log_probs, pruned_transducer_loss
 from dualmode.model.subnet import Subnet
 from dualmode.model.supernet import Supernet, trained_subnets
 from dualmode.text import Tokens
 from dualmode.training.card import write_card
 from dualmode.training.checkpoint import Progress
-from dualmode.training.objective import LossDenominators, Step, ValidationResult
+from dualmode.training.objective import LossDenominators, Part, Step, ValidationResult
+from dualmode.training.passes import (
+    Pass,
+    SubnetLosses,
+    TrainingBatch,
+    Utterances,
+    detached,
+    detached_losses,
+    distill,
+    forward,
+    measure,
+    no_losses,
+    utterances,
+    weighted,
+)
 from dualmode.training.picture import draw_training
 from dualmode.training.schedule import Weights, loss_weights
 from dualmode.training.validation import word_error_counts
-
-
-class TrainingBatch(Protocol):
-    """What the objective needs of a batch; shapes as in :class:`dualmode.data.batches.Batch`."""
-
-    @property
-    def features(self) -> Tensor: ...
-    @property
-    def feature_lengths(self) -> Tensor: ...
-    @property
-    def tokens(self) -> Tensor: ...
-    @property
-    def token_lengths(self) -> Tensor: ...
-
-
-@dataclass(frozen=True)
-class SubnetLosses:
-    """Losses of one recogniser in nats a token (distillation: nats a frame), detached."""
-
-    transducer: Tensor
-    simple: Tensor
-    ctc: Tensor
-    distillation: Tensor
-
-
-@dataclass(frozen=True)
-class _Band:
-    """The transducer's part of a forward pass."""
-
-    frames: Tensor
-    predictions: Tensor
-    loss: TransducerLoss
-
-
-@dataclass(frozen=True)
-class _Pass:
-    """One recogniser's forward pass, kept for distillation."""
-
-    ctc_log_probs: Tensor
-    band: _Band | None
 
 
 class Finetuning:
@@ -75,15 +45,18 @@ class Finetuning:
     def build(self) -> Supernet:
         return Supernet(self._tokens.size, self._recipe.model, self._recipe.pruning)
 
-    def targets(self, batch: Batch) -> float:
-        return float(batch.token_lengths.sum())
+    def targets(self, batch: Batch) -> Tensor:
+        return batch.token_lengths
 
     def accumulate(
         self, model: Supernet, batch: Batch, subnets: Mapping[str, Subnet], step: Step
     ) -> dict[str, SubnetLosses]:
         config = self._recipe.training
         weights = loss_weights(step.share, config)
-        return accumulate(model, batch, subnets, config, weights, step.denominators, step.backward)
+        if step.parts is None:
+            whole, backward = step.denominators, step.backward
+            return accumulate(model, batch, subnets, config, weights, whole, backward)
+        return accumulate_split(model, batch, subnets, step.parts, config, weights, step.backward)
 
     def measure(self, model: Supernet, dev: BatchSource, share: float) -> Tensor:
         return word_error_counts(
@@ -140,125 +113,83 @@ def accumulate(
     """
     latents, lengths = model.latents(batch.features, batch.feature_lengths)
     leaf = latents.detach().requires_grad_(latents.requires_grad)  # not where it is frozen
+    heard = utterances(batch, lengths)
     losses: dict[str, SubnetLosses] = {}
-    teacher: _Pass | None = None
+    teacher: Pass | None = None
     for name, subnet in subnets.items():
-        result = _forward(model, leaf, lengths, batch, subnet, config, weights)
+        result = forward(model, model.encode(leaf, lengths, subnet), heard, subnet, config, weights)
         taught = leaf.new_zeros(())
         if teacher is not None:
-            taught = _distill(model, teacher, result, lengths, batch, subnet, config)
-        measured = _measure(result, lengths, batch, taught, denominators)
-        backward(
-            weights.transducer * (measured.transducer + config.simple_weight * measured.simple)
-            + weights.ctc * measured.ctc
-            + config.distillation_weight * measured.distillation
-        )
-        losses[name] = SubnetLosses(*(getattr(measured, f.name).detach() for f in fields(measured)))
-        teacher = teacher or _detached(result)
+            taught = distill(model, teacher, result, heard, subnet, config)
+        measured = measure(result, taught, denominators)
+        backward(weighted(measured, config, weights))
+        losses[name] = detached_losses(measured)
+        teacher = teacher or detached(result)
         del result, measured
     if latents.requires_grad:
         torch.autograd.backward([latents], [leaf.grad])
     return losses
 
 
-def _forward(
+def accumulate_split(
     model: Supernet,
-    latents: Tensor,
-    lengths: Tensor,
     batch: TrainingBatch,
-    subnet: Subnet,
+    subnets: Mapping[str, Subnet],
+    parts: Mapping[str, Part],
     config: TrainingConfig,
     weights: Weights,
-) -> _Pass:
-    encoded = model.encode(latents, lengths, subnet)
-    ctc_log_probs = model.ctc_log_probs(encoded)
-    if weights.transducer == 0:
-        return _Pass(ctc_log_probs, None)
-    predicted = model.predict(batch.tokens, subnet)
-    frames = model.project_frames(encoded, subnet)
-    predictions = model.project_predictions(predicted, subnet)
-    loss = pruned_transducer_loss(
-        frames,
-        predictions,
-        lambda f, p: model.join(f, p, subnet),
-        model.simple_frames(encoded),
-        model.simple_predictions(predicted),
-        batch.tokens,
-        lengths,
-        batch.token_lengths,
-        band=config.band,
-        reduction="sum",
-    )
-    return _Pass(ctc_log_probs, _Band(frames, predictions, loss))
+    backward: Callable[[Tensor], None],
+) -> dict[str, SubnetLosses]:
+    """Accumulate the gradients of ``subnets``, each of which hears its part of the batch.
+
+    Where they share predictor, joiner and CTC head (``pruning.scope``), those see the frames of
+    all recognisers at once: a lattice costs a loop over frames, whatever the number of rows. With
+    ``split_taught`` the first also encodes the others' parts, without a graph, to teach them.
+    """
+    latents, lengths = model.latents(batch.features, batch.feature_lengths)
+    leaf = latents.detach().requires_grad_(latents.requires_grad)  # not where it is frozen
+    all_heard = utterances(batch, lengths)
+    losses = {name: no_losses(leaf) for name in subnets}
+    hearing = [name for name in subnets if len(parts[name].rows)]
+    teacher_name = next(iter(subnets))
+    for names in [hearing] if model.pruning.scope == "encoder" else [[name] for name in hearing]:
+        rows = [parts[name].rows.to(leaf.device) for name in names]
+        encoded = [
+            model.encode(leaf.index_select(0, mine), lengths[mine], subnets[name])
+            for name, mine in zip(names, rows, strict=True)
+        ]
+        heard, subnet = all_heard.of(torch.cat(rows)), subnets[names[0]]
+        result = forward(model, torch.cat(encoded), heard, subnet, config, weights)
+        total, start = leaf.new_zeros(()), 0
+        for name, mine in zip(names, rows, strict=True):
+            own = result.of(slice(start, start + len(mine)))
+            start += len(mine)
+            taught = leaf.new_zeros(())
+            if config.step_sharing == "split_taught" and name != teacher_name:
+                theirs = all_heard.of(mine)
+                teacher = _teach(model, leaf[mine], theirs, subnets[teacher_name], config, weights)
+                taught = distill(model, teacher, own, theirs, subnets[name], config)
+            measured = measure(own, taught, parts[name].denominators)
+            total = total + weighted(measured, config, weights)
+            losses[name] = detached_losses(measured)
+        backward(total)
+        del encoded, result, own, measured, total
+    if latents.requires_grad:
+        torch.autograd.backward([latents], [leaf.grad])
+    return losses
 
 
-def _measure(
-    result: _Pass,
-    lengths: Tensor,
-    batch: TrainingBatch,
-    taught: Tensor,
-    denominators: LossDenominators,
-) -> SubnetLosses:
-    ctc = F.ctc_loss(
-        result.ctc_log_probs.transpose(0, 1),
-        batch.tokens,
-        lengths,
-        batch.token_lengths,
-        reduction="sum",
-        zero_infinity=True,
-    )
-    transducer = simple = ctc.new_zeros(())
-    if result.band is not None:
-        transducer, simple = result.band.loss.pruned, result.band.loss.simple
-    return SubnetLosses(
-        transducer / denominators.targets,
-        simple / denominators.targets,
-        ctc / denominators.targets,
-        taught / denominators.frames,
-    )
-
-
-def _detached(result: _Pass) -> _Pass:
-    """The teacher, freed of its graph."""
-    ctc_log_probs, band = result.ctc_log_probs.detach(), result.band
-    if band is None:
-        return _Pass(ctc_log_probs, None)
-    loss = replace(
-        band.loss,
-        simple=band.loss.simple.detach(),
-        pruned=band.loss.pruned.detach(),
-        token_log_probs=band.loss.token_log_probs.detach(),
-        blank_log_probs=band.loss.blank_log_probs.detach(),
-    )
-    return _Pass(ctc_log_probs, _Band(band.frames.detach(), band.predictions.detach(), loss))
-
-
-def _distill(
+@torch.no_grad()
+def _teach(
     model: Supernet,
-    teacher: _Pass,
-    student: _Pass,
-    lengths: Tensor,
-    batch: TrainingBatch,
-    subnet: Subnet,
+    latents: Tensor,
+    heard: Utterances,
+    teacher: Subnet,
     config: TrainingConfig,
-) -> Tensor:
-    if config.distillation == "ctc":
-        return frame_distillation(teacher.ctc_log_probs, student.ctc_log_probs, lengths)
-    if config.distillation == "none" or teacher.band is None or student.band is None:
-        return student.ctc_log_probs.new_zeros(())
-    taught = teacher.band.loss
-    starts, band = taught.starts, taught.token_log_probs.shape[2]
-    learnt = band_log_probs(
-        student.band.frames,
-        student.band.predictions,
-        lambda f, p: model.join(f, p, subnet),
-        batch.tokens,
-        starts,
-        band,
-        batch.token_lengths,
-        lengths,
-    )
-    index = starts[:, :, None] + torch.arange(band, device=starts.device)
-    frames = torch.arange(starts.shape[1], device=starts.device)
-    valid = (index <= batch.token_lengths[:, None, None]) & (frames < lengths[:, None])[..., None]
-    return lattice_distillation((taught.token_log_probs, taught.blank_log_probs), learnt, valid)
+    weights: Weights,
+) -> Pass:
+    """What the teacher says of others' utterances; only what distillation looks at."""
+    if config.distillation != "lattice":
+        weights = replace(weights, transducer=0.0)
+    encoded = model.encode(latents, heard.frame_lengths, teacher)
+    return forward(model, encoded, heard, teacher, config, weights)

@@ -28,19 +28,31 @@ class LossDenominators:
 
 
 @dataclass(frozen=True)
+class Part:
+    """What one recogniser hears of a split step: ``rows`` (b,) of this process's batch. Its sums
+    are divided by the ``denominators`` of what it hears in all processes."""
+
+    rows: Tensor
+    denominators: LossDenominators
+
+
+@dataclass(frozen=True)
 class Step:
     """What an objective needs to know of a step, besides the batch.
 
     Attributes:
         share: how much of the run is behind it, 0 to 1.
+        denominators: of the whole batch.
         total: sums a tensor over all processes.
         backward: called with each scalar loss; accumulates gradients.
+        parts: what each recogniser hears, by name; None where each hears the whole batch.
     """
 
     share: float
     denominators: LossDenominators
     total: Callable[[Tensor], Tensor] = lambda mine: mine
     backward: Callable[[Tensor], None] = Tensor.backward
+    parts: Mapping[str, Part] | None = None
 
 
 @dataclass(frozen=True)
@@ -66,8 +78,8 @@ class Objective(Protocol):
     def build(self) -> Backbone:
         """The model to be trained, with random weights."""
 
-    def targets(self, batch: Batch) -> float:
-        """How many targets this process has in a batch."""
+    def targets(self, batch: Batch) -> Tensor:
+        """How many targets (B,) each utterance of a batch has."""
 
     def accumulate(
         self, model: Any, batch: Batch, subnets: Mapping[str, Subnet], step: Step

@@ -25,7 +25,7 @@ from dualmode.model.supernet import trained_subnets
 from dualmode.model.wav2vec import Wav2Vec
 from dualmode.training.card import write_pretraining_card
 from dualmode.training.checkpoint import Progress
-from dualmode.training.objective import LossDenominators, Step, ValidationResult
+from dualmode.training.objective import LossDenominators, Part, Step, ValidationResult
 from dualmode.training.picture import draw_pretraining
 from dualmode.training.schedule import gumbel_temperature
 
@@ -63,8 +63,8 @@ class Pretraining:
     def build(self) -> Wav2Vec:
         return Wav2Vec(self._recipe.model, self._recipe.pruning, self._recipe.pretraining)
 
-    def targets(self, batch: Batch) -> float:
-        return float(_hidden(batch).valid.sum())
+    def targets(self, batch: Batch) -> Tensor:
+        return _hidden(batch).valid.sum(dim=1)
 
     def accumulate(
         self, model: Wav2Vec, batch: Batch, subnets: Mapping[str, Subnet], step: Step
@@ -110,7 +110,8 @@ def accumulate(
     """Accumulate the gradients of all ``subnets`` (Baevski et al., arXiv 2006.11477).
 
     Latents and targets are the same for all, so they are computed once and take their gradients
-    at the end; each recogniser's graph is freed before the next is built.
+    at the end; each recogniser's graph is freed before the next is built. In a split step each
+    recogniser encodes its own utterances; the diversity of codes is that of the whole batch.
     """
     hidden, denominators = _hidden(batch), step.denominators
     latents, lengths = model.latents(batch.features, batch.feature_lengths)
@@ -119,24 +120,39 @@ def accumulate(
     latent_leaf = latents.detach().requires_grad_(latents.requires_grad)  # not where it is frozen
     target_leaf = targets.detach().requires_grad_()
     losses: dict[str, ContrastLosses | CodeLosses] = {}
+    penalty, everything = latents.new_zeros(()), torch.arange(len(lengths))
     for name, subnet in subnets.items():
-        found = _contrast(model, latent_leaf, target_leaf, lengths, hidden, codes, subnet, config)
-        step.backward(found.loss / denominators.targets)
-        losses[name] = ContrastLosses(*(part.detach() / denominators.targets for part in found))
+        part = step.parts[name] if step.parts else Part(everything, denominators)
+        rows, own = part.rows.to(lengths.device), part.denominators
+        if not len(rows):
+            losses[name] = ContrastLosses(*latents.new_zeros(4).unbind())
+            continue
+        found = _contrast(
+            model,
+            latent_leaf.index_select(0, rows),
+            target_leaf.index_select(0, rows),
+            lengths[rows],
+            hidden.of(rows),
+            codes.entries[rows],
+            subnet,
+            config,
+        )
+        step.backward(found.loss / own.targets)
+        losses[name] = ContrastLosses(*(number.detach() / own.targets for number in found))
+        penalty = penalty + _penalty(latents.index_select(0, rows), lengths[rows], own)
         del found
     mean = _mean_probabilities(codes, hidden, step)
     diversity = diversity_loss(mean)
-    penalty = _penalty(latents, lengths, denominators)
     # A process's own frames are a part of the mean, so its gradient of it is too small by as much.
-    shared = (
-        config.diversity_weight * diversity * denominators.processes
-        + config.penalty_weight * penalty
-    )
-    ends = [(targets, target_leaf.grad), (len(subnets) * shared, None)]
+    shared = len(subnets) * config.diversity_weight * diversity * denominators.processes
+    shared = shared + config.penalty_weight * penalty
+    ends = [(targets, target_leaf.grad), (shared, None)]
     if latents.requires_grad:
         ends.append((latents, latent_leaf.grad))
     torch.autograd.backward([end for end, _ in ends], [gradient for _, gradient in ends])
-    losses["codes"] = CodeLosses(diversity.detach(), penalty.detach(), perplexities(mean.detach()))
+    losses["codes"] = CodeLosses(
+        diversity.detach(), penalty.detach() / len(subnets), perplexities(mean.detach())
+    )
     return losses
 
 
@@ -146,7 +162,7 @@ def _contrast(
     targets: Tensor,
     lengths: Tensor,
     hidden: Hidden,
-    codes: Codes,
+    entries: Tensor,
     subnet: Subnet,
     config: PretrainingConfig,
 ) -> Contrast:
@@ -155,7 +171,7 @@ def _contrast(
     return contrastive_loss(
         predictions,
         targets,
-        codes.entries,
+        entries,
         hidden.distractors,
         hidden.valid,
         config.similarity_temperature,
@@ -192,7 +208,7 @@ def measure(
         codes = model.quantize(latents, hidden.frames, None, 1.0)
         targets = model.targets(codes)
         found = [
-            _contrast(model, latents, targets, lengths, hidden, codes, subnet, config)
+            _contrast(model, latents, targets, lengths, hidden, codes.entries, subnet, config)
             for subnet in subnets.values()
         ]
         numbers = [hidden.valid.sum(), *(part for one in found for part in one)]

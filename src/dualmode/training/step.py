@@ -14,12 +14,14 @@ from torch import Tensor
 from dualmode.config import InitConfig
 from dualmode.data.batches import Batch
 from dualmode.model.backbone import Backbone
+from dualmode.model.encoder import frame_count
 from dualmode.model.masks import draw_masks
 from dualmode.model.subnet import ChunkedContext, Subnet
 from dualmode.training.checkpoint import Progress
-from dualmode.training.objective import LossDenominators, Step
+from dualmode.training.objective import LossDenominators, Part, Step
 from dualmode.training.schedule import learning_rate, sparsity_reached
 from dualmode.training.setup import Run
+from dualmode.training.sharing import rows_heard
 
 
 @dataclass(frozen=True)
@@ -37,27 +39,21 @@ def take_step(run: Run, batch: Batch, step: int, share: float, stopping: bool) -
     """Add up the gradients of all recognisers and processes, and move the weights and their
     average; a step whose gradient is not finite moves nothing."""
     config, fabric, model = run.recipe.training, run.fabric, run.model
+    subnets = _subnets(run, step)
+    rows = _rows(run, batch, subnets, step)
+    step_now, seconds, stops = _normalised(run, batch, rows, share, stopping)
     batch = batch.to(fabric.device)
-    frames = (batch.feature_lengths // 4).sum()
-    sums = torch.tensor(
-        [run.objective.targets(batch), float(frames), batch.seconds, float(stopping)],
-        dtype=torch.float64,
-    )
-    targets, all_frames, seconds, stops = _total(run, sums).tolist()
-    world = fabric.world_size
-    denominators = LossDenominators(max(targets, 1.0) / world, max(all_frames, 1.0) / world, world)
     # Random numbers of a step follow from its number alone, so a resumed run draws the same.
     torch.manual_seed(_step_seed(config.seed, step, fabric.global_rank))
     model.train()
     _freeze(model, step, run.recipe.init)
     with fabric.autocast():
-        losses = run.objective.accumulate(
-            model, batch, _subnets(run, step), Step(share, denominators, partial(_total, run))
-        )
+        losses = run.objective.accumulate(model, batch, subnets, step_now)
     parameters = [p for p in model.parameters() if p.grad is not None]
-    _average_gradients(run, parameters)
-    norm = torch.nn.utils.clip_grad_norm_(parameters, config.clip_norm)
+    gradient = _average_gradients(run, parameters)
+    norm = gradient.norm()
     if norm.isfinite():
+        gradient.mul_((config.clip_norm / (norm + 1e-6)).clamp_max(1.0))
         for group in run.optimizer.param_groups:
             group["lr"] = group["factor"] * learning_rate(step, share, config)
         run.optimizer.step()
@@ -105,15 +101,48 @@ def _total(run: Run, mine: Tensor) -> Tensor:
     return torch.as_tensor(summed).to(mine.device)
 
 
-def _average_gradients(run: Run, parameters: list[torch.nn.Parameter]) -> None:
-    """One all-reduce a step over all gradients, however many recognisers added to them."""
-    if run.fabric.world_size == 1:
-        return
+def _rows(
+    run: Run, batch: Batch, subnets: Mapping[str, Subnet], step: int
+) -> dict[str, Tensor] | None:
+    """What each recogniser hears of this process's batch; None where each hears all of it."""
+    config, fabric = run.recipe.training, run.fabric
+    if config.step_sharing == "all" or len(subnets) == 1:
+        return None
+    rank, world = fabric.global_rank, fabric.world_size
+    return rows_heard(len(batch.ids), list(subnets), config, step=step, rank=rank, world=world)
+
+
+def _normalised(
+    run: Run, batch: Batch, rows: Mapping[str, Tensor] | None, share: float, stopping: bool
+) -> tuple[Step, float, float]:
+    """The step with its denominators; seconds of audio and requests to stop of all processes."""
+    targets, frames = run.objective.targets(batch).double(), frame_count(batch.feature_lengths)
+    heard = [(targets[each].sum(), frames[each].sum()) for each in (rows or {}).values()]
+    counts = [number for pair in ((targets.sum(), frames.sum()), *heard) for number in pair]
+    sums = torch.tensor([*map(float, counts), batch.seconds, float(stopping)], dtype=torch.float64)
+    *totals, seconds, stops = _total(run, sums).tolist()
+    world = run.fabric.world_size
+    whole, *each = [
+        LossDenominators(max(tokens, 1.0) / world, max(length, 1.0) / world, world)
+        for tokens, length in zip(totals[::2], totals[1::2], strict=True)
+    ]
+    parts = None
+    if rows is not None:
+        pairs = zip(rows.items(), each, strict=True)
+        parts = {name: Part(mine, denominators) for (name, mine), denominators in pairs}
+    return Step(share, whole, partial(_total, run), parts=parts), seconds, stops
+
+
+def _average_gradients(run: Run, parameters: list[torch.nn.Parameter]) -> Tensor:
+    """Gradients of all recognisers and processes as one flat tensor, of which those of the
+    parameters become views: one all-reduce, one norm and one scaling serve all of them."""
     flat = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
-    mean = torch.as_tensor(run.fabric.all_reduce(flat, reduce_op="mean"))
-    pieces = torch.split(mean, [p.numel() for p in parameters])
+    if run.fabric.world_size > 1:
+        flat = torch.as_tensor(run.fabric.all_reduce(flat, reduce_op="mean"))
+    pieces = torch.split(flat, [p.numel() for p in parameters])
     for parameter, piece in zip(parameters, pieces, strict=True):
-        parameter.grad = piece.view_as(parameter).clone()
+        parameter.grad = piece.view_as(parameter)
+    return flat
 
 
 def _subnets(run: Run, step: int) -> dict[str, Subnet]:

@@ -1,0 +1,204 @@
+"""One recogniser's pass over utterances: from its frames to its losses, and to those of pupils."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dualmode.config import TrainingConfig
+from dualmode.losses.distillation import frame_distillation, lattice_distillation
+from dualmode.losses.transducer_loss import TransducerLoss, band_log_probs, pruned_transducer_loss
+from dualmode.model.subnet import Subnet
+from dualmode.model.supernet import Supernet
+from dualmode.training.objective import LossDenominators
+from dualmode.training.schedule import Weights
+
+
+class TrainingBatch(Protocol):
+    """What the objective needs of a batch; shapes as in :class:`dualmode.data.batches.Batch`."""
+
+    @property
+    def features(self) -> Tensor: ...
+    @property
+    def feature_lengths(self) -> Tensor: ...
+    @property
+    def tokens(self) -> Tensor: ...
+    @property
+    def token_lengths(self) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Utterances:
+    """What losses compare frames with: ``frame_lengths`` (B,) and tokens (B, U) of (B,) lengths."""
+
+    frame_lengths: Tensor
+    tokens: Tensor
+    token_lengths: Tensor
+
+    def of(self, rows: Tensor) -> Utterances:
+        """Those of some rows."""
+        return Utterances(self.frame_lengths[rows], self.tokens[rows], self.token_lengths[rows])
+
+
+def utterances(batch: TrainingBatch, frame_lengths: Tensor) -> Utterances:
+    """Those of a whole batch."""
+    return Utterances(frame_lengths, batch.tokens, batch.token_lengths)
+
+
+@dataclass(frozen=True)
+class SubnetLosses:
+    """Losses of one recogniser in nats a token (distillation: nats a frame)."""
+
+    transducer: Tensor
+    simple: Tensor
+    ctc: Tensor
+    distillation: Tensor
+
+
+@dataclass(frozen=True)
+class Band:
+    """The transducer's part of a pass: frames and predictions as the joiner sees them, and the
+    loss, of which ``simple`` and ``pruned`` are (B,)."""
+
+    frames: Tensor
+    predictions: Tensor
+    loss: TransducerLoss
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What recognisers say of utterances: posteriors (B, T, V) and loss (B,) of the CTC head,
+    and the transducer's part, where that is trained."""
+
+    ctc_log_probs: Tensor
+    ctc: Tensor
+    band: Band | None
+
+    def of(self, rows: slice) -> Pass:
+        """That of some rows; the band's log-probabilities stay those of all."""
+        band = self.band
+        if band is not None:
+            loss = replace(band.loss, simple=band.loss.simple[rows], pruned=band.loss.pruned[rows])
+            band = Band(band.frames[rows], band.predictions[rows], loss)
+        return Pass(self.ctc_log_probs[rows], self.ctc[rows], band)
+
+
+def forward(
+    model: Supernet,
+    encoded: Tensor,
+    heard: Utterances,
+    subnet: Subnet,
+    config: TrainingConfig,
+    weights: Weights,
+) -> Pass:
+    """Take frames (B, T, D) through the heads of ``subnet``."""
+    ctc_log_probs = model.ctc_log_probs(encoded)
+    ctc = F.ctc_loss(
+        ctc_log_probs.transpose(0, 1),
+        heard.tokens,
+        heard.frame_lengths,
+        heard.token_lengths,
+        reduction="none",
+        zero_infinity=True,
+    )
+    if weights.transducer == 0:
+        return Pass(ctc_log_probs, ctc, None)
+    predicted = model.predict(heard.tokens, subnet)
+    frames = model.project_frames(encoded, subnet)
+    predictions = model.project_predictions(predicted, subnet)
+    loss = pruned_transducer_loss(
+        frames,
+        predictions,
+        lambda f, p: model.join(f, p, subnet),
+        model.simple_frames(encoded),
+        model.simple_predictions(predicted),
+        heard.tokens,
+        heard.frame_lengths,
+        heard.token_lengths,
+        band=config.band,
+        reduction="none",
+    )
+    return Pass(ctc_log_probs, ctc, Band(frames, predictions, loss))
+
+
+def measure(result: Pass, taught: Tensor, denominators: LossDenominators) -> SubnetLosses:
+    """The losses of a pass; ``taught`` is the sum of what distillation adds."""
+    transducer = simple = taught.new_zeros(())
+    if result.band is not None:
+        transducer, simple = result.band.loss.pruned.sum(), result.band.loss.simple.sum()
+    return SubnetLosses(
+        transducer / denominators.targets,
+        simple / denominators.targets,
+        result.ctc.sum() / denominators.targets,
+        taught / denominators.frames,
+    )
+
+
+def weighted(losses: SubnetLosses, config: TrainingConfig, weights: Weights) -> Tensor:
+    """The loss that is minimised."""
+    return (
+        weights.transducer * (losses.transducer + config.simple_weight * losses.simple)
+        + weights.ctc * losses.ctc
+        + config.distillation_weight * losses.distillation
+    )
+
+
+def detached_losses(losses: SubnetLosses) -> SubnetLosses:
+    """The numbers alone."""
+    return SubnetLosses(*(getattr(losses, term.name).detach() for term in fields(losses)))
+
+
+def no_losses(like: Tensor) -> SubnetLosses:
+    """Those of a recogniser that hears nothing in a step."""
+    return SubnetLosses(*(like.new_zeros(()) for _ in fields(SubnetLosses)))
+
+
+def detached(result: Pass) -> Pass:
+    """A teacher's pass, freed of its graph."""
+    band = result.band
+    if band is not None:
+        loss = replace(
+            band.loss,
+            simple=band.loss.simple.detach(),
+            pruned=band.loss.pruned.detach(),
+            token_log_probs=band.loss.token_log_probs.detach(),
+            blank_log_probs=band.loss.blank_log_probs.detach(),
+        )
+        band = Band(band.frames.detach(), band.predictions.detach(), loss)
+    return Pass(result.ctc_log_probs.detach(), result.ctc.detach(), band)
+
+
+def distill(
+    model: Supernet,
+    teacher: Pass,
+    student: Pass,
+    heard: Utterances,
+    subnet: Subnet,
+    config: TrainingConfig,
+) -> Tensor:
+    """How far ``student``, a pass of ``subnet``, is from its teacher: a sum over frames."""
+    lengths = heard.frame_lengths
+    if config.distillation == "ctc":
+        return frame_distillation(teacher.ctc_log_probs, student.ctc_log_probs, lengths)
+    if config.distillation == "none" or teacher.band is None or student.band is None:
+        return student.ctc_log_probs.new_zeros(())
+    taught = teacher.band.loss
+    starts, band = taught.starts, taught.token_log_probs.shape[2]
+    learnt = band_log_probs(
+        student.band.frames,
+        student.band.predictions,
+        lambda f, p: model.join(f, p, subnet),
+        heard.tokens,
+        starts,
+        band,
+        heard.token_lengths,
+        lengths,
+    )
+    index = starts[:, :, None] + torch.arange(band, device=starts.device)
+    frames = torch.arange(starts.shape[1], device=starts.device)
+    valid = (index <= heard.token_lengths[:, None, None]) & (frames < lengths[:, None])[..., None]
+    return lattice_distillation((taught.token_log_probs, taught.blank_log_probs), learnt, valid)
