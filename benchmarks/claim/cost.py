@@ -18,10 +18,12 @@ from dualmode.model.subnet import Subnet
 from dualmode.model.supernet import Supernet, device_subnet, trained_subnets
 from dualmode.model.wav2vec import Wav2Vec
 from dualmode.training import finetuning, pretraining
-from dualmode.training.objective import LossDenominators, Step
+from dualmode.training.objective import LossDenominators, Part, Step
 from dualmode.training.schedule import Weights
+from dualmode.training.sharing import rows_heard
 
-_SECONDS = 20.0
+_SECONDS = 60.0  # 12 utterances: enough for the shares of a split step to come out
+_ONE = LossDenominators(1.0, 1.0)
 
 
 def flops_per_audio_second(recipe: Recipe) -> float:
@@ -53,19 +55,26 @@ def _subnets(recipe: Recipe) -> dict[str, Subnet]:
     return subnets
 
 
+def _parts(recipe: Recipe, names: list[str], rows: int) -> dict[str, Part] | None:
+    """What each recogniser of a split step hears."""
+    if recipe.training.step_sharing == "all" or len(names) == 1:
+        return None
+    heard = rows_heard(rows, names, recipe.training, step=0, rank=0, world=1)
+    return {name: Part(mine, _ONE) for name, mine in heard.items()}
+
+
 def _finetuning(recipe: Recipe, weights: Weights) -> float:
     batch = make_batch(_SECONDS, recipe.text.vocabulary_size, torch.device("cpu"))
     model = Supernet(recipe.text.vocabulary_size, recipe.model, recipe.pruning)
+    subnets, backward = _subnets(recipe), torch.Tensor.backward
+    parts = _parts(recipe, list(subnets), len(batch.ids))
     with _counter() as counter:
-        finetuning.accumulate(
-            model,
-            batch,
-            _subnets(recipe),
-            recipe.training,
-            weights,
-            LossDenominators(1.0, 1.0),
-            torch.Tensor.backward,
-        )
+        if parts is None:
+            finetuning.accumulate(model, batch, subnets, recipe.training, weights, _ONE, backward)
+        else:
+            finetuning.accumulate_split(
+                model, batch, subnets, parts, recipe.training, weights, backward
+            )
     return float(counter.get_total_flops()) / batch.seconds
 
 
@@ -75,13 +84,10 @@ def _pretraining(recipe: Recipe) -> float:
     rngs = [np.random.default_rng(row) for row in range(len(frames))]
     hidden = hide(frames, rngs, recipe.pretraining, noisy=True)
     model = Wav2Vec(recipe.model, recipe.pruning, recipe.pretraining)
+    subnets = _subnets(recipe)
+    step = Step(0.5, _ONE, parts=_parts(recipe, list(subnets), len(batch.ids)))
     with _counter() as counter:
         pretraining.accumulate(
-            model,
-            replace(batch, hidden=hidden),
-            _subnets(recipe),
-            recipe.pretraining,
-            1.0,
-            Step(0.5, LossDenominators(1.0, 1.0)),
+            model, replace(batch, hidden=hidden), subnets, recipe.pretraining, 1.0, step
         )
     return float(counter.get_total_flops()) / batch.seconds

@@ -12,7 +12,7 @@ import torch
 from dualmode.config import DeviceSubnetConfig, ModelConfig, PruningConfig, Recipe, TrainingConfig
 from dualmode.model.masks import measured_sparsity
 from dualmode.model.supernet import Supernet
-from dualmode.training import step
+from dualmode.training import step as one_step
 from dualmode.training.checkpoint import Progress
 from dualmode.training.objective import LossDenominators
 from dualmode.training.step import update_masks
@@ -90,12 +90,12 @@ def test_two_processes_divide_by_what_each_recogniser_hears_in_both(monkeypatch)
         objective = SimpleNamespace(targets=lambda _: targets[mine])
         run = SimpleNamespace(objective=objective, fabric=SimpleNamespace(world_size=2))
         rows = {name: torch.tensor(r, dtype=torch.int64) for name, r in heard[rank].items()}
-        return step._normalised(run, batch, rows, 0.5, rank == 1)
+        return one_step._normalised(run, batch, rows, 0.5, rank == 1)
 
-    monkeypatch.setattr(step, "_total", lambda _, mine: sums.append(mine) or mine)
+    monkeypatch.setattr(one_step, "_total", lambda _, mine: sums.append(mine) or mine)
     for rank in range(2):
         normalised(rank)
-    monkeypatch.setattr(step, "_total", lambda _, mine: sum(sums))
+    monkeypatch.setattr(one_step, "_total", lambda _, mine: sum(sums))
     found, seconds, stops = normalised(0)
     assert (seconds, stops) == (3.0, 1.0)
     frames = [20, 14, 11, 22]  # (mel frames - 3) // 4
@@ -111,7 +111,7 @@ def test_gradients_become_views_of_one_tensor_that_is_clipped_at_once():
         weight.grad = torch.randn_like(weight)
     expected = [weight.grad.clone() for weight in weights]
     run = SimpleNamespace(fabric=SimpleNamespace(world_size=1))
-    flat = step._average_gradients(run, weights)
+    flat = one_step._average_gradients(run, weights)
     assert flat.norm() == pytest.approx(torch.cat([e.flatten() for e in expected]).norm().item())
     flat.mul_(0.5)
     for weight, gradient in zip(weights, expected, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +23,9 @@ from dualmode.training.setup import cpu_processes, make_fabric
 from dualmode.training.stopping import graceful_stop
 
 _ERROR_MARK = "dualmode error: "
+# oneDNN prepares a kernel for each shape of each operation. Batches have few shapes, but a step has
+# more operations than its cache of 1024 holds. Read when the first kernel is made, and inherited.
+_KERNELS_KEPT = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "4096")
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ def train(
         DataError: the CutSets cannot be used.
     """
     out, console = Path(out), console or Console()
+    os.environ.setdefault(*_KERNELS_KEPT)
     processes = cpu_processes(recipe)
     fabric = make_fabric(recipe.training, processes)
     if processes == 1:
