@@ -1,12 +1,12 @@
-"""Errors that people see: each says what is wrong, where, and what to do about it."""
+"""Exceptions for users. Each message says what is wrong, where, and what to do about it."""
 
 
 class DualmodeError(Exception):
-    """Root of all errors raised on purpose; the CLI prints them without a traceback."""
+    """Base class of all errors raised on purpose; the CLI prints them without a traceback."""
 
 
 class RecipeError(DualmodeError):
-    """A recipe or an override is not valid; the message names the key."""
+    """A recipe or an override is invalid; the message names the key."""
 
 
 class AudioError(DualmodeError):
@@ -26,7 +26,7 @@ class LanguageError(DualmodeError):
 
 
 class SubnetError(DualmodeError):
-    """A subnet was asked for that the model does not hold, or that cannot do what was asked."""
+    """The model does not contain the requested subnet, or the subnet cannot do what was asked."""
 
 
 class ModelError(DualmodeError):

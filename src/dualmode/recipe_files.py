@@ -1,6 +1,6 @@
-"""Reading recipes: shipped ones by name, others by path, with ``section.key=value`` overrides.
+"""Reads recipes: shipped ones by name, others by path, with ``section.key=value`` overrides.
 
-A resolved recipe is stored beside the model that it trained.
+The resolved recipe is stored with the model that it trains.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ _LARGEST_BYTES = 1 << 20
 
 
 def shipped_recipes() -> list[str]:
-    """Names of the recipes that come with dualmode."""
+    """Names of the shipped recipes."""
     folder = resources.files("dualmode") / "recipes"
     return sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".yaml"))
 
 
 def load_recipe(source: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
-    """Read a recipe by shipped name or path and apply ``section.key=value`` overrides.
+    """Read a recipe by its shipped name or its path, and apply ``section.key=value`` overrides.
 
     Raises:
-        RecipeError: no such recipe, not YAML, or a key that is unknown or out of range.
+        RecipeError: the recipe does not exist or is not YAML, or a key is unknown or out of range.
     """
     tree = _read_tree(source)
     for override in overrides:

@@ -1,1 +1,1 @@
-"""Word errors, latency and reports."""
+"""Evaluation: word errors, latency and a linear probe."""

@@ -1,4 +1,4 @@
-"""What an evaluation found, as values, as JSON and as a table."""
+"""Results of an evaluation, as values, as JSON and as a table."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from dualmode.whole_files import replace_text, replacing
 
 @dataclass(frozen=True)
 class Utterance:
-    """What was said, by the reference.
+    """A reference.
 
     Attributes:
-        reference: normalised as the model's recipe says.
+        reference: the transcript, normalised by the model's recipe.
         word_ends_s: ends of its words in the audio, from an alignment; empty without one.
     """
 
@@ -41,7 +41,7 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A cut that could not be scored, and why."""
+    """A cut that could not be scored, and the reason."""
 
     id: str
     why: str
@@ -49,7 +49,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Scores:
-    """Word and character errors of N utterances, with what intervals need."""
+    """Word and character errors of N utterances, with their speakers."""
 
     words: ErrorCounts
     characters: ErrorCounts
@@ -65,7 +65,7 @@ class Scores:
         )
 
     def select(self, rows: Sequence[int]) -> Scores:
-        """The scores of some of the utterances."""
+        """Return the scores of some of the utterances."""
         return Scores(
             self.words.select(rows),
             self.characters.select(rows),
@@ -73,7 +73,7 @@ class Scores:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Rates as fractions; the interval by speakers only where all are known."""
+        """Convert to a dict. Rates are fractions; the interval by speakers needs all speakers."""
         scores: dict[str, Any] = {
             "wer": self.words.rate,
             "cer": self.characters.rate,
@@ -95,9 +95,9 @@ class SubnetResult:
     """One recogniser on all utterances.
 
     Attributes:
-        processing_s: seconds that features, network and search took; reading files is not in it.
-        delay: of emission, for subnets that stream.
-        delay_reference: whether words' ends came from an ``alignment`` or from ``server``.
+        processing_s: seconds spent on features, network and search, excluding reading files.
+        delay: emission delay, for subnets that stream.
+        delay_reference: source of the ends of words, ``alignment`` or ``server``.
     """
 
     subnet: Subnet
@@ -108,7 +108,7 @@ class SubnetResult:
     delay_reference: str = ""
 
     def latency_ms(self) -> dict[str, Any] | None:
-        """Milliseconds by design (chunk, look-ahead, their sum) and as measured (emission)."""
+        """Algorithmic latency (chunk, look-ahead, their sum) and measured emission delay."""
         context = self.subnet.context
         if self.delay is None or not isinstance(context, ChunkedContext):
             return None
@@ -125,7 +125,7 @@ class SubnetResult:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Every recogniser that was asked for, on the same utterances."""
+    """Results of one or several recognisers on the same utterances."""
 
     utterances: tuple[Utterance, ...]
     results: dict[str, SubnetResult]
@@ -134,27 +134,27 @@ class Evaluation:
 
     @property
     def seconds(self) -> float:
-        """Audio that was scored."""
+        """Duration of the scored audio."""
         return sum(u.seconds for u in self.utterances)
 
     @property
     def corpora(self) -> dict[str, list[int]]:
-        """The utterances of each corpus, by number."""
+        """Indices of the utterances of each corpus."""
         rows: dict[str, list[int]] = {}
         for row, utterance in enumerate(self.utterances):
             rows.setdefault(utterance.corpus, []).append(row)
         return dict(sorted(rows.items()))
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: a key for each recogniser; error rates are fractions, nan becomes null."""
+        """Convert to a JSON tree with one key per recogniser. Rates are fractions; nan is None."""
         return {name: _jsonable(self._result_dict(result)) for name, result in self.results.items()}
 
     def write_json(self, path: str | Path) -> None:
-        """Write :meth:`to_dict`."""
+        """Write the result of ``to_dict`` as JSON."""
         replace_text(path, json.dumps(self.to_dict(), indent=2) + "\n")
 
     def write_utterances(self, path: str | Path) -> None:
-        """Write a JSON line for each utterance: reference, and hypothesis of each recogniser."""
+        """Write one JSON line per utterance, with the reference and each hypothesis."""
         with replacing(path) as part, part.open("w", encoding="utf-8") as file:
             for row, u in enumerate(self.utterances):
                 line = {"id": u.id, "corpus": u.corpus, "speaker": u.speaker, "ref": u.reference}
@@ -162,7 +162,7 @@ class Evaluation:
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
     def table(self) -> Table:
-        """For people: a row for each recogniser and corpus."""
+        """Make a rich table with one row per recogniser and corpus."""
         table = Table(title=f"{len(self.utterances)} utterances, {self.seconds / 60:.1f} minutes")
         for header in ("recogniser", "corpus", "WER %", "95 %", "CER %", "ins/del/sub", "words"):
             table.add_column(
@@ -209,7 +209,7 @@ def _cells(scores: Scores) -> tuple[str, ...]:
 
 
 def _jsonable(value: Any) -> Any:
-    """JSON has no nan."""
+    """Replace nan, which JSON does not have."""
     if isinstance(value, dict):
         return {key: _jsonable(inner) for key, inner in value.items()}
     if isinstance(value, list):

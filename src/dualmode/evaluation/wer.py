@@ -1,8 +1,8 @@
-"""Word and character errors, with intervals that say how far the figures carry.
+"""Word and character errors, with confidence intervals.
 
-Alignments are jiwer's. Intervals are percentile bootstraps (Bisani and Ney, "Bootstrap estimates
-for confidence intervals in ASR performance evaluation", ICASSP 2004): utterances, or speakers
-with all that they said, are drawn with replacement and the rate is computed again.
+Alignments are computed by jiwer. Intervals are percentile bootstraps (Bisani and Ney, "Bootstrap
+estimates for confidence intervals in ASR performance evaluation", ICASSP 2004): utterances, or
+speakers with all their utterances, are drawn with replacement, and the rate is computed again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class ErrorCounts:
 
     Attributes:
         reference: units in the reference.
-        insertions, deletions, substitutions: by the alignment with fewest errors.
+        insertions, deletions, substitutions: of the alignment with the fewest errors.
     """
 
     reference: Counts
@@ -40,12 +40,12 @@ class ErrorCounts:
 
     @property
     def rate(self) -> float:
-        """Errors over units of the reference; ``nan`` when the references are empty."""
+        """Errors divided by reference units; ``nan`` if the references are empty."""
         units = int(self.reference.sum())
         return float(self.errors.sum() / units) if units else float("nan")
 
     def select(self, rows: Sequence[int] | Counts) -> ErrorCounts:
-        """The same counts for some of the utterances."""
+        """The counts of some of the utterances."""
         index = np.asarray(rows, dtype=np.int64)
         return ErrorCounts(
             self.reference[index],
@@ -62,8 +62,7 @@ class Comparison:
     Attributes:
         difference: rate of the first minus rate of the second.
         ci95: its 95 % interval.
-        p_value: two-sided; how often a difference as far from zero would be drawn if there
-            were none.
+        p_value: two-sided; probability of a difference at least as large if there were none.
     """
 
     difference: float
@@ -72,7 +71,7 @@ class Comparison:
 
 
 def word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorCounts:
-    """Count word errors utterance by utterance; words are what spaces separate.
+    """Count the word errors of each utterance; words are separated by spaces.
 
     Raises:
         ValueError: different numbers of references and hypotheses.
@@ -84,7 +83,7 @@ def word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorCo
 
 
 def character_errors(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorCounts:
-    """Count character errors utterance by utterance, spaces included.
+    """Count the character errors of each utterance, including spaces.
 
     Raises:
         ValueError: different numbers of references and hypotheses.
@@ -107,10 +106,10 @@ def bootstrap_interval(
     Args:
         counts: errors of N utterances.
         groups: N names (speakers) whose utterances are drawn together; None draws utterances.
-            People differ more than sentences do, so the interval by speakers is the honest one
-            for "how would it do on other speakers".
-        resamples: bootstrap samples.
-        seed: same seed, same interval.
+            Speakers differ more than sentences do, so use speakers to estimate the error rate
+            on other speakers.
+        resamples: number of bootstrap samples.
+        seed: random seed; the same seed gives the same interval.
     """
     if int(counts.reference.sum()) == 0:
         return (float("nan"), float("nan"))
@@ -133,7 +132,7 @@ def compare(
     to the Bootstrap", chapter 16).
 
     Raises:
-        ValueError: the references differ, so the systems were not scored on the same utterances.
+        ValueError: the references differ: the systems were not scored on the same utterances.
     """
     if not np.array_equal(first.reference, second.reference):
         raise ValueError("the two systems were not scored on the same references")
@@ -175,7 +174,7 @@ def _count(output: jiwer.WordOutput | jiwer.CharacterOutput) -> ErrorCounts:
 
 
 def _sum_by_group(table: Counts, groups: Sequence[str] | None) -> Counts:
-    """(N, 2) -> (G, 2): one row for each thing that the bootstrap draws."""
+    """(N, 2) -> (G, 2): one row for each unit that the bootstrap draws."""
     if groups is None:
         return table
     if len(groups) != len(table):
@@ -189,7 +188,7 @@ def _sum_by_group(table: Counts, groups: Sequence[str] | None) -> Counts:
 def _resampled(sums: Counts, resamples: int, seed: int) -> Iterator[npt.NDArray[np.float64]]:
     """Sums (samples, 2) of bootstrap samples, in pieces that fit in memory.
 
-    A sample whose references are all empty has no rate; it counts as one unit.
+    A sample whose references are all empty has no rate; its reference counts as one unit.
     """
     generator = np.random.default_rng(seed)
     piece = max(1, _DRAWS_AT_ONCE // len(sums))
