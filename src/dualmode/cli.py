@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from dualmode import __version__
 from dualmode.commands import (
     evaluate,
+    export,
     inspect,
     listen,
     prepare,
@@ -84,6 +85,7 @@ app.command("transcribe")(transcribe.transcribe)
 app.command("listen")(listen.listen)
 app.command("probe")(probe.probe)
 app.command("inspect")(inspect.inspect)
+app.add_typer(export.app, name="export")
 
 
 def main() -> None:

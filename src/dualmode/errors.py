@@ -35,3 +35,7 @@ class ModelError(DualmodeError):
 
 class CheckpointError(DualmodeError):
     """A training checkpoint is missing, corrupt, or belongs to another recipe."""
+
+
+class ExportError(DualmodeError):
+    """A model cannot be written for another runtime."""

@@ -169,6 +169,12 @@ class Tokens:
         return [self._processor.id_to_piece(number) for number in range(count)]
 
     @cached_property
+    def scores(self) -> list[tuple[str, float]]:
+        """The symbol and the SentencePiece score of every id, as runtimes that spell words by
+        the same pieces read them."""
+        return [(piece, self._processor.get_score(n)) for n, piece in enumerate(self.pieces)]
+
+    @cached_property
     def word_starts(self) -> list[bool]:
         """For each id, whether the token starts a word."""
         return [piece.startswith(WORD_START) for piece in self.pieces]

@@ -7,6 +7,7 @@ with depth. Full context is one window; a step of a stream is one window with a 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -123,7 +124,7 @@ def make_windows(
     past = torch.zeros_like(lengths) if processed is None else processed
     left_index = starts + torch.arange(-left, 0, device=device)
     left_valid = left_index[None] >= -past[:, None, None]
-    keys = torch.cat([left_valid.expand(len(lengths), -1, -1), valid], dim=2)
+    keys = torch.cat([left_valid.expand(lengths.shape[0], -1, -1), valid], dim=2)
     # A window past the end has no key at all: letting it attend to anything keeps it finite.
     keys = keys | ~keys.any(dim=2, keepdim=True)
     mask = keys.flatten(0, 1)[:, None, None, :]
@@ -135,12 +136,14 @@ def make_windows(
 def rotations(position: Tensor, head_width: int) -> tuple[Tensor, Tensor]:
     """Cosines and sines (..., 1, 1, head_width / 2) of rotary positions (Su et al., 2104.09864).
 
-    Angles are taken in float64, so that an hour into a stream they are still exact.
+    Whole turns are taken off in float64, so that an hour into a stream angles are still exact;
+    cosines and sines are of float32, because ONNX Runtime does not have them for float64.
     """
     half = head_width // 2
     exponent = torch.arange(half, dtype=torch.float64, device=position.device) / half
-    angle = position[..., None, None, None].double() * 10000.0**-exponent
-    return angle.cos().float(), angle.sin().float()
+    turns = position[..., None, None, None].double() * (10000.0**-exponent / (2 * math.pi))
+    angle = ((turns - turns.floor()) * (2 * math.pi)).float()
+    return angle.cos(), angle.sin()
 
 
 class _Rotate(torch.autograd.Function):
@@ -160,6 +163,9 @@ class _Rotate(torch.autograd.Function):
 
 def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     half = cos.shape[-1]
+    if torch.compiler.is_exporting():  # writing in place would become scatters in the graph
+        first, second = x[..., :half], x[..., half:]
+        return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
     out = x * torch.cat([cos, cos], dim=-1)
     out[..., :half].addcmul_(x[..., half:], sin, value=-1)
     out[..., half:].addcmul_(x[..., :half], sin)

@@ -1,0 +1,75 @@
+"""``dualmode export``: a model written for other runtimes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dualmode.commands.subnets import (
+    ChunkOption,
+    LeftOption,
+    LookaheadOption,
+    SparsityOption,
+    chosen_subnet,
+)
+
+if TYPE_CHECKING:
+    from dualmode.model.subnet import Subnet
+
+app = typer.Typer(no_args_is_help=True, help="Write a model for another runtime.")
+
+
+@app.command("sherpa-onnx")
+def sherpa_onnx(
+    model: Annotated[Path, typer.Argument(help="A model directory.")],
+    out: Annotated[Path, typer.Argument(help="A folder for the graphs.")],
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Also write encoders and joiners in int8.")
+    ] = False,
+    sparsity: SparsityOption = None,
+    chunk_ms: ChunkOption = None,
+    lookahead_ms: LookaheadOption = None,
+    left_ms: LeftOption = None,
+) -> None:
+    """Write device as a streaming and server as an offline transducer for stock sherpa-onnx.
+
+    Needs more packages: pip install 'dualmode[onnx]'. OUT/README.md holds the commands that run
+    the result.
+
+    \b
+    Examples:
+      dualmode export sherpa-onnx runs/quickstart/model exported
+      dualmode export sherpa-onnx MODEL OUT --int8 --chunk-ms 320
+    """
+    from dualmode.export.sherpa_onnx import export_sherpa_onnx
+    from dualmode.model.directory import load_model
+    from dualmode.recognizer import Recognizer
+
+    loaded = load_model(model)
+    recognizer = Recognizer(loaded.model, loaded.tokens, loaded.recipe)
+    subnets: dict[str, Subnet] = {
+        name: recognizer.subnet(name) for name in loaded.recipe.training.subnets
+    }
+    if "device" in subnets:
+        subnets["device"] = chosen_subnet(
+            recognizer,
+            "device",
+            sparsity=sparsity,
+            chunk_ms=chunk_ms,
+            lookahead_ms=lookahead_ms,
+            left_ms=left_ms,
+        )
+    card = model / "README.md"
+    exported = export_sherpa_onnx(
+        loaded,
+        out,
+        subnets,
+        int8=int8,
+        card=card.read_text(encoding="utf-8") if card.is_file() else "",
+    )
+    for one in exported:
+        size = sum(path.stat().st_size for path in one.folder.glob("*.onnx"))
+        typer.echo(f"{one.folder}  {size / 1e6:.1f} MB")
+    typer.echo(f"{out / 'README.md'} holds the commands that run it")

@@ -1,0 +1,200 @@
+"""The parts of a recogniser as ONNX graphs, in the shapes that sherpa-onnx reads.
+
+Names in a graph are free and order is not: sherpa-onnx passes tensors by position. The weights of
+a sparse subnet are written with their pruned blocks as zeros.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dualmode.errors import ExportError
+from dualmode.model.encoder import MEL_REACH, EncoderState
+from dualmode.model.layers import LayerState
+from dualmode.model.subnet import ChunkedContext, Subnet
+from dualmode.model.supernet import Supernet
+from dualmode.model.transducer import TransducerScorer
+
+OPSET = 18  # the newest of the exporter that ONNX Runtime 1.14 and later run
+STATES_PER_LAYER = 4  # key, value, convolution, and the empty place of a fusion convolution
+
+
+class OnlineEncoder(nn.Module):
+    """One step of a stream: mel frames and states in, frames of the joiner's width and states out.
+
+    States are those of sherpa-onnx's streaming ``ebranchformer``, per layer: keys and values
+    (N, H, L, D / H), inputs of the depthwise convolution (N, D, reach), and an empty
+    (N, 2 D, 0); then the number of frames processed (N,), int64.
+    """
+
+    def __init__(self, net: Supernet, subnet: Subnet, context: ChunkedContext) -> None:
+        super().__init__()
+        self.net, self.subnet, self.context = net, subnet, context
+
+    def forward(self, mels: Tensor, states: list[Tensor], processed: Tensor) -> tuple[Tensor, ...]:
+        """Map mel frames (N, 4 (C + R) + 3, 80) and states to frames (N, C, J) and new states."""
+        layers = tuple(
+            LayerState(key.transpose(1, 2), value.transpose(1, 2), conv.transpose(1, 2))
+            for key, value, conv, _ in _per_layer(states)
+        )
+        counts = torch.full_like(processed, self.context.window)
+        frames, after = self.net.stream(mels, counts, EncoderState(processed, layers), self.subnet)
+        outputs = [frames]
+        for new, (_, _, _, fusion) in zip(after.layers, _per_layer(states), strict=True):
+            outputs += [new.key.transpose(1, 2), new.value.transpose(1, 2)]
+            outputs += [new.conv.transpose(1, 2), fusion + 0.0]
+        return (*outputs, after.processed)
+
+    def initial_states(self, batch: int) -> list[Tensor]:
+        """States of ``batch`` streams before their first frame, without the count of frames."""
+        encoder = self.net.encoder
+        attended = (batch, encoder.heads, self.context.left, encoder.width // encoder.heads)
+        shapes = (attended, attended, (batch, encoder.width, encoder.reach))
+        layer = [torch.zeros(shape) for shape in (*shapes, (batch, 2 * encoder.width, 0))]
+        return [state.clone() for _ in encoder.layers for state in layer]
+
+
+def _per_layer(states: Sequence[Tensor]) -> Iterator[Sequence[Tensor]]:
+    for start in range(0, len(states), STATES_PER_LAYER):
+        yield states[start : start + STATES_PER_LAYER]
+
+
+class OfflineEncoder(nn.Module):
+    """Whole utterances: (N, M, 80) and lengths (N,) in, (N, T, J) and lengths out."""
+
+    def __init__(self, net: Supernet, subnet: Subnet) -> None:
+        super().__init__()
+        self.net, self.subnet = net, subnet
+
+    def forward(self, mels: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Map mel frames to frames; those past an utterance's length mean nothing."""
+        # With these there is a frame whatever the length, so the graph needs no branch.
+        padded = F.pad(mels, (0, 0, 0, MEL_REACH))
+        return self.net.recognize(padded, lengths, self.subnet)
+
+
+class PredictorGraph(nn.Module):
+    """The predictor, projected: last tokens (N, context) int64 -> predictions (N, J)."""
+
+    def __init__(self, scorer: TransducerScorer) -> None:
+        super().__init__()
+        self.predictor, self.joiner, self.mask = scorer.predictor, scorer.joiner, scorer.mask
+
+    def forward(self, context: Tensor) -> Tensor:
+        """Ids below zero, with which sherpa-onnx begins, stand for blank."""
+        predictions = self.predictor(context.clamp_min(0), self.mask)
+        output: Tensor = self.joiner.from_predictions(predictions, self.mask)
+        return output
+
+
+class JoinerGraph(nn.Module):
+    """The joiner: frames (N, J) and predictions (N, J) -> logits (N, V).
+
+    The recipe's blank penalty is taken off here, so that a runtime's default needs none.
+    """
+
+    penalty: Tensor
+
+    def __init__(self, scorer: TransducerScorer, vocabulary: int) -> None:
+        super().__init__()
+        self.joiner, self.mask = scorer.joiner, scorer.mask
+        penalty = torch.zeros(vocabulary)
+        penalty[0] = scorer.blank_penalty
+        self.register_buffer("penalty", penalty)
+
+    def forward(self, frames: Tensor, predictions: Tensor) -> Tensor:
+        """Raw logits."""
+        logits: Tensor = self.joiner(frames, predictions, self.mask)
+        return logits - self.penalty
+
+
+def with_baked_mask(net: Supernet, subnet: Subnet) -> tuple[Supernet, Subnet]:
+    """A copy of ``net`` on the CPU whose pruned weights are zeros, and the subnet to run it as."""
+    baked = copy.deepcopy(net).cpu().eval().requires_grad_(False)
+    mask = net.active_weights(subnet).mask
+    if mask is not None:
+        for layer in baked.prunable():
+            layer.weight.copy_(layer.effective_weight(mask))
+    return baked, replace(subnet, sparsity=0.0)
+
+
+def write_graph(
+    module: nn.Module,
+    arguments: tuple[Tensor | list[Tensor], ...],
+    path: Path,
+    *,
+    names: tuple[Sequence[str], Sequence[str]],
+    dynamic: Mapping[str, Mapping[int, str]],
+    metadata: Mapping[str, str | int],
+) -> None:
+    """Trace ``module`` over examples and write it as one ONNX file, whole or not at all.
+
+    Args:
+        arguments: what ``module`` is called with; sizes of dynamic axes are at least 2 there.
+        names: of inputs and of outputs, in order.
+        dynamic: by input, the axes whose size may change, each with its name.
+        metadata: becomes the model's properties.
+
+    Raises:
+        ExportError: the packages that writing ONNX needs are missing.
+    """
+    try:
+        import onnxscript  # noqa: F401
+    except ImportError:
+        raise ExportError(
+            "writing ONNX needs more packages: pip install 'dualmode[onnx]'"
+        ) from None
+    inputs = iter(names[0])
+    axes = {
+        axis: torch.export.Dim(axis, min=1, max=1 << 20)
+        for sizes in dynamic.values()
+        for axis in sizes.values()
+    }
+
+    def shapes(argument: Tensor | list[Tensor]) -> object:
+        if isinstance(argument, list):
+            return [shapes(one) for one in argument]
+        return {axis: axes[name] for axis, name in dynamic.get(next(inputs), {}).items()}
+
+    with _quiet():
+        program = torch.onnx.export(
+            module.eval(),
+            arguments,
+            dynamo=True,
+            opset_version=OPSET,
+            dynamic_shapes=tuple(shapes(argument) for argument in arguments),
+            input_names=list(names[0]),
+            output_names=list(names[1]),
+            verbose=False,
+        )
+    assert program is not None
+    program.model.metadata_props.clear()
+    program.model.metadata_props.update({key: str(value) for key, value in metadata.items()})
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    program.save(part, external_data=False)
+    os.replace(part, path)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter warns of packages that are not needed and of its own deprecated calls."""
+    logger = logging.getLogger("torch.onnx")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)

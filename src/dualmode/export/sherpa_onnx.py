@@ -1,0 +1,162 @@
+"""A model directory as ONNX graphs that stock sherpa-onnx loads.
+
+``OUT/device`` is an online transducer (sherpa-onnx's streaming ``ebranchformer``), ``OUT/server``
+an offline one (``conformer``). Each has encoder, decoder, joiner and tokens, and is complete by
+itself; README.md has the commands.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from dualmode.decoding.stream import TAIL_S
+from dualmode.export.onnx_graphs import (
+    JoinerGraph,
+    OfflineEncoder,
+    OnlineEncoder,
+    PredictorGraph,
+    with_baked_mask,
+    write_graph,
+)
+from dualmode.export.quantization import quantize_graph
+from dualmode.export.sherpa_readme import ExportedRecognizer, readme
+from dualmode.features import MELS
+from dualmode.model.directory import LoadedModel
+from dualmode.model.subnet import ChunkedContext, Subnet
+from dualmode.model.supernet import Supernet
+from dualmode.text import Tokens
+from dualmode.whole_files import replace_text
+
+QUANTIZED = ("encoder", "joiner")  # the predictor is an embedding and a small product
+
+
+def needed_tail_s(context: ChunkedContext) -> float:
+    """Silence (s) to append so that no word is lost at the end of a stream in sherpa-onnx.
+
+    It runs a step only when more than ``step_mels`` mel frames wait and never a part of one, so
+    the last sample is certain to be in a step's chunk after that many mel frames of silence; the
+    words spoken last may be emitted later than their sound, for which a session waits as well.
+    """
+    return round((context.step_mels + 1) / 100 + TAIL_S, 2)
+
+
+def export_sherpa_onnx(
+    loaded: LoadedModel,
+    out: Path,
+    subnets: dict[str, Subnet],
+    *,
+    int8: bool = False,
+    card: str = "",
+) -> list[ExportedRecognizer]:
+    """Write recognisers of a model for sherpa-onnx 1.10.46 or newer.
+
+    Args:
+        loaded: the model.
+        out: a folder; files in it are replaced.
+        subnets: ``device`` with chunked context, ``server`` with full context, or one of them.
+        int8: write ``encoder.int8.onnx`` and ``joiner.int8.onnx`` beside those in fp32.
+        card: the model's card, copied to MODEL_CARD.md.
+
+    Raises:
+        ExportError: the packages that writing ONNX needs are missing.
+        SubnetError: the model holds no such subnet.
+    """
+    exported = []
+    for name, subnet in subnets.items():
+        folder = out / name
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_recognizer(loaded, folder, subnet)
+        if int8:
+            for part in QUANTIZED:
+                quantize_graph(folder / f"{part}.onnx", folder / f"{part}.int8.onnx")
+        _write_tokens(loaded.tokens, folder)
+        context = subnet.context
+        tail_s = needed_tail_s(context) if isinstance(context, ChunkedContext) else 0.0
+        exported.append(ExportedRecognizer(name, folder, subnet, tail_s))
+    if card:
+        replace_text(out / "MODEL_CARD.md", card)
+    replace_text(out / "README.md", readme(loaded.recipe.name, exported, int8=int8))
+    return exported
+
+
+def _write_recognizer(loaded: LoadedModel, folder: Path, subnet: Subnet) -> None:
+    net, baked = with_baked_mask(loaded.model, subnet)
+    context = subnet.context
+    if isinstance(context, ChunkedContext):
+        _write_online_encoder(net, baked, context, folder / "encoder.onnx")
+    else:
+        _write_offline_encoder(net, baked, folder / "encoder.onnx")
+    scorer = net.scorer(baked, loaded.recipe.decoding.blank_penalty)
+    tokens, width = scorer.context_tokens, net.joiner.out.weight.shape[1]
+    write_graph(
+        PredictorGraph(scorer),
+        (torch.zeros(2, tokens, dtype=torch.int64),),
+        folder / "decoder.onnx",
+        names=(["y"], ["predictions"]),
+        dynamic={"y": {0: "N"}},
+        metadata={"vocab_size": net.vocabulary, "context_size": tokens},
+    )
+    write_graph(
+        JoinerGraph(scorer, net.vocabulary),
+        (torch.zeros(2, width), torch.zeros(2, width)),
+        folder / "joiner.onnx",
+        names=(["frames", "predictions"], ["logits"]),
+        dynamic={"frames": {0: "N"}, "predictions": {0: "N"}},
+        metadata={"joiner_dim": width},
+    )
+
+
+def _write_online_encoder(
+    net: Supernet, subnet: Subnet, context: ChunkedContext, path: Path
+) -> None:
+    encoder = net.encoder
+    module = OnlineEncoder(net, subnet, context)
+    kinds = ("key", "value", "conv", "fusion")
+    states = [f"{kind}_{layer}" for layer in range(len(encoder.layers)) for kind in kinds]
+    inputs = ["x", *states, "processed"]
+    write_graph(
+        module,
+        (
+            torch.zeros(2, context.step_mels, MELS),
+            module.initial_states(2),
+            torch.zeros(2, dtype=torch.int64),
+        ),
+        path,
+        names=(inputs, ["frames", *(f"new_{name}" for name in inputs[1:])]),
+        dynamic={name: {0: "N"} for name in inputs},
+        metadata={
+            "model_type": "ebranchformer",
+            "T": context.step_mels,
+            "decode_chunk_len": 4 * context.chunk,
+            "num_hidden_layers": len(encoder.layers),
+            "hidden_size": encoder.width,
+            "intermediate_size": 2 * encoder.width,
+            "csgu_kernel_size": encoder.reach + 1,
+            "merge_conv_kernel": 1,
+            "left_context_len": context.left,
+            "num_heads": encoder.heads,
+            "head_dim": encoder.width // encoder.heads,
+            "tail_seconds": f"{needed_tail_s(context):g}",
+            "maintainer": "dualmode",
+        },
+    )
+
+
+def _write_offline_encoder(net: Supernet, subnet: Subnet, path: Path) -> None:
+    write_graph(
+        OfflineEncoder(net, subnet),
+        (torch.zeros(2, 64, MELS), torch.tensor([64, 40])),
+        path,
+        names=(["x", "lengths"], ["frames", "frame_lengths"]),
+        dynamic={"x": {0: "N", 1: "M"}, "lengths": {0: "N"}},
+        metadata={"model_type": "conformer", "maintainer": "dualmode"},
+    )
+
+
+def _write_tokens(tokens: Tokens, folder: Path) -> None:
+    lines = [f"{piece} {number}\n" for number, piece in enumerate(tokens.pieces)]
+    replace_text(folder / "tokens.txt", "".join(lines))
+    scores = [f"{piece}\t{score}\n" for piece, score in tokens.scores]
+    replace_text(folder / "bpe.vocab", "".join(scores))

@@ -1,0 +1,126 @@
+"""The README.md that is written beside an export for sherpa-onnx."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dualmode.model.subnet import ChunkedContext, Subnet
+
+
+@dataclass(frozen=True)
+class ExportedRecognizer:
+    """Where one recogniser was written.
+
+    Attributes:
+        name: ``device`` or ``server``.
+        folder: with encoder, decoder, joiner and tokens.
+        subnet: what the graphs compute.
+        tail_s: silence that a stream needs after its last sample; 0 for full context.
+    """
+
+    name: str
+    folder: Path
+    subnet: Subnet
+    tail_s: float
+
+
+def readme(model: str, exported: Sequence[ExportedRecognizer], *, int8: bool) -> str:
+    """What was exported and the commands that run it."""
+    suffix = ".int8" if int8 else ""
+    sections = [
+        _online(one, suffix) if isinstance(one.subnet.context, ChunkedContext) else _offline(suffix)
+        for one in exported
+    ]
+    return f"""# {model} for sherpa-onnx
+
+ONNX graphs of a dualmode model, for sherpa-onnx 1.10.46 or newer (`pip install sherpa-onnx`).
+Mean and variance normalisation are inside the encoders; the recipe's blank penalty is inside the
+joiners; one frame is 40 ms. Audio is 16 kHz, one channel.
+{_INT8 if int8 else ""}
+{"".join(sections)}"""
+
+
+_INT8 = """
+`encoder.int8.onnx` and `joiner.int8.onnx` hold the same networks with their matrix products in
+int8, a scale for each output channel. Measure their word error rate before you ship them.
+"""
+
+
+def _online(one: ExportedRecognizer, suffix: str) -> str:
+    context = one.subnet.context
+    assert isinstance(context, ChunkedContext)
+    return f"""
+## {one.name}: streaming
+
+Chunks of {context.chunk_ms} ms, {context.lookahead_ms} ms of look-ahead, \
+{context.left * 40} ms of left context, sparsity {one.subnet.sparsity:g}.
+
+**Append {one.tail_s:g} s of silence** after the last sample: sherpa-onnx never runs a part of a
+chunk, so without it the last words are lost.
+
+    sherpa-onnx \\
+      --tokens={one.name}/tokens.txt \\
+      --encoder={one.name}/encoder{suffix}.onnx \\
+      --decoder={one.name}/decoder.onnx \\
+      --joiner={one.name}/joiner{suffix}.onnx \\
+      recording.wav
+
+```python
+import numpy as np
+import sherpa_onnx
+import soundfile
+
+recognizer = sherpa_onnx.OnlineRecognizer.from_transducer(
+    tokens="{one.name}/tokens.txt",
+    encoder="{one.name}/encoder{suffix}.onnx",
+    decoder="{one.name}/decoder.onnx",
+    joiner="{one.name}/joiner{suffix}.onnx",
+)
+samples, rate_hz = soundfile.read("recording.wav", dtype="float32")
+stream = recognizer.create_stream()
+stream.accept_waveform(rate_hz, samples)
+stream.accept_waveform(rate_hz, np.zeros(round({one.tail_s:g} * rate_hz), dtype=np.float32))
+stream.input_finished()
+while recognizer.is_ready(stream):
+    recognizer.decode_stream(stream)
+print(recognizer.get_result(stream))
+```
+
+Hotwords need `decoding_method="modified_beam_search"`, `modeling_unit="bpe"` and
+`bpe_vocab="{one.name}/bpe.vocab"`.
+"""
+
+
+def _offline(suffix: str) -> str:
+    return f"""
+## server: whole recordings
+
+Cut recordings that are longer than those of training, with sherpa-onnx's voice activity
+detection for example.
+
+    sherpa-onnx-offline \\
+      --tokens=server/tokens.txt \\
+      --encoder=server/encoder{suffix}.onnx \\
+      --decoder=server/decoder.onnx \\
+      --joiner=server/joiner{suffix}.onnx \\
+      recording.wav
+
+```python
+import sherpa_onnx
+import soundfile
+
+recognizer = sherpa_onnx.OfflineRecognizer.from_transducer(
+    tokens="server/tokens.txt",
+    encoder="server/encoder{suffix}.onnx",
+    decoder="server/decoder.onnx",
+    joiner="server/joiner{suffix}.onnx",
+)
+samples, rate_hz = soundfile.read("recording.wav", dtype="float32")
+stream = recognizer.create_stream()
+stream.accept_waveform(rate_hz, samples)
+recognizer.decode_stream(stream)
+print(stream.result.text)
+```
+"""

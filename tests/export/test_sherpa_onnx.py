@@ -1,0 +1,292 @@
+"""Exported graphs against torch, and in stock sherpa-onnx."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import soundfile
+import torch
+from typer.testing import CliRunner
+
+from dualmode.decoding.greedy import GreedySearch
+from dualmode.decoding.transcript import Token
+from dualmode.export.onnx_graphs import OnlineEncoder, with_baked_mask
+from dualmode.export.sherpa_onnx import _write_online_encoder, needed_tail_s
+from dualmode.features import fbank
+from dualmode.model.directory import LoadedModel, load_model, save_model
+from dualmode.model.subnet import SERVER, ChunkedContext, Subnet
+
+ort = pytest.importorskip("onnxruntime", reason="needs the extra [onnx]")
+sherpa_onnx = pytest.importorskip("sherpa_onnx", reason="needs the package sherpa-onnx")
+pytest.importorskip("onnxscript", reason="needs the extra [onnx]")
+
+Samples = npt.NDArray[np.float32]
+Babble = Callable[..., Samples]
+RATE_HZ = 16000
+
+
+@pytest.fixture(scope="module")
+def model_folder(talkative_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The talkative model without ``<unk>``, which sherpa-onnx takes for a blank."""
+    folder = tmp_path_factory.mktemp("known") / "model"
+    shutil.copytree(talkative_model, folder)
+    loaded = load_model(folder)
+    with torch.no_grad():
+        loaded.model.joiner.out.bias[1] = -1e4
+    save_model(folder, loaded.model, loaded.recipe)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def loaded(model_folder: Path) -> LoadedModel:
+    return load_model(model_folder)
+
+
+@pytest.fixture(scope="module")
+def exported(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from dualmode.cli import app
+
+    out = tmp_path_factory.mktemp("exported")
+    done = CliRunner().invoke(app, ["export", "sherpa-onnx", str(model_folder), str(out), "--int8"])
+    assert done.exit_code == 0, done.output
+    return out
+
+
+def session(path: Path) -> Any:
+    return ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+def run(graph: Any, arguments: list[torch.Tensor]) -> list[npt.NDArray[Any]]:
+    names = [given.name for given in graph.get_inputs()]
+    feeds = {name: tensor.numpy() for name, tensor in zip(names, arguments, strict=True)}
+    outputs: list[npt.NDArray[Any]] = graph.run(None, feeds)
+    return outputs
+
+
+def assert_steps_equal(graph: Any, module: OnlineEncoder, batch: int, steps: int) -> None:
+    """Several steps from the start, each path with the states that it gave itself."""
+    generator = torch.Generator().manual_seed(batch)
+    ours = theirs = module.initial_states(batch)
+    processed = counted = torch.arange(batch)
+    for _ in range(steps):
+        shape = (batch, module.context.step_mels, 80)
+        mels = torch.randn(shape, generator=generator) * 4 - 6
+        with torch.inference_mode():
+            frames, *states, processed = module(mels, ours, processed)
+        ours = list(states)
+        got = [torch.from_numpy(output) for output in run(graph, [mels, *theirs, counted])]
+        theirs, counted = got[1:-1], got[-1]
+        torch.testing.assert_close(got[0], frames, atol=1e-4, rtol=0)
+        assert counted.tolist() == processed.tolist()
+        for mine, other in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(other, mine, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_online_encoder_equals_torch(exported: Path, loaded: LoadedModel, batch: int) -> None:
+    net, subnet = with_baked_mask(loaded.model, loaded.device_subnet)
+    assert isinstance(subnet.context, ChunkedContext)
+    module = OnlineEncoder(net, subnet, subnet.context)
+    assert_steps_equal(session(exported / "device" / "encoder.onnx"), module, batch, steps=5)
+
+
+def test_other_contexts_equal_torch(loaded: LoadedModel, tmp_path: Path) -> None:
+    context = ChunkedContext(chunk=3, left=0, lookahead=0)
+    net, subnet = with_baked_mask(loaded.model, Subnet(context, 0.0))
+    _write_online_encoder(net, subnet, context, tmp_path / "encoder.onnx")
+    module = OnlineEncoder(net, subnet, context)
+    assert_steps_equal(session(tmp_path / "encoder.onnx"), module, 2, steps=3)
+
+
+def test_offline_encoder_equals_torch(exported: Path, loaded: LoadedModel) -> None:
+    graph = session(exported / "server" / "encoder.onnx")
+    for lengths in ([5], [96], [200, 7, 131]):
+        count = torch.tensor(lengths)
+        mels = torch.randn(len(lengths), max(lengths), 80, generator=torch.manual_seed(1)) * 4 - 6
+        with torch.inference_mode():
+            frames, frame_counts = loaded.model.recognize(mels, count, SERVER)
+        got, got_counts = run(graph, [mels, count])
+        assert got_counts.tolist() == frame_counts.tolist()
+        for row, real in enumerate(got_counts):
+            np.testing.assert_allclose(got[row, :real], frames[row, :real], atol=1e-4)
+
+
+def transducer(folder: Path, kind: Any, suffix: str = "", **options: Any) -> Any:
+    return kind.from_transducer(
+        encoder=str(folder / f"encoder{suffix}.onnx"),
+        decoder=str(folder / "decoder.onnx"),
+        joiner=str(folder / f"joiner{suffix}.onnx"),
+        tokens=str(folder / "tokens.txt"),
+        num_threads=1,
+        **options,
+    )
+
+
+def with_silence(samples: Samples, seconds: float) -> Samples:
+    return np.concatenate([samples, np.zeros(round(seconds * RATE_HZ), np.float32)])
+
+
+def named(tokens: tuple[Token, ...], loaded: LoadedModel) -> list[tuple[str, int]]:
+    pieces = loaded.tokens.pieces
+    return [(pieces[token.id].replace("\u2581", " "), token.frame) for token in tokens]
+
+
+def heard(tokens: list[str], timestamps: list[float]) -> list[tuple[str, int]]:
+    pairs = zip(tokens, timestamps, strict=True)
+    return [(token, round(at * 25)) for token, at in pairs]
+
+
+def one_symbol_a_frame(loaded: LoadedModel, subnet: Subnet, samples: Samples) -> tuple[Token, ...]:
+    """Greedy tokens of a whole recording; sherpa-onnx takes at most one symbol a frame."""
+    mels = torch.from_numpy(fbank(samples)).unsqueeze(0)
+    search = GreedySearch(loaded.model.scorer(subnet), max_symbols=1)
+    with torch.inference_mode():
+        frames, counts = loaded.model.recognize(mels, torch.tensor([mels.shape[1]]), subnet)
+    return search.best(search.advance(search.start(1), frames, counts))[0]
+
+
+@pytest.fixture(scope="module")
+def recordings(babble: Babble) -> list[Samples]:
+    return [babble(seconds, seed) for seed, seconds in enumerate((3.1, 5.3, 4.0, 6.2))]
+
+
+def test_offline_tokens_equal(
+    exported: Path, loaded: LoadedModel, recordings: list[Samples]
+) -> None:
+    recognizer = transducer(exported / "server", sherpa_onnx.OfflineRecognizer)
+    wanted = [named(one_symbol_a_frame(loaded, SERVER, r), loaded) for r in recordings]
+    assert sum(map(len, wanted)) > 12
+    for batch in range(1, 5):
+        streams = [recognizer.create_stream() for _ in range(batch)]
+        for stream, samples in zip(streams, recordings, strict=False):
+            stream.accept_waveform(RATE_HZ, samples)
+        recognizer.decode_streams(streams)
+        got = [heard(stream.result.tokens, stream.result.timestamps) for stream in streams]
+        assert got == wanted[:batch]
+
+
+def decoded_frames(context: ChunkedContext, samples: int) -> int:
+    """Frames that sherpa-onnx decodes of a finished stream: whole steps, and only while more
+    mel frames wait than a step reads."""
+    mels = (samples + 80) // 160
+    steps = 0
+    while 4 * context.chunk * steps + context.step_mels < mels:
+        steps += 1
+    return steps * context.chunk
+
+
+def test_online_tokens_equal(
+    exported: Path, loaded: LoadedModel, recordings: list[Samples]
+) -> None:
+    recognizer = transducer(exported / "device", sherpa_onnx.OnlineRecognizer)
+    subnet = loaded.device_subnet
+    context = subnet.context
+    assert isinstance(context, ChunkedContext)
+    audio = [with_silence(samples, needed_tail_s(context)) for samples in recordings]
+    wanted = []
+    for samples in audio:
+        end = decoded_frames(context, len(samples))
+        tokens = named(one_symbol_a_frame(loaded, subnet, samples), loaded)
+        wanted.append([token for token in tokens if token[1] < end])
+    assert sum(map(len, wanted)) > 12
+    for batch in range(1, 5):
+        streams = [recognizer.create_stream() for _ in range(batch)]
+        for start in range(0, max(map(len, audio)), 4000):
+            for stream, samples in zip(streams, audio, strict=False):
+                stream.accept_waveform(RATE_HZ, samples[start : start + 4000])
+                if start + 4000 >= len(samples) > start:
+                    stream.input_finished()
+            while ready := [stream for stream in streams if recognizer.is_ready(stream)]:
+                recognizer.decode_streams(ready)
+        got = [heard(recognizer.tokens(s), recognizer.timestamps(s)) for s in streams]
+        assert got == wanted[:batch]
+
+
+def test_the_tail_reaches_all_words(loaded: LoadedModel) -> None:
+    context = loaded.device_subnet.context
+    assert isinstance(context, ChunkedContext)
+    for samples in range(16000, 48000, 1111):
+        whole = samples + round(needed_tail_s(context) * RATE_HZ)
+        session_frames = (samples + round(0.3 * RATE_HZ) + 80) // 160 // 4
+        assert decoded_frames(context, whole) >= session_frames - 1
+
+
+def test_beam_search_takes_hotwords(
+    exported: Path, recordings: list[Samples], tmp_path: Path
+) -> None:
+    hotwords = tmp_path / "hotwords.txt"
+    hotwords.write_text("seven three\nfive :9.0\n", encoding="utf-8")
+    for name, kind in (
+        ("device", sherpa_onnx.OnlineRecognizer),
+        ("server", sherpa_onnx.OfflineRecognizer),
+    ):
+        recognizer = transducer(
+            exported / name,
+            kind,
+            decoding_method="modified_beam_search",
+            hotwords_file=str(hotwords),
+            modeling_unit="bpe",
+            bpe_vocab=str(exported / name / "bpe.vocab"),
+        )
+        stream = recognizer.create_stream()
+        stream.accept_waveform(RATE_HZ, with_silence(recordings[0], 1.0))
+        if name == "device":
+            while recognizer.is_ready(stream):
+                recognizer.decode_streams([stream])
+            assert recognizer.get_result(stream)
+        else:
+            recognizer.decode_streams([stream])
+            assert stream.result.text
+
+
+@pytest.mark.parametrize("name", ["device", "server"])
+def test_int8_has_a_scale_an_output(exported: Path, name: str) -> None:
+    import onnx
+
+    folder = exported / name
+    quantized = onnx.load(folder / "encoder.int8.onnx")
+    kinds = [node.op_type for node in quantized.graph.node]
+    assert "MatMulInteger" in kinds
+    assert "DynamicQuantizeLinear" in kinds
+    weights = {i.name: tuple(i.dims) for i in quantized.graph.initializer}
+    products = [node for node in quantized.graph.node if node.op_type == "MatMulInteger"]
+    scales = [dims for key, dims in weights.items() if key.endswith("_scale")]
+    outputs = sorted(weights[node.input[1]][-1:] for node in products)
+    assert sorted(scales) == outputs
+    whole = (folder / "encoder.onnx").stat().st_size
+    assert (folder / "encoder.int8.onnx").stat().st_size < whole
+
+
+def test_int8_is_near(exported: Path, recordings: list[Samples]) -> None:
+    mels = torch.from_numpy(fbank(recordings[0])).unsqueeze(0)
+    given = [mels, torch.tensor([mels.shape[1]])]
+    exact = run(session(exported / "server" / "encoder.onnx"), given)[0]
+    near = run(session(exported / "server" / "encoder.int8.onnx"), given)[0]
+    assert np.abs(near - exact).max() > 0
+    assert np.square(near - exact).mean() < 0.05 * np.square(exact).mean()
+
+
+def python_blocks(readme: str) -> Iterator[str]:
+    for block in readme.split("```python\n")[1:]:
+        yield block.partition("```")[0]
+
+
+def test_the_readme_runs(
+    exported: Path,
+    recordings: list[Samples],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    soundfile.write(exported / "recording.wav", recordings[2], RATE_HZ)
+    monkeypatch.chdir(exported)
+    blocks = list(python_blocks((exported / "README.md").read_text(encoding="utf-8")))
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(block, {})
+    assert all(len(line.split()) > 1 for line in capsys.readouterr().out.strip().splitlines())
