@@ -31,8 +31,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from dualmode.config import Recipe
 from dualmode.data.batches import Batch
 from dualmode.model.masks import draw_masks
-from dualmode.model.subnet import SERVER, Subnet
-from dualmode.model.supernet import Supernet, device_subnet
+from dualmode.model.subnet import SERVER, Subnet, device_subnet
+from dualmode.model.supernet import Supernet
 from dualmode.recipe_files import load_recipe
 from dualmode.training.finetuning import accumulate
 from dualmode.training.objective import LossDenominators

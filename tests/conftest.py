@@ -156,8 +156,8 @@ def talkative_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from dualmode.features import fbank
     from dualmode.model.directory import save_model
-    from dualmode.model.subnet import SERVER
-    from dualmode.model.supernet import Supernet, device_subnet
+    from dualmode.model.subnet import SERVER, device_subnet
+    from dualmode.model.supernet import Supernet
     from dualmode.recipe_files import parse_recipe
     from dualmode.text import train_tokens
 

@@ -245,4 +245,12 @@ def test_start_up_is_light(module: str) -> None:
 
 
 def test_the_facade_loads_what_is_asked_for() -> None:
-    assert "torch" in loaded_by("import dualmode; dualmode.load")
+    loaded = loaded_by("import dualmode; dualmode.load")
+    assert "sentencepiece" in loaded
+    assert "torch" not in loaded, "only the runtime that needs torch may load it"
+
+
+@pytest.mark.parametrize("room", ["recognizer", "streams", "decoding.beam", "runtime.arrays"])
+def test_recognition_itself_needs_no_torch(room: str) -> None:
+    """So that other runtimes transcribe where torch is not installed."""
+    assert "torch" not in loaded_by(f"import dualmode.{room}")

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from dualmode.config import Recipe
 from dualmode.errors import RecipeError, SubnetError
-from dualmode.model.supernet import Supernet, named_subnet, trained_subnets
+from dualmode.model.subnet import named_subnet, trained_subnets
+from dualmode.model.supernet import Supernet
 from dualmode.recipe_files import load_recipe, parse_recipe, shipped_recipes
 
 MILLIONS = {"quickstart": 1.5}

@@ -11,14 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import soundfile
-import torch
 
 import dualmode
 from dualmode.decoding.transcript import Transcript
 from dualmode.errors import AudioError, ModelError, SubnetError
 from dualmode.model.subnet import ChunkedContext, Subnet
-from dualmode.model.supernet import Supernet
 from dualmode.recognizer import Recognizer, load
+from dualmode.runtime.pytorch import TorchRuntime
 from dualmode.text import Tokens
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -59,23 +58,6 @@ def test_device_streamed_equals_device_transcribed(rec, babble, wav, search) -> 
     assert shape(side_by_side) == shape(whole)
 
 
-def test_the_pruned_copy_computes_what_the_masks_do(rec) -> None:
-    subnet = rec.subnet("device")
-    assert subnet.sparsity == 0.5
-    features = torch.randn(2, 60, 80) - 6
-    lengths = torch.tensor([60, 41])
-    with torch.inference_mode():
-        masked, _ = rec.model.recognize(features, lengths, subnet)
-        baked_model, baked = rec._network(subnet)
-        copied, _ = baked_model.recognize(features, lengths, baked)
-        dense, _ = rec.model.recognize(features, lengths, Subnet(subnet.context))
-        context = torch.tensor([[3, 4]])
-        masked_prediction = rec.model.scorer(subnet).predict(context)
-        assert torch.equal(masked_prediction, baked_model.scorer(baked).predict(context))
-    assert torch.equal(masked, copied)
-    assert not torch.allclose(masked, dense, atol=1e-3)
-
-
 def test_a_batch_equals_one_by_one_and_errors_stay_with_their_file(rec, wav, tmp_path) -> None:
     files = [wav(3.0, 1), tmp_path / "missing.wav", wav(1.0, 2), wav(0.05, 3), wav(4.0, 4)]
     for subnet in ("server", "device"):
@@ -106,13 +88,13 @@ def test_bad_samples_are_audio_errors(rec, samples) -> None:
 
 def test_long_audio_is_recognised_in_pieces_with_times_of_the_whole(rec, wav, monkeypatch) -> None:
     heard: list[int] = []
-    recognize = Supernet.recognize
+    encode = TorchRuntime.encode
 
-    def spy(self, features, lengths, subnet):
-        heard.append(features.shape[0] * features.shape[1])
-        return recognize(self, features, lengths, subnet)
+    def spy(self, mels, lengths):
+        heard.append(mels.shape[0] * mels.shape[1])
+        return encode(self, mels, lengths)
 
-    monkeypatch.setattr(Supernet, "recognize", spy)
+    monkeypatch.setattr(TorchRuntime, "encode", spy)
     path = wav(200.0, 5)
     server = rec.transcribe(path, "server")
     assert max(heard) <= 12_100, "at most 120 s at once"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from dualmode.config import TextConfig
 from dualmode.errors import TextError
 from dualmode.text import (
-    BLANK,
+    BLANK_PIECE,
     UNKNOWN,
     UNKNOWN_ID,
     WORD_START,
@@ -101,7 +101,7 @@ def test_tokens_spell_every_text_again(tmp_path: Path, kind: str, case: str) -> 
         ids = tokens.encode(text)
         assert tokens.decode(ids) == text
         assert min(ids) > UNKNOWN_ID
-    assert tokens.pieces[:2] == [BLANK, UNKNOWN]
+    assert tokens.pieces[:2] == [BLANK_PIECE, UNKNOWN]
     assert tokens.size <= 60
     words = sum(tokens.word_starts[i] for i in tokens.encode(texts[0]))
     assert words == len(texts[0].split())
@@ -115,7 +115,7 @@ def test_saved_tokens_are_the_same_and_listed(tmp_path: Path) -> None:
     loaded = Tokens.load(tmp_path / "a")
     assert loaded.pieces == tokens.pieces
     lines = (tmp_path / "a" / "tokens.txt").read_text(encoding="utf-8").splitlines()
-    assert lines[0] == f"{BLANK} 0"
+    assert lines[0] == f"{BLANK_PIECE} 0"
     assert [line.rsplit(" ", 1) for line in lines] == [
         [piece, str(number)] for number, piece in enumerate(tokens.pieces)
     ]

@@ -14,8 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.supernet_step import make_batch
 from dualmode.config import Recipe
 from dualmode.data.spans import hide
-from dualmode.model.subnet import Subnet
-from dualmode.model.supernet import Supernet, device_subnet, trained_subnets
+from dualmode.model.subnet import Subnet, device_subnet, trained_subnets
+from dualmode.model.supernet import Supernet
 from dualmode.model.wav2vec import Wav2Vec
 from dualmode.training import finetuning, pretraining
 from dualmode.training.objective import LossDenominators, Part, Step

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from dualmode.config import Recipe
-from dualmode.model.subnet import FullContext, Subnet
-from dualmode.model.supernet import device_subnet, trained_subnets
+from dualmode.model.subnet import FullContext, Subnet, device_subnet, trained_subnets
 
 SERVER_ALONE = ("training.subnets=[server]",)
 DEVICE_ALONE = ("training.subnets=[device]",)

@@ -1,10 +1,15 @@
-"""Log-mel features of a whole utterance or of a stream, computed by kaldi-native-fbank.
+"""Log-mel features by kaldi-native-fbank, of a whole utterance or of a stream; frame arithmetic.
 
-The settings are those of sherpa-onnx, so that an exported model receives the same features there:
-80 mel bins from 20 to 7600 Hz, Povey windows of 25 ms every 10 ms, no dither, mirrored edges.
+The settings are those of sherpa-onnx, so that a model trained here meets the same numbers there:
+80 mels of 20 to 7600 Hz, windows of 25 ms every 10 ms (Povey), no dither, edges mirrored.
+
+How samples, mel frames (10 ms) and encoder frames (40 ms) count each other is written here and
+nowhere else: frame j of the encoder reads mel frames 4j to 4j + 6.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import kaldi_native_fbank as knf
 import numpy as np
@@ -12,33 +17,53 @@ import numpy.typing as npt
 
 from dualmode.audio import SAMPLE_RATE_HZ
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 MELS = 80
 MEL_FRAME_SAMPLES = SAMPLE_RATE_HZ // 100  # 10 ms
+FRAME_MELS = 4  # mel frames that one encoder frame advances by
+FRAME_REACH_MELS = 7  # mel frames that one encoder frame reads
+FRAME_SAMPLES = FRAME_MELS * MEL_FRAME_SAMPLES
+FRAME_MS = FRAME_SAMPLES * 1000 // SAMPLE_RATE_HZ
+FRAME_S = FRAME_MS / 1000
+
+_OVERLAP_MELS = FRAME_REACH_MELS - FRAME_MELS
 
 Mels = npt.NDArray[np.float32]
 
 
 def mel_frames(samples: int) -> int:
-    """Number of mel frames for ``samples`` samples at 16 kHz."""
+    """Number of mel frames of ``samples`` samples at 16 kHz: one every 10 ms, rounded."""
     return (samples + MEL_FRAME_SAMPLES // 2) // MEL_FRAME_SAMPLES
 
 
 def encoder_frames(mels: int) -> int:
-    """Number of frames (40 ms) for ``mels`` mel frames; frame j reads mel frames 4j to 4j + 6."""
-    return max(0, (mels - 3) // 4)
+    """Number of encoder frames of ``mels`` mel frames."""
+    return max(0, (mels - _OVERLAP_MELS) // FRAME_MELS)
+
+
+def encoder_frame_counts(mels: Tensor) -> Tensor:
+    """:func:`encoder_frames` of each utterance of a batch (B,)."""
+    return ((mels - _OVERLAP_MELS) // FRAME_MELS).clamp_min(0)
+
+
+def mels_read(frames: int) -> int:
+    """Number of mel frames that ``frames`` consecutive encoder frames read."""
+    return FRAME_MELS * frames + _OVERLAP_MELS
 
 
 def fbank(samples: npt.NDArray[np.floating]) -> Mels:
-    """Compute the features of a whole utterance: (S,) samples in [-1, 1] at 16 kHz -> (M, 80).
+    """Features of a whole utterance: (S,) samples in [-1, 1] at 16 kHz -> (M, 80).
 
-    M is ``mel_frames(S)``; fewer than 80 samples (5 ms) yield no mel frame.
+    M is ``mel_frames(S)``; fewer than 80 samples (5 ms) have no mel frame.
     """
     online = OnlineFbank()
     return np.concatenate([online.push(samples), online.finish()])
 
 
 class OnlineFbank:
-    """Features of a stream; the outputs of ``push`` and ``finish`` join to ``fbank(whole)``."""
+    """Features of a stream: what ``push`` and ``finish`` return joins to ``fbank(whole)``."""
 
     def __init__(self) -> None:
         options = knf.FbankOptions()
@@ -53,10 +78,10 @@ class OnlineFbank:
         self._finished = False
 
     def push(self, samples: npt.NDArray[np.floating]) -> Mels:
-        """Take (S,) samples and return the (m, 80) mel frames that later samples cannot change.
+        """Take (S,) samples and return the (m, 80) mel frames that no later sample can change.
 
         Raises:
-            ValueError: the samples have more than one dimension, or the stream is finished.
+            ValueError: samples of more than one dimension, or after ``finish``.
         """
         if self._finished:
             raise ValueError("the stream is finished: start another OnlineFbank")
@@ -68,7 +93,7 @@ class OnlineFbank:
         return self._take()
 
     def finish(self) -> Mels:
-        """Return the last (m, 80) mel frames, whose windows extend beyond the end of the stream."""
+        """Return the last (m, 80) mel frames, whose windows reach over the end of the stream."""
         if not self._finished:
             self._finished = True
             self._extractor.input_finished()

@@ -2,43 +2,36 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import torch
-from torch import Tensor
 
-from dualmode.audio import SAMPLE_RATE_HZ, stream_audio
-from dualmode.config import Recipe
+from dualmode.audio import SAMPLE_RATE_HZ, Samples, stream_audio
 from dualmode.decoding.beam import BeamSearch
-from dualmode.decoding.chunks import stream_many
 from dualmode.decoding.greedy import GreedySearch
 from dualmode.decoding.pieces import LONGEST_S, Piece, cut_pieces
-from dualmode.decoding.search import Search
+from dualmode.decoding.search import Search, SearchName
 from dualmode.decoding.stream import (
     TAIL_S,
     Endpointing,
+    StreamOptions,
     StreamSession,
     check_samples,
     silence,
 )
 from dualmode.decoding.transcript import Token, Transcript, transcript_of
 from dualmode.errors import AudioError
-from dualmode.features import fbank
-from dualmode.model.directory import load_model
-from dualmode.model.subnet import Subnet
-from dualmode.model.supernet import Supernet, named_subnet
+from dualmode.features import MELS, Mels, fbank
+from dualmode.model.subnet import Subnet, named_subnet
+from dualmode.runtime import Floats, Ids, Runtime, RuntimeModel, load_runtime
+from dualmode.streams import LARGEST_BATCH, StreamGroup
 from dualmode.text import Tokens
 
-Samples = npt.NDArray[np.float32]
 Audio = str | Path | Samples
-SearchName = Literal["greedy", "beam"]
 
 BATCH_SECONDS = 120.0  # audio that is recognised together
 
@@ -50,9 +43,7 @@ class Recognizer:
     choice: any chunk and look-ahead, and any sparsity that the model was trained with.
 
     Args:
-        model: put into evaluation mode here.
-        tokens: its vocabulary.
-        recipe: that it was trained by; says what ``device`` means.
+        model: as a runtime loaded it.
         beam_width: hypotheses that ``search="beam"`` keeps.
         tail_s: silence appended to audio for subnets that stream, whose last words may come
             after their sound.
@@ -60,21 +51,47 @@ class Recognizer:
 
     def __init__(
         self,
-        model: Supernet,
-        tokens: Tokens,
-        recipe: Recipe,
+        model: RuntimeModel,
         *,
         beam_width: int = 4,
         tail_s: float = TAIL_S,
     ) -> None:
-        self.model = model.eval()
-        self.tokens = tokens
-        self.recipe = recipe
+        self.model = model
+        self.tokens = model.tokens
+        self.recipe = model.recipe
         self.beam_width = beam_width
         self.tail_s = tail_s
         # Full context is no better than what training showed it: pieces are no longer than that.
-        self._longest_s = max(2.0, min(LONGEST_S, recipe.data.max_seconds))
-        self._pruned: dict[int, Supernet] = {}
+        self._longest_s = max(2.0, min(LONGEST_S, self.recipe.data.max_seconds))
+        self._opened: dict[Subnet, Runtime] = {}
+
+    @classmethod
+    def load(
+        cls, path: str | Path, runtime: str | None = None, device: str = "cpu", **options: Any
+    ) -> Recognizer:
+        """Load a model directory, or what else a runtime understands.
+
+        Args:
+            path: a directory with config.yaml, model.safetensors and tokens.model.
+            runtime: ``torch``, or another of ``dualmode.runtime.RUNTIMES``; by default the one
+                that ``path`` is made for.
+            device: where the network runs: ``cpu``, ``cuda``.
+            options: ``beam_width`` and ``tail_s`` as above.
+
+        Raises:
+            ModelError: the directory is missing, incomplete or corrupt, or there is no such
+                runtime.
+        """
+        return cls(load_runtime(path, runtime, device), **options)
+
+    def keep_only(self, subnet: str | Subnet) -> None:
+        """Free the weights that ``subnet`` does not need; others are then refused.
+
+        Raises:
+            SubnetError: the model holds no such subnet.
+        """
+        self.model.keep_only(self.subnet(subnet))
+        self._opened.clear()
 
     def subnet(self, which: str | Subnet) -> Subnet:
         """The subnet that a name stands for.
@@ -83,7 +100,7 @@ class Recognizer:
             SubnetError: no such name, or a sparsity that the model was not trained with.
         """
         subnet = named_subnet(which, self.recipe) if isinstance(which, str) else which
-        self.model.active_weights(subnet)
+        self.model.check(subnet)
         return subnet
 
     def transcribe(
@@ -135,15 +152,32 @@ class Recognizer:
         Raises:
             SubnetError: the model holds no such subnet, or it has full context.
         """
-        model, baked = self._network(self.subnet(subnet))
-        return StreamSession(
-            model,
+        runtime = self._runtime(self.subnet(subnet))
+        options = StreamOptions(endpointing, self.tail_s, keep_finished)
+        return StreamSession(runtime, self._search(runtime, search), self.tokens, options)
+
+    def stream_group(
+        self,
+        subnet: str | Subnet = "device",
+        search: SearchName = "greedy",
+        *,
+        endpointing: Endpointing | None = Endpointing(),
+        keep_finished: bool = True,
+        largest_batch: int = LARGEST_BATCH,
+    ) -> StreamGroup:
+        """Open a group of live streams that advance in one batch; see :class:`StreamGroup`.
+
+        Raises:
+            SubnetError: the model holds no such subnet, or it has full context.
+        """
+        runtime = self._runtime(self.subnet(subnet))
+        options = StreamOptions(endpointing, self.tail_s, keep_finished)
+        return StreamGroup(
+            runtime,
+            self._search(runtime, search),
             self.tokens,
-            baked,
-            self._search(model, baked, search),
-            endpointing=endpointing,
-            tail_s=self.tail_s,
-            keep_finished=keep_finished,
+            options,
+            largest_batch=largest_batch,
         )
 
     def stream_batch(
@@ -152,21 +186,20 @@ class Recognizer:
         subnet: str | Subnet = "device",
         search: SearchName = "greedy",
     ) -> list[Transcript]:
-        """Stream samples (S,) of each side by side, chunk by chunk: what sessions would give.
+        """Stream samples (S,) of each side by side: what sessions without endpoints would give.
 
         Raises:
+            AudioError: samples that cannot be used.
             SubnetError: the model holds no such subnet, or it has full context.
         """
-        model, baked = self._network(self.subnet(subnet))
-        searcher = self._search(model, baked, search)
-        features = [fbank(self._with_tail(samples, baked)) for samples in audios]
-        state = searcher.start(len(audios), model.encoder.norm.gain.device)
-        for frames, lengths in stream_many(model, baked, features):
-            state = searcher.advance(state, frames, lengths)
-        return [
-            transcript_of(tokens, self.tokens, len(samples) / SAMPLE_RATE_HZ)
-            for tokens, samples in zip(searcher.best(state), audios, strict=True)
-        ]
+        group = self.stream_group(subnet, search, endpointing=None)
+        streams = [group.open() for _ in audios]
+        for stream, samples in zip(streams, audios, strict=True):
+            stream.push(samples)
+            stream.end()
+        while group.advance():
+            pass
+        return [stream.transcript() for stream in streams]
 
     def _pieces(
         self, jobs: list[_Job], subnet: Subnet, search: SearchName
@@ -202,52 +235,34 @@ class Recognizer:
     def _recognize(
         self, audios: Sequence[Samples], subnet: Subnet, search: SearchName
     ) -> list[tuple[Token, ...]]:
-        model, baked = self._network(subnet)
-        features = [fbank(self._with_tail(samples, baked)) for samples in audios]
-        padded, lengths = _pad(features)
-        device = model.encoder.norm.gain.device
-        with torch.inference_mode():
-            frames, counts = model.recognize(padded.to(device), lengths.to(device), baked)
-        searcher = self._search(model, baked, search)
-        state = searcher.advance(searcher.start(len(audios), device), frames, counts)
-        return searcher.best(state)
+        runtime = self._runtime(subnet)
+        mels, lengths = _pad([fbank(self._with_tail(samples, subnet)) for samples in audios])
+        frames, counts = runtime.encode(mels, lengths)
+        searcher = self._search(runtime, search)
+        return searcher.best(searcher.advance(searcher.start(len(audios)), frames, counts))
 
     def _with_tail(self, samples: Samples, subnet: Subnet) -> Samples:
         return np.concatenate([samples, silence(self.tail_s)]) if subnet.streams else samples
 
-    def _search(self, model: Supernet, subnet: Subnet, name: SearchName) -> Search[Any]:
-        scorer = model.scorer(subnet, self.recipe.decoding.blank_penalty)
+    def _search(self, runtime: Runtime, name: SearchName) -> Search[Any]:
+        penalty = self.recipe.decoding.blank_penalty
         if name == "beam":
-            return BeamSearch(scorer, self.beam_width)
+            return BeamSearch(runtime, self.beam_width, penalty)
         if name == "greedy":
-            return GreedySearch(scorer)
+            return GreedySearch(runtime, blank_penalty=penalty)
         raise ValueError(f"search must be greedy or beam, not {name!r}")
 
-    def _network(self, subnet: Subnet) -> tuple[Supernet, Subnet]:
-        """A model and a subnet of it that compute ``subnet`` without masking weights each time.
-
-        For a sparse subnet it is a copy whose pruned weights are zeros, run dense.
-        """
-        mask = self.model.active_weights(subnet).mask
-        if mask is None:
-            return self.model, subnet
-        if mask not in self._pruned:
-            self._pruned[mask] = _pruned_copy(self.model, mask)
-        return self._pruned[mask], replace(subnet, sparsity=0.0)
+    def _runtime(self, subnet: Subnet) -> Runtime:
+        if subnet not in self._opened:
+            self._opened[subnet] = self.model.open(subnet)
+        return self._opened[subnet]
 
 
-def load(path: str | Path, device: str = "cpu") -> Recognizer:
-    """Load a model directory.
-
-    Args:
-        path: a directory with config.yaml, model.safetensors and tokens.model.
-        device: of torch: ``cpu``, ``cuda``.
-
-    Raises:
-        ModelError: the directory is missing, incomplete or corrupt.
-    """
-    loaded = load_model(path, device=device)
-    return Recognizer(loaded.model, loaded.tokens, loaded.recipe)
+def load(
+    path: str | Path, device: str = "cpu", runtime: str | None = None, **options: Any
+) -> Recognizer:
+    """Load a model: :meth:`Recognizer.load`."""
+    return Recognizer.load(path, runtime, device, **options)
 
 
 class _Job:
@@ -302,16 +317,10 @@ def _batches(
         yield batch
 
 
-def _pad(features: Sequence[npt.NDArray[np.float32]]) -> tuple[Tensor, Tensor]:
+def _pad(features: Sequence[Mels]) -> tuple[Floats, Ids]:
     """Stack mel frames (M, 80) of B utterances to (B, M, 80) with their lengths (B,)."""
-    tensors = [torch.from_numpy(mels) for mels in features]
-    lengths = torch.tensor([len(mels) for mels in features])
-    return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True), lengths
-
-
-def _pruned_copy(model: Supernet, mask: int) -> Supernet:
-    pruned = copy.deepcopy(model)
-    with torch.no_grad():
-        for layer in pruned.prunable():
-            layer.weight.copy_(layer.effective_weight(mask))
-    return pruned.eval()
+    lengths = np.array([len(mels) for mels in features], dtype=np.int64)
+    padded = np.zeros((len(features), int(lengths.max(initial=0)), MELS), np.float32)
+    for row, mels in zip(padded, features, strict=True):
+        row[: len(mels)] = mels
+    return padded, lengths

@@ -18,9 +18,9 @@ from dualmode.config import TextConfig
 from dualmode.errors import TextError
 from dualmode.whole_files import replace_bytes, replace_text
 
-BLANK = "<blk>"
+BLANK = 0  # id of the token that says "nothing more at this frame"
+BLANK_PIECE = "<blk>"
 UNKNOWN = "<unk>"
-BLANK_ID = 0
 UNKNOWN_ID = 1
 WORD_START = "\u2581"  # SentencePiece's mark for a space before a piece
 TOKENS_MODEL = "tokens.model"
@@ -137,8 +137,8 @@ class Tokens:
             first = tokens.pieces[:2]
         except (RuntimeError, UnicodeDecodeError):
             raise TextError(f"{path}: not a SentencePiece model; train the tokens again") from None
-        if first != [BLANK, UNKNOWN]:
-            raise TextError(f"{path}: ids 0 and 1 must be {BLANK} and {UNKNOWN}, not {first}")
+        if first != [BLANK_PIECE, UNKNOWN]:
+            raise TextError(f"{path}: ids 0 and 1 must be {BLANK_PIECE} and {UNKNOWN}, not {first}")
         return tokens
 
     def save(self, directory: str | Path) -> None:
@@ -221,8 +221,8 @@ def _fit(sentences: list[str], config: TextConfig, letters: str, size: int) -> b
             character_coverage=1.0,
             required_chars=letters,
             normalization_rule_name="identity",
-            pad_id=BLANK_ID,
-            pad_piece=BLANK,
+            pad_id=BLANK,
+            pad_piece=BLANK_PIECE,
             unk_id=UNKNOWN_ID,
             unk_piece=UNKNOWN,
             bos_id=-1,

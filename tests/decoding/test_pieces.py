@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dualmode.decoding.pieces import FRAME_SAMPLES, cut_pieces
+from dualmode.decoding.pieces import cut_pieces
+from dualmode.features import FRAME_SAMPLES
 
 
 @settings(max_examples=40, deadline=None)

@@ -5,19 +5,18 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
-from dualmode.decoding.beam import BeamSearch
+from dualmode.decoding.beam import BeamSearch, Emitted
 from dualmode.decoding.greedy import GreedySearch
-from dualmode.decoding.scorer import BLANK
 from dualmode.decoding.search import Search
 from dualmode.decoding.transcript import Token
-
-pytestmark = pytest.mark.usefixtures("one_thread")
+from dualmode.runtime import Floats, Ids
+from dualmode.runtime.arrays import log_softmax
+from dualmode.text import BLANK
 
 
 @dataclass
@@ -32,43 +31,47 @@ class RandomScorer:
     predicted: int = 0
 
     def __post_init__(self) -> None:
-        g = torch.Generator().manual_seed(self.seed)
-        self.embedding = torch.randn(self.context_tokens, self.vocabulary, self.width, generator=g)
-        self.out = 2 * torch.randn(self.width, self.vocabulary, generator=g)
+        rng = np.random.default_rng(self.seed)
+        self.embedding = rng.standard_normal((self.context_tokens, self.vocabulary, self.width))
+        self.out = 2 * rng.standard_normal((self.width, self.vocabulary))
 
-    def predict(self, context: Tensor) -> Tensor:
-        assert context.dim() == 2
+    def predict(self, context: Ids) -> Floats:
+        assert context.ndim == 2
         self.predicted += len(context)
         return sum(self.embedding[i][context[:, i]] for i in range(self.context_tokens))
 
-    def score(self, frames: Tensor, predictions: Tensor) -> Tensor:
+    def score(self, frames: Floats, predictions: Floats) -> Floats:
         assert frames.shape == predictions.shape
-        logits = torch.tanh(frames + predictions) @ self.out
+        logits = np.tanh(frames + predictions) @ self.out
         logits[:, BLANK] += self.blank_bias
-        return logits.log_softmax(-1)
+        return log_softmax(logits)
 
 
-def random_frames(seed: int, batch: int, frames: int, width: int = 6) -> Tensor:
-    return 2 * torch.randn(batch, frames, width, generator=torch.Generator().manual_seed(seed))
+def random_frames(seed: int, batch: int, frames: int, width: int = 6) -> Floats:
+    return 2 * np.random.default_rng(seed).standard_normal((batch, frames, width))
 
 
-def decode(search: Search, frames: Tensor, lengths: list[int]) -> list[tuple[Token, ...]]:
-    return search.best(search.advance(search.start(len(lengths)), frames, torch.tensor(lengths)))
+def decode(search: Search, frames: Floats, lengths: list[int]) -> list[tuple[Token, ...]]:
+    return search.best(search.advance(search.start(len(lengths)), frames, np.array(lengths)))
 
 
 def same(first: list[tuple[Token, ...]], second: list[tuple[Token, ...]]) -> bool:
     """Equal tokens and frames, log-probabilities to rounding."""
     flat = lambda rows: [[(t.id, t.frame) for t in row] for row in rows]  # noqa: E731
-    values = [torch.tensor([t.log_prob for row in rows for t in row]) for rows in (first, second)]
-    return flat(first) == flat(second) and torch.allclose(*values, atol=1e-5)
+    values = [[t.log_prob for row in rows for t in row] for rows in (first, second)]
+    return flat(first) == flat(second) and np.allclose(*values, atol=1e-5)
 
 
-def plain_greedy(scorer: RandomScorer, frames: Tensor, limit: int) -> list[tuple[int, int]]:
+def plain_greedy(
+    scorer: RandomScorer, frames: Floats, limit: int, penalty: float = 0.0
+) -> list[tuple[int, int]]:
     context, found = [BLANK] * scorer.context_tokens, []
     for number, frame in enumerate(frames):
         for _ in range(limit):
-            prediction = scorer.predict(torch.tensor([context]))
-            symbol = int(scorer.score(frame[None], prediction).argmax())
+            prediction = scorer.predict(np.array([context]))
+            log_probs = scorer.score(frame[None], prediction)[0]
+            log_probs[BLANK] -= penalty
+            symbol = int(log_probs.argmax())
             if symbol == BLANK:
                 break
             context = [*context[1:], symbol]
@@ -79,18 +82,49 @@ def plain_greedy(scorer: RandomScorer, frames: Tensor, limit: int) -> list[tuple
 SEARCHES = [
     lambda scorer: GreedySearch(scorer, max_symbols=1),
     lambda scorer: GreedySearch(scorer, max_symbols=3),
+    lambda scorer: GreedySearch(scorer, blank_penalty=1.5),
     lambda scorer: BeamSearch(scorer, width=1),
     lambda scorer: BeamSearch(scorer, width=5),
+    lambda scorer: BeamSearch(scorer, width=4, blank_penalty=1.5),
 ]
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 10_000), st.integers(1, 4), st.floats(-1.0, 4.0))
-def test_greedy_equals_a_plain_loop(seed: int, limit: int, blank_bias: float) -> None:
+@given(st.integers(0, 10_000), st.integers(1, 4), st.floats(-1.0, 4.0), st.floats(0.0, 3.0))
+def test_greedy_equals_a_plain_loop(
+    seed: int, limit: int, blank_bias: float, penalty: float
+) -> None:
     scorer = RandomScorer(seed=seed, blank_bias=blank_bias)
     frames = random_frames(seed, 1, 30)
-    (tokens,) = decode(GreedySearch(scorer, limit), frames, [30])
-    assert [(t.id, t.frame) for t in tokens] == plain_greedy(scorer, frames[0], limit)
+    (tokens,) = decode(GreedySearch(scorer, limit, penalty), frames, [30])
+    assert [(t.id, t.frame) for t in tokens] == plain_greedy(scorer, frames[0], limit, penalty)
+
+
+@pytest.mark.parametrize("search", [GreedySearch, BeamSearch])
+def test_a_blank_penalty_emits_more_and_leaves_confidences_alone(search) -> None:  # type: ignore[no-untyped-def]
+    scorer = RandomScorer(seed=4, blank_bias=3.0)
+    frames = random_frames(4, 1, 40)
+    (plain,) = decode(search(scorer, 1), frames, [40])
+    (pushed,) = decode(search(scorer, 1, blank_penalty=4.0), frames, [40])
+    assert len(pushed) > len(plain) + 5
+    context = [BLANK] * scorer.context_tokens
+    for token in pushed:
+        prediction = scorer.predict(np.array([context]))
+        log_probs = scorer.score(frames[0, token.frame][None], prediction)[0]
+        assert token.log_prob == pytest.approx(log_probs[token.id], abs=1e-5)
+        context = [*context[1:], token.id]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000), st.floats(0.0, 4.0))
+def test_a_penalised_beam_equals_a_scorer_with_a_lower_blank(seed: int, penalty: float) -> None:
+    scorer = RandomScorer(seed=seed, blank_bias=2.0)
+    lowered = RandomScorer(seed=seed, blank_bias=2.0 - penalty)
+    frames = random_frames(seed, 2, 20)
+    found = decode(BeamSearch(scorer, 4, penalty), frames, [20, 13])
+    expected = decode(BeamSearch(lowered, 4), frames, [20, 13])
+    shape = [[(t.id, t.frame) for t in row] for row in found]
+    assert shape == [[(t.id, t.frame) for t in row] for row in expected]
 
 
 class Counting:
@@ -98,19 +132,19 @@ class Counting:
 
     context_tokens = 1
 
-    def predict(self, context: Tensor) -> Tensor:
-        return context.float()
+    def predict(self, context: Ids) -> Floats:
+        return context.astype(np.float32)
 
-    def score(self, frames: Tensor, predictions: Tensor) -> Tensor:
+    def score(self, frames: Floats, predictions: Floats) -> Floats:
         wanted, last = frames[:, 0], predictions[:, 0]
-        token = torch.where(last < wanted, last + 1, 0).long()
-        return torch.nn.functional.one_hot(token, 12).float().log()
+        token = np.where(last < wanted, last + 1, 0).astype(int)
+        return np.where(np.eye(12, dtype=bool)[token], 0.0, -np.inf)
 
 
 @pytest.mark.parametrize("silent", range(20))
 def test_the_limit_counts_the_symbols_of_one_frame(silent: int) -> None:
     wanted = [1.0] * (1 + silent) + [3.0] + [0.0] * 5 + [9.0]
-    frames = torch.tensor(wanted).view(1, -1, 1)
+    frames = np.array(wanted, np.float32).reshape(1, -1, 1)
     (tokens,) = decode(GreedySearch(Counting(), max_symbols=2), frames, [len(wanted)])
     loud = silent + 1
     assert [t.frame for t in tokens] == [0, loud, loud, loud + 6, loud + 6]
@@ -124,7 +158,7 @@ def test_streamed_in_any_cuts_equals_whole(make, seed: int, cuts: list[int]) -> 
     frames = random_frames(seed, 1, sum(cuts))
     state, at = search.start(1), 0
     for cut in cuts:
-        state = search.advance(state, frames[:, at : at + cut], torch.tensor([cut]))
+        state = search.advance(state, frames[:, at : at + cut], np.array([cut]))
         at += cut
     assert same(search.best(state), decode(search, frames, [sum(cuts)]))
 
@@ -146,11 +180,11 @@ def test_batch_of_many_equals_batches_of_one(make, seed: int, lengths: list[int]
 def test_ragged_stream_equals_each_alone(make) -> None:  # type: ignore[no-untyped-def]
     search = make(RandomScorer(seed=3))
     frames = random_frames(3, 3, 12)
-    state = search.advance(search.start(3), frames[:, :5], torch.tensor([5, 2, 0]))
-    state = search.advance(state, frames[:, 5:], torch.tensor([7, 3, 4]))
+    state = search.advance(search.start(3), frames[:, :5], np.array([5, 2, 0]))
+    state = search.advance(state, frames[:, 5:], np.array([7, 3, 4]))
     alone = [
         frames[:1],
-        torch.cat([frames[1:2, :2], frames[1:2, 5:8]], dim=1),
+        np.concatenate([frames[1:2, :2], frames[1:2, 5:8]], axis=1),
         frames[2:, 5:9],
     ]
     expected = [decode(search, f, [f.shape[1]])[0] for f in alone]
@@ -158,12 +192,38 @@ def test_ragged_stream_equals_each_alone(make) -> None:  # type: ignore[no-untyp
 
 
 @pytest.mark.parametrize("make", SEARCHES)
+def test_states_of_streams_that_began_apart_join_and_split(make) -> None:  # type: ignore[no-untyped-def]
+    search = make(RandomScorer(seed=8))
+    frames = random_frames(8, 3, 24)
+    expected = [decode(search, frames[row : row + 1], [24])[0] for row in range(3)]
+    at, states = [7, 0, 12], []
+    for row in range(3):
+        early = frames[row : row + 1, : at[row]]
+        states.append(search.advance(search.start(1), early, np.array([at[row]])))
+    late = np.zeros((3, 24, frames.shape[2]))
+    for row in range(3):
+        late[row, : 24 - at[row]] = frames[row, at[row] :]
+    joined = search.advance(search.join(states), late, np.array([24 - a for a in at]))
+    assert same(search.best(joined), expected)
+    apart = search.split(joined)
+    assert same([search.best(state)[0] for state in apart], expected)
+    assert same(search.best(search.join(apart[::-1])), expected[::-1])
+
+
+def test_a_long_past_is_freed_without_recursion() -> None:
+    past = None
+    for frame in range(200_000):
+        past = Emitted(past, Token(2, frame, -0.1))
+    del past
+
+
+@pytest.mark.parametrize("make", SEARCHES)
 def test_a_state_is_never_written_into(make) -> None:  # type: ignore[no-untyped-def]
     search = make(RandomScorer(seed=5))
     frames = random_frames(5, 2, 20)
-    state = search.advance(search.start(2), frames[:, :8], torch.tensor([8, 8]))
-    first = search.advance(state, frames[:, 8:], torch.tensor([12, 12]))
-    again = search.advance(state, frames[:, 8:], torch.tensor([12, 12]))
+    state = search.advance(search.start(2), frames[:, :8], np.array([8, 8]))
+    first = search.advance(state, frames[:, 8:], np.array([12, 12]))
+    again = search.advance(state, frames[:, 8:], np.array([12, 12]))
     assert same(search.best(first), search.best(again))
 
 
@@ -176,18 +236,18 @@ def test_beam_of_one_is_greedy_with_one_symbol(seed: int) -> None:
     assert same(decode(BeamSearch(scorer, width=1), frames, lengths), greedy)
 
 
-def exhaustive(scorer: RandomScorer, frames: Tensor) -> dict[tuple[int, ...], float]:
+def exhaustive(scorer: RandomScorer, frames: Floats) -> dict[tuple[int, ...], float]:
     """Log-probability of every token sequence: the sum over all choices of one symbol a frame."""
     totals: dict[tuple[int, ...], list[float]] = {}
     for path in itertools.product(range(scorer.vocabulary), repeat=len(frames)):
         context, total = [BLANK] * scorer.context_tokens, 0.0
         for frame, symbol in zip(frames, path, strict=True):
-            prediction = scorer.predict(torch.tensor([context]))
+            prediction = scorer.predict(np.array([context]))
             total += float(scorer.score(frame[None], prediction)[0, symbol])
             if symbol != BLANK:
                 context = [*context[1:], symbol]
         totals.setdefault(tuple(s for s in path if s != BLANK), []).append(total)
-    return {key: float(torch.tensor(v).logsumexp(0)) for key, v in totals.items()}
+    return {key: float(np.logaddexp.reduce(v)) for key, v in totals.items()}
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -196,17 +256,17 @@ def test_a_wide_beam_sums_over_all_alignments_and_finds_the_best(seed: int) -> N
     frames = random_frames(seed, 1, 5)
     expected = exhaustive(scorer, frames[0])
     search = BeamSearch(scorer, width=100)  # more than the 63 sequences of at most 5 tokens
-    state = search.advance(search.start(1), frames, torch.tensor([5]))
-    found = state.scores[0][state.scores[0] > -torch.inf]
+    state = search.advance(search.start(1), frames, np.array([5]))
+    found = state.scores[0][state.scores[0] > -np.inf]
     assert len(found) == len(expected), "each sequence once"
-    assert torch.allclose(found, torch.tensor(sorted(expected.values(), reverse=True)), atol=1e-4)
+    assert np.allclose(found, sorted(expected.values(), reverse=True), atol=1e-4)
     assert tuple(t.id for t in search.best(state)[0]) == max(expected, key=lambda k: expected[k])
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_beam_scores_at_least_what_greedy_does(seed: int) -> None:
     scorer = RandomScorer(seed=seed, vocabulary=5)
-    frames, lengths = random_frames(seed, 1, 6), torch.tensor([6])
+    frames, lengths = random_frames(seed, 1, 6), np.array([6])
     narrow, wide = BeamSearch(scorer, width=1), BeamSearch(scorer, width=64)
     greedy = narrow.advance(narrow.start(1), frames, lengths)
     beam = wide.advance(wide.start(1), frames, lengths)
@@ -218,13 +278,13 @@ def test_beam_scores_at_least_what_greedy_does(seed: int) -> None:
 def test_commit_changes_neither_later_tokens_nor_frames(make, dropped: int) -> None:  # type: ignore[no-untyped-def]
     search = make(RandomScorer(seed=1, blank_bias=0.0))
     frames = random_frames(1, 1, 60)
-    state = search.advance(search.start(1), frames[:, :30], torch.tensor([30]))
+    state = search.advance(search.start(1), frames[:, :30], np.array([30]))
     before = search.best(state)[0]
     assert len(before) >= dropped
     committed = search.commit(state, dropped)
     assert search.best(committed)[0] == before[dropped:]
     assert search.stable(committed)[0] == len(before) - dropped
-    after = search.best(search.advance(committed, frames[:, 30:], torch.tensor([30])))[0]
+    after = search.best(search.advance(committed, frames[:, 30:], np.array([30])))[0]
     greedy_alike = isinstance(search, GreedySearch) or search.width == 1
     if greedy_alike:
         assert same([after], [decode(search, frames, [60])[0][dropped:]])
@@ -240,7 +300,7 @@ def test_stable_tokens_of_a_beam_do_not_change(seed: int) -> None:
     state = search.start(1)
     for at in range(0, 30, 3):
         settled = [t.id for t in search.best(state)[0]][: search.stable(state)[0]]
-        state = search.advance(state, frames[:, at : at + 3], torch.tensor([3]))
+        state = search.advance(state, frames[:, at : at + 3], np.array([3]))
         assert [t.id for t in search.best(state)[0]][: len(settled)] == settled
 
 

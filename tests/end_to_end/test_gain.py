@@ -14,7 +14,7 @@ from dualmode.data.batches import BatchSource
 from dualmode.data.manifests import read_cuts
 from dualmode.data.synth import synthesize
 from dualmode.model.directory import load_model
-from dualmode.model.supernet import trained_subnets
+from dualmode.model.subnet import trained_subnets
 
 PRETRAINING_STEPS, STEPS, FROZEN_STEPS = 600, 250, 100
 MARGIN = 0.1  # nats a token; it was 0.31 and 0.27 when this test was written

@@ -42,7 +42,7 @@ def test_delays_are_those_that_a_session_shows(rec, babble, context, seed) -> No
     heard_s: dict[int, float] = {}  # by number of tokens
     for at in range(0, len(samples), 160):
         stream.push(samples[at : at + 160])
-        count = len(stream._search.best(stream._state)[0])
+        count = len(stream._search.best(stream._past.hypotheses)[0])
         for number in range(len(heard_s) + 1, count + 1):
             heard_s[number] = (at + 160) / 16000
     transcript = stream.finish()

@@ -162,7 +162,7 @@ def test_what_the_model_does_not_hold_is_said_by_name(net):
     features, lengths = torch.randn(1, 20, 80), torch.tensor([20])
     with pytest.raises(SubnetError, match=r"0\.6.*0, 0\.5, 0\.8"):
         net(features, lengths, Subnet(FullContext(), 0.6))
-    with pytest.raises(SubnetError, match="cannot stream"):
+    with pytest.raises(SubnetError, match="stream with device"):
         net.initial_state(1, SERVER)
 
 

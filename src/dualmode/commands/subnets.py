@@ -74,7 +74,7 @@ def chosen_subnet(
 
 
 def _frames(option: str, milliseconds: int) -> int:
-    from dualmode.model.subnet import FRAME_MS
+    from dualmode.features import FRAME_MS
 
     if milliseconds % FRAME_MS:
         raise SubnetError(

@@ -1,117 +1,65 @@
-"""Frames of a stream: mel frames wait here until a chunk and its look-ahead are there."""
+"""Mel frames of a stream wait here until a chunk and its look-ahead are there."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
-import torch
-from torch import Tensor
-from torch.nn import functional as F
 
-from dualmode.errors import SubnetError
-from dualmode.features import MELS
-from dualmode.model.encoder import frame_count
-from dualmode.model.subnet import ChunkedContext, Subnet
-from dualmode.model.supernet import Supernet
-
-Mels = npt.NDArray[np.float32]
-
-MAX_CHUNKS = 32  # of one call to the encoder: bounds memory when much audio is pushed at once
+from dualmode.features import FRAME_MELS, MELS, Mels, encoder_frames, mels_read
+from dualmode.model.subnet import ChunkedContext
 
 
-def chunked_context(subnet: Subnet) -> ChunkedContext:
-    """The context of a subnet that streams.
+class ChunkWindow(NamedTuple):
+    """What one step of a stream reads: N chunks of C frames and R frames of look-ahead.
 
-    Raises:
-        SubnetError: it has full context.
-    """
-    if not isinstance(subnet.context, ChunkedContext):
-        raise SubnetError("server sees the whole utterance; stream with device")
-    return subnet.context
-
-
-class ChunkEncoder:
-    """The encoder of one stream: mel frames in, frames out, chunk by chunk.
-
-    Raises:
-        SubnetError: ``subnet`` has full context, or the model holds no such masks.
+    Attributes:
+        mels: (4 (N C + R) + 3, 80) mel frames, zeros past the end of the stream.
+        existing: how many of the N C + R frames exist.
+        real: how many of the N C frames that come out are real.
     """
 
-    def __init__(self, model: Supernet, subnet: Subnet) -> None:
-        self._context = chunked_context(subnet)
-        model.active_weights(subnet)  # an unknown sparsity shows here, not at the first chunk
-        self._model = model
-        self._subnet = subnet
-        self._state = model.initial_state(1, subnet)
-        self._mels = np.zeros((0, MELS), dtype=np.float32)
-        self.device = self._state.processed.device
-
-    @torch.inference_mode()
-    def push(self, mels: Mels) -> Iterator[Tensor]:
-        """Take mel frames (m, 80); give each chunk (1, C, J) that they complete."""
-        self._mels = np.concatenate([self._mels, mels])
-        chunk, lookahead = self._context.chunk, self._context.lookahead
-        while len(self._mels) >= self._context.step_mels:
-            there = (len(self._mels) - 3) // 4 - lookahead
-            chunks = min(there // chunk, MAX_CHUNKS)
-            window = torch.from_numpy(self._mels[: 4 * (chunks * chunk + lookahead) + 3])
-            counts = torch.tensor([chunks * chunk + lookahead])
-            frames = self._step(window, counts)
-            self._mels = self._mels[4 * chunks * chunk :]
-            yield from torch.split(frames, chunk, dim=1)
-
-    @torch.inference_mode()
-    def finish(self) -> Iterator[Tensor]:
-        """Give the frames that no more look-ahead will come for: (1, at most C, J) each."""
-        left = int(frame_count(torch.tensor(len(self._mels))))
-        if left == 0:
-            return
-        chunk, lookahead = self._context.chunk, self._context.lookahead
-        chunks = -(-left // chunk)
-        mels = 4 * (chunks * chunk + lookahead) + 3
-        window = F.pad(
-            torch.from_numpy(self._mels)[:mels], (0, 0, 0, max(0, mels - len(self._mels)))
-        )
-        frames = self._step(window, torch.tensor([left]))[:, :left]
-        yield from torch.split(frames, chunk, dim=1)
-
-    def _step(self, window: Tensor, counts: Tensor) -> Tensor:
-        frames, self._state = self._model.stream(
-            window.unsqueeze(0).to(self.device), counts.to(self.device), self._state, self._subnet
-        )
-        return frames
+    mels: Mels
+    existing: int
+    real: int
 
 
-@torch.inference_mode()
-def stream_many(
-    model: Supernet, subnet: Subnet, features: Sequence[Mels]
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Stream B utterances side by side, one chunk a step, each with its own state.
+class ChunkBuffer:
+    """Mel frames in, windows out; the last windows of a stream know how much of them is real."""
 
-    Args:
-        features: mel frames (M, 80) of each; alike lengths waste least.
+    def __init__(self, context: ChunkedContext) -> None:
+        self._context = context
+        self._mels: Mels = np.zeros((0, MELS), dtype=np.float32)
+        self._ended = False
 
-    Yields:
-        frames (B, C, J), and lengths (B,) how many of them are real: 0 where an utterance ended.
+    def __len__(self) -> int:
+        """Mel frames that wait."""
+        return len(self._mels)
 
-    Raises:
-        SubnetError: ``subnet`` has full context, or the model holds no such masks.
-    """
-    context = chunked_context(subnet)
-    state = model.initial_state(len(features), subnet)
-    device = state.processed.device
-    totals = frame_count(torch.tensor([len(mels) for mels in features]))
-    steps = -(-int(totals.max()) // context.chunk) if len(features) else 0
-    stride = 4 * context.chunk
-    padded = torch.zeros(len(features), steps * stride + context.step_mels, MELS)
-    for row, mels in enumerate(features):
-        padded[row, : len(mels)] = torch.from_numpy(mels)
-    for step in range(steps):
-        left = (totals - step * context.chunk).clamp_min(0)
-        window = padded[:, step * stride : step * stride + context.step_mels].to(device)
-        frames, state = model.stream(
-            window, left.clamp_max(context.window).to(device), state, subnet
-        )
-        yield frames, left.clamp_max(context.chunk)
+    def push(self, mels: Mels) -> None:
+        """Take mel frames (m, 80)."""
+        self._mels = np.concatenate([self._mels, mels]) if len(self._mels) else mels
+
+    def end(self) -> None:
+        """No more mel frames come: the rest does not wait for its look-ahead."""
+        self._ended = True
+
+    @property
+    def ready(self) -> int:
+        """How many chunks can be taken now."""
+        left = encoder_frames(len(self._mels))
+        if self._ended:
+            return -(-left // self._context.chunk)
+        return max(0, left - self._context.lookahead) // self._context.chunk
+
+    def take(self, chunks: int) -> ChunkWindow:
+        """The window of the next ``chunks`` chunks, which are not more than are ready."""
+        centre = chunks * self._context.chunk
+        span = centre + self._context.lookahead
+        left = encoder_frames(len(self._mels))
+        mels = self._mels[: mels_read(span)]
+        if len(mels) < mels_read(span):
+            mels = np.concatenate([mels, np.zeros((mels_read(span) - len(mels), MELS), np.float32)])
+        # A copy, so that what waits does not hold the memory of what was taken.
+        self._mels = self._mels[FRAME_MELS * centre :].copy()
+        return ChunkWindow(mels, min(left, span), min(left, centre))

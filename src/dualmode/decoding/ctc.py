@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from dualmode.decoding.scorer import BLANK
+from dualmode.text import BLANK
 
 
 def best_path(log_probs: Tensor, lengths: Tensor) -> list[list[int]]:

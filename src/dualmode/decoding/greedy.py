@@ -8,13 +8,14 @@ the number of tokens, not of frames.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from dualmode.decoding.scorer import BLANK, Scorer
 from dualmode.decoding.transcript import Token
+from dualmode.runtime import Floats, Ids, Scorer
+from dualmode.text import BLANK
 
 BLOCK_FRAMES = 8  # scored together: more wastes scores after a token, fewer costs more calls
 
@@ -25,42 +26,43 @@ class GreedyState:
 
     Attributes:
         context: (B, context_tokens) last tokens.
-        predictions: (B, J) what the predictor makes of them.
+        predictions: (B, J) the predictor's output for them.
         frames: frames decoded so far, by utterance.
         tokens: tokens emitted so far, by utterance.
     """
 
-    context: Tensor
-    predictions: Tensor
+    context: Ids
+    predictions: Floats
     frames: tuple[int, ...]
     tokens: tuple[tuple[Token, ...], ...]
 
 
 @dataclass(frozen=True)
 class GreedySearch:
-    """At every frame take the best symbol, until it is blank or ``max_symbols`` were taken."""
+    """At every frame take the best symbol, until it is blank or ``max_symbols`` were taken.
+
+    ``blank_penalty`` is subtracted from blank's log-probability when symbols are compared, for
+    transducers that delete words; the confidences of tokens are taken without it.
+    """
 
     scorer: Scorer
     max_symbols: int = 3
+    blank_penalty: float = 0.0
 
     def __post_init__(self) -> None:
         if self.max_symbols < 1:
             raise ValueError(f"max_symbols must be at least 1, not {self.max_symbols}")
 
-    @torch.inference_mode()
-    def start(self, batch: int, device: torch.device | str = "cpu") -> GreedyState:
+    def start(self, batch: int) -> GreedyState:
         """The state before the first frame of ``batch`` utterances."""
-        shape = (batch, self.scorer.context_tokens)
-        context = torch.full(shape, BLANK, dtype=torch.int64, device=device)
-        predictions = self.scorer.predict(context)
-        return GreedyState(context, predictions, (0,) * batch, ((),) * batch)
+        context = np.full((batch, self.scorer.context_tokens), BLANK, dtype=np.int64)
+        return GreedyState(context, self.scorer.predict(context), (0,) * batch, ((),) * batch)
 
-    @torch.inference_mode()
-    def advance(self, state: GreedyState, frames: Tensor, lengths: Tensor) -> GreedyState:
+    def advance(self, state: GreedyState, frames: Floats, lengths: Ids) -> GreedyState:
         """Decode frames (B, T, J), of which ``lengths`` (B,) are real; ``state`` is kept as is."""
         limits: list[int] = lengths.tolist()
         cursor = _Cursor(limits, self.max_symbols)
-        context, predictions = state.context.clone(), state.predictions.clone()
+        context, predictions = state.context.copy(), state.predictions.copy()
         emitted: list[list[Token]] = [[] for _ in limits]
         rows = cursor.unfinished()
         while rows:
@@ -99,37 +101,57 @@ class GreedySearch:
         """Drop the first ``tokens`` tokens of a single stream; see :class:`Search`."""
         return replace(state, tokens=(state.tokens[0][tokens:],))
 
+    def join(self, states: Sequence[GreedyState]) -> GreedyState:
+        """One state of all utterances; see :class:`Search`."""
+        if len(states) == 1:
+            return states[0]
+        return GreedyState(
+            np.concatenate([state.context for state in states]),
+            np.concatenate([state.predictions for state in states]),
+            tuple(count for state in states for count in state.frames),
+            tuple(tokens for state in states for tokens in state.tokens),
+        )
+
+    def split(self, state: GreedyState) -> list[GreedyState]:
+        """The state of each utterance; see :class:`Search`."""
+        return [
+            GreedyState(
+                state.context[row : row + 1].copy(),
+                state.predictions[row : row + 1].copy(),
+                state.frames[row : row + 1],
+                state.tokens[row : row + 1],
+            )
+            for row in range(len(state.frames))
+        ]
+
     def _first_tokens(
-        self, frames: Tensor, predictions: Tensor, rows: list[int], cursor: _Cursor
+        self, frames: Floats, predictions: Floats, rows: list[int], cursor: _Cursor
     ) -> tuple[list[int], list[int], list[float]]:
         """For each row, how many of the next frames are blank (at most a block), then what follows.
 
         Frames past an utterance's end are scored too; the caller ignores them.
         """
-        device = frames.device
-        row = torch.tensor(rows, device=device).unsqueeze(1)
-        start = torch.tensor([cursor.position[r] for r in rows], device=device).unsqueeze(1)
-        ahead = torch.arange(BLOCK_FRAMES, device=device)
-        block = frames[row, (start + ahead).clamp_(max=frames.shape[1] - 1)]
-        given = predictions[row].expand(-1, BLOCK_FRAMES, -1)
-        scores = self.scorer.score(block.flatten(0, 1), given.flatten(0, 1))
-        log_prob, token = scores.view(*block.shape[:2], -1).max(dim=-1)
-        emits = token != BLANK
-        # argmax of booleans finds the first True; a column of True stands for "none in the block".
-        first = torch.cat([emits, emits.new_ones(len(rows), 1)], dim=1).int().argmax(dim=1)
-        at = first.clamp(max=BLOCK_FRAMES - 1).unsqueeze(1)
-        return (
-            first.tolist(),
-            token.gather(1, at).squeeze(1).tolist(),
-            log_prob.gather(1, at).squeeze(1).tolist(),
-        )
+        row = np.array(rows)[:, None]
+        start = np.array([cursor.position[r] for r in rows])[:, None]
+        at = np.minimum(start + np.arange(BLOCK_FRAMES), frames.shape[1] - 1)
+        block = frames[row, at].reshape(-1, frames.shape[2])
+        given = np.repeat(predictions[rows], BLOCK_FRAMES, axis=0)
+        log_probs = self.scorer.score(block, given)
+        if self.blank_penalty:
+            compared = log_probs.copy()
+            compared[:, BLANK] -= self.blank_penalty
+            token = compared.argmax(axis=1)
+        else:
+            token = log_probs.argmax(axis=1)
+        emits = (token != BLANK).reshape(len(rows), BLOCK_FRAMES)
+        first = np.where(emits.any(axis=1), emits.argmax(axis=1), BLOCK_FRAMES)
+        chosen = np.minimum(first, BLOCK_FRAMES - 1) + BLOCK_FRAMES * np.arange(len(rows))
+        return first.tolist(), token[chosen].tolist(), log_probs[chosen, token[chosen]].tolist()
 
-    def _extend(
-        self, context: Tensor, predictions: Tensor, emitting: list[tuple[int, int]]
-    ) -> None:
-        rows = torch.tensor([row for row, _ in emitting], device=context.device)
-        symbols = torch.tensor([symbol for _, symbol in emitting], device=context.device)
-        longer = torch.cat([context[rows, 1:], symbols.unsqueeze(1)], dim=1)
+    def _extend(self, context: Ids, predictions: Floats, emitting: list[tuple[int, int]]) -> None:
+        rows = [row for row, _ in emitting]
+        symbols = np.array([symbol for _, symbol in emitting], dtype=np.int64)
+        longer = np.concatenate([context[rows, 1:], symbols[:, None]], axis=1)
         context[rows] = longer
         predictions[rows] = self.scorer.predict(longer)
 

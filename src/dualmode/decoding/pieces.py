@@ -6,15 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from dualmode.audio import SAMPLE_RATE_HZ
-from dualmode.model.subnet import FRAME_MS
-
-Samples = npt.NDArray[np.float32]
+from dualmode.audio import SAMPLE_RATE_HZ, Samples
+from dualmode.features import FRAME_SAMPLES
 
 LONGEST_S = 30.0
-FRAME_SAMPLES = SAMPLE_RATE_HZ * FRAME_MS // 1000
 _QUIET_FRAMES = 5  # a cut lies in the middle of 200 ms that are quieter than all others
 
 

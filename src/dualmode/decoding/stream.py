@@ -1,4 +1,4 @@
-"""Recognition of one stream of samples, as they come.
+"""Recognition of live streams: samples in, text out, one stream alone or many in one batch.
 
 Streamed frames equal those of the offline forward of the same subnet, wherever the samples were
 cut: mel frames wait until a chunk and its look-ahead are there, and the last chunk is told how
@@ -7,21 +7,16 @@ many of its frames are real.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import torch
-from torch import Tensor
 
-from dualmode.audio import SAMPLE_RATE_HZ
-from dualmode.decoding.chunks import ChunkEncoder
+from dualmode.audio import SAMPLE_RATE_HZ, Samples
+from dualmode.decoding.chunks import ChunkBuffer
 from dualmode.decoding.search import Search
 from dualmode.decoding.transcript import (
-    FRAME_S,
     Token,
     Transcript,
     Vocabulary,
@@ -30,13 +25,12 @@ from dualmode.decoding.transcript import (
     transcript_of,
 )
 from dualmode.errors import AudioError, DualmodeError
-from dualmode.features import OnlineFbank
-from dualmode.model.subnet import Subnet
-from dualmode.model.supernet import Supernet
-
-Samples = npt.NDArray[np.float32]
+from dualmode.features import FRAME_S, OnlineFbank
+from dualmode.model.subnet import ChunkedContext, Subnet, chunked_context
+from dualmode.runtime import Runtime
 
 TAIL_S = 0.3
+WINDOWS_A_STEP = 64  # chunks of all streams in one step: bounds memory
 
 
 @dataclass(frozen=True)
@@ -54,6 +48,23 @@ class Endpointing:
     def __post_init__(self) -> None:
         if self.silence_s <= 0 or self.longest_s <= 0:
             raise ValueError("silence_s and longest_s must be greater than 0")
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """How a stream is heard and cut.
+
+    Attributes:
+        endpointing: None never cuts the stream into segments; memory then grows with the text.
+        tail_s: silence appended at the end, so that words spoken up to the last sample are
+            emitted.
+        keep_finished: whether the final transcript is of the whole stream. If not, it is of what
+            followed the last endpoint, and the memory of a stream that never ends is bounded.
+    """
+
+    endpointing: Endpointing | None = Endpointing()
+    tail_s: float = TAIL_S
+    keep_finished: bool = True
 
 
 @dataclass(frozen=True)
@@ -81,54 +92,170 @@ class Partial:
         return bool(self.finished)
 
 
-class StreamSession:
-    """Push samples, get text. Made by ``Recognizer.stream``.
+class StreamPast:
+    """Everything that belongs to one stream and to no other: what it heard, and its text so far.
 
-    Args:
-        model: in evaluation mode.
-        vocabulary: of the model's tokens.
-        subnet: with chunked context.
-        search: over the subnet's scorer.
-        endpointing: None never cuts the stream into segments; memory then grows with the text.
-        tail_s: silence appended at the end, so that words spoken up to the last sample are
-            emitted.
-        keep_finished: whether :meth:`finish` gives the whole stream. If not, it gives what came
-            after the last endpoint, and the memory of a stream that never ends is bounded.
-
-    Raises:
-        SubnetError: ``subnet`` has full context, or the model does not hold it.
+    It computes nothing by itself: :func:`advance` moves one or many by the same chunks.
     """
 
     def __init__(
         self,
-        model: Supernet,
-        vocabulary: Vocabulary,
-        subnet: Subnet,
+        runtime: Runtime,
+        context: ChunkedContext,
         search: Search[Any],
-        *,
-        endpointing: Endpointing | None,
-        tail_s: float = TAIL_S,
-        keep_finished: bool = True,
+        vocabulary: Vocabulary,
+        options: StreamOptions,
     ) -> None:
-        self._encoder = ChunkEncoder(model, subnet)
-        self._vocabulary = vocabulary
+        self.buffer = ChunkBuffer(context)
+        self.state = runtime.initial_state(1)
+        self.hypotheses = search.start(1)
+        self.ended = False
         self._search = search
-        self._endpointing = endpointing
-        self._tail_s = tail_s
-        self._keep_finished = keep_finished
+        self._vocabulary = vocabulary
+        self._options = options
         self._fbank = OnlineFbank()
-        self._state = search.start(1, self._encoder.device)
         self._samples = 0
         self._frames = 0
         self._segment_start = 0  # frame
-        self._finished: list[Token] = []
+        self._kept: list[Token] = []
         self._shown: tuple[Word, ...] = ()
-        self._open = True
+        self._segments: list[Transcript] = []  # finished, and in no partial yet
+        self._moved = False  # whether frames were decoded since the last partial
+
+    @property
+    def seconds(self) -> float:
+        """Length of the audio so far."""
+        return self._samples / SAMPLE_RATE_HZ
+
+    @property
+    def cuts(self) -> bool:
+        """Whether endpoints may still be made. The end of a stream makes none: its words belong
+        to the final transcript."""
+        return self._options.endpointing is not None and not self.ended
+
+    def hear(self, samples: Samples) -> None:
+        """Take samples (S,), already checked."""
+        self._samples += len(samples)
+        self.buffer.push(self._fbank.push(samples))
+
+    def end(self) -> None:
+        """No more samples come."""
+        self.ended = True
+        tail = self._fbank.push(silence(self._options.tail_s))
+        self.buffer.push(np.concatenate([tail, self._fbank.finish()]))
+        self.buffer.end()
+
+    def decoded(self, hypotheses: Any, frames: int) -> None:
+        """Take the state of the search after ``frames`` more frames, and end the segment if it
+        is time."""
+        self.hypotheses = hypotheses
+        self._frames += frames
+        self._moved = self._moved or frames > 0
+        if self.cuts and (segment := self._segment()) is not None:
+            self._segments.append(segment)
+
+    def partial(self) -> Partial | None:
+        """What changed since the last call: None if no text did and no segment ended."""
+        if not self._moved:
+            return None
+        self._moved = False
+        words, stable = self._words()
+        finished, self._segments = tuple(self._segments), []
+        if not finished and words == self._shown:
+            return None
+        self._shown = words
+        return Partial(words, stable, finished)
+
+    def transcript(self) -> Transcript:
+        """All that is kept: of the whole stream, or since the last endpoint."""
+        tokens = (*self._kept, *self._search.best(self.hypotheses)[0])
+        return transcript_of(tokens, self._vocabulary, self.seconds)
+
+    def _words(self) -> tuple[tuple[Word, ...], int]:
+        """Words, and how many of them are stable: the first token of the next word is."""
+        spans = token_spans(self._search.best(self.hypotheses)[0], self._vocabulary)
+        settled = self._search.stable(self.hypotheses)[0]
+        stable = sum(span.end < settled for span in spans)
+        return tuple(span.word() for span in spans), stable
+
+    def _segment(self) -> Transcript | None:
+        """End the current segment if it is time, and give it if it has words."""
+        endpointing = self._options.endpointing
+        assert endpointing is not None
+        tokens = self._search.best(self.hypotheses)[0]
+        silent_from = tokens[-1].frame + 1 if tokens else self._frames
+        if (self._frames - silent_from) * FRAME_S >= endpointing.silence_s:
+            return self._cut(tokens)
+        if (self._frames - self._segment_start) * FRAME_S < endpointing.longest_s:
+            return None
+        # The last word may go on: it opens the next segment.
+        starts = self._vocabulary.word_starts
+        words = [index for index, token in enumerate(tokens) if starts[token.id]]
+        return self._cut(tokens[: words[-1]] if words else ())
+
+    def _cut(self, tokens: tuple[Token, ...]) -> Transcript | None:
+        self._segment_start = self._frames
+        self.hypotheses = self._search.commit(self.hypotheses, len(tokens))
+        if self._options.keep_finished:
+            self._kept.extend(tokens)
+        return transcript_of(tokens, self._vocabulary, self._frames * FRAME_S) if tokens else None
+
+
+def advance(
+    runtime: Runtime, context: ChunkedContext, search: Search[Any], streams: Sequence[StreamPast]
+) -> None:
+    """Move streams, all of which are ready, by the same number of chunks in one batch."""
+    most = min(runtime.chunks_a_step, max(1, WINDOWS_A_STEP // len(streams)))
+    chunks = min(most, *(stream.buffer.ready for stream in streams))
+    windows = [stream.buffer.take(chunks) for stream in streams]
+    frames, after = runtime.step(
+        np.stack([window.mels for window in windows]),
+        np.array([window.existing for window in windows]),
+        runtime.join([stream.state for stream in streams]),
+    )
+    for stream, state in zip(streams, runtime.split(after), strict=True):
+        stream.state = state
+    real = np.array([window.real for window in windows])
+    # Chunk by chunk where segments may end, so that they do not depend on how samples were cut.
+    size = context.chunk if any(stream.cuts for stream in streams) else frames.shape[1]
+    for start in range(0, frames.shape[1], size):
+        counts = np.clip(real - start, 0, size)
+        joined = search.join([stream.hypotheses for stream in streams])
+        joined = search.advance(joined, frames[:, start : start + size], counts)
+        for stream, hypotheses, count in zip(
+            streams, search.split(joined), counts.tolist(), strict=True
+        ):
+            stream.decoded(hypotheses, count)
+
+
+class StreamSession:
+    """Push samples, get text. Made by ``Recognizer.stream``.
+
+    Args:
+        runtime: of a subnet with chunked context.
+        search: over the same runtime.
+        vocabulary: of the model's tokens.
+
+    Raises:
+        SubnetError: the runtime has full context.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        search: Search[Any],
+        vocabulary: Vocabulary,
+        options: StreamOptions = StreamOptions(),
+    ) -> None:
+        self._runtime = runtime
+        self._context = chunked_context(Subnet(runtime.context))
+        self._search = search
+        self._past = StreamPast(runtime, self._context, search, vocabulary, options)
 
     @property
     def seconds(self) -> float:
         """Length of the audio pushed so far."""
-        return self._samples / SAMPLE_RATE_HZ
+        return self._past.seconds
 
     def push(self, samples: Samples) -> Partial | None:
         """Hear more: any number of 16 kHz mono samples in [-1, 1].
@@ -141,75 +268,33 @@ class StreamSession:
             DualmodeError: the stream was finished.
         """
         self._check_open("push")
-        checked = check_samples(samples)
-        self._samples += len(checked)
-        return self._advance(self._encoder.push(self._fbank.push(checked)))
+        self._past.hear(check_samples(samples))
+        self._advance()
+        return self._past.partial()
 
     def finish(self) -> Transcript:
-        """End the stream and get the transcript of all of it, the last words included.
+        """End the stream and get its transcript, the last words included.
+
+        Together with the segments in earlier partials it holds every word of the stream, whether
+        ``keep_finished`` or not: no segment ends here.
 
         Raises:
             DualmodeError: the stream was finished before.
         """
         self._check_open("finish")
-        self._open = False
-        mels = np.concatenate([self._fbank.push(silence(self._tail_s)), self._fbank.finish()])
-        self._advance(chain(self._encoder.push(mels), self._encoder.finish()))
-        tokens = (*self._finished, *self._search.best(self._state)[0])
-        return transcript_of(tokens, self._vocabulary, self.seconds)
+        self._past.end()
+        self._advance()
+        return self._past.transcript()
+
+    def _advance(self) -> None:
+        while self._past.buffer.ready:
+            advance(self._runtime, self._context, self._search, [self._past])
 
     def _check_open(self, action: str) -> None:
-        if not self._open:
+        if self._past.ended:
             raise DualmodeError(
                 f"cannot {action}: the stream is finished; open another with Recognizer.stream"
             )
-
-    def _advance(self, chunks: Iterable[Tensor]) -> Partial | None:
-        finished, before = [], self._frames
-        # Chunk by chunk, so that endpoints do not depend on how the samples were cut.
-        for frames in chunks:
-            count = frames.shape[1]
-            self._state = self._search.advance(self._state, frames, torch.tensor([count]))
-            self._frames += count
-            segment = self._segment()
-            if segment is not None:
-                finished.append(segment)
-        if self._frames == before:
-            return None
-        words, stable = self._words()
-        if not finished and words == self._shown:
-            return None
-        self._shown = words
-        return Partial(words, stable, tuple(finished))
-
-    def _words(self) -> tuple[tuple[Word, ...], int]:
-        """Words, and how many of them are stable: the first token of the next word is."""
-        spans = token_spans(self._search.best(self._state)[0], self._vocabulary)
-        settled = self._search.stable(self._state)[0]
-        stable = sum(span.end < settled for span in spans)
-        return tuple(span.word() for span in spans), stable
-
-    def _segment(self) -> Transcript | None:
-        """End the current segment if it is time, and give it if it has words."""
-        if self._endpointing is None:
-            return None
-        tokens = self._search.best(self._state)[0]
-        silent_from = tokens[-1].frame + 1 if tokens else self._frames
-        if (self._frames - silent_from) * FRAME_S >= self._endpointing.silence_s:
-            return self._cut(tokens)
-        if (self._frames - self._segment_start) * FRAME_S < self._endpointing.longest_s:
-            return None
-        # The last word may go on: it opens the next segment.
-        starts = self._vocabulary.word_starts
-        words = [index for index, token in enumerate(tokens) if starts[token.id]]
-        return self._cut(tokens[: words[-1]] if words else ())
-
-    def _cut(self, tokens: tuple[Token, ...]) -> Transcript | None:
-        self._segment_start = self._frames
-        self._state = self._search.commit(self._state, len(tokens))
-        if self._keep_finished:
-            self._finished.extend(tokens)
-        return transcript_of(tokens, self._vocabulary, self._frames * FRAME_S) if tokens else None
 
 
 def check_samples(samples: Samples) -> Samples:

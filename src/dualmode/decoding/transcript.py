@@ -7,10 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from dualmode.model.subnet import FRAME_MS
+from dualmode.features import FRAME_S
 from dualmode.text import UNKNOWN_ID, WORD_START
-
-FRAME_S = FRAME_MS / 1000
 
 
 class Vocabulary(Protocol):

@@ -25,8 +25,7 @@ from dualmode.decoding.ctc import align
 from dualmode.errors import DataError
 from dualmode.model.backbone import Backbone
 from dualmode.model.directory import LoadedModel, read_weights, unpack_state
-from dualmode.model.subnet import Subnet
-from dualmode.model.supernet import trained_subnets
+from dualmode.model.subnet import Subnet, trained_subnets
 
 _REACH = 3  # frames (120 ms) that a token's label spreads over the blanks beside it
 _HELD_OUT = 5  # one utterance of so many is scored, not learnt from

@@ -8,14 +8,11 @@ from dataclasses import dataclass
 import jiwer
 import numpy as np
 
-from dualmode.audio import SAMPLE_RATE_HZ
-from dualmode.decoding.chunks import chunked_context
+from dualmode.audio import SAMPLE_RATE_HZ, Samples
 from dualmode.decoding.transcript import Transcript, Vocabulary, token_spans
-from dualmode.features import MEL_FRAME_SAMPLES
-from dualmode.model.subnet import ChunkedContext, Subnet
+from dualmode.features import FRAME_MELS, MEL_FRAME_SAMPLES
+from dualmode.model.subnet import ChunkedContext, Subnet, chunked_context
 from dualmode.recognizer import Recognizer
-
-Samples = np.ndarray[tuple[int], np.dtype[np.float32]]
 
 # A mel frame's window of 25 ms lies in the middle of its 10 ms: it ends so much after its start.
 _MEL_WINDOW_END = MEL_FRAME_SAMPLES // 2 + SAMPLE_RATE_HZ * 25 // 2000
@@ -63,7 +60,7 @@ class TailReport:
 
 def audio_needed_s(context: ChunkedContext, frame: int) -> float:
     """Seconds of audio that a stream must hear before it gives ``frame`` (unless it ends)."""
-    first_mel = frame // context.chunk * 4 * context.chunk
+    first_mel = frame // context.chunk * FRAME_MELS * context.chunk
     last_mel = first_mel + context.step_mels - 1
     return (last_mel * MEL_FRAME_SAMPLES + _MEL_WINDOW_END) / SAMPLE_RATE_HZ
 

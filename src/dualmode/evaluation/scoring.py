@@ -11,12 +11,12 @@ import torch
 from lhotse import CutSet
 from lhotse.cut import Cut
 
-from dualmode.audio import SAMPLE_RATE_HZ
+from dualmode.audio import SAMPLE_RATE_HZ, Samples
 from dualmode.data.loading import load_samples
+from dualmode.decoding.search import SearchName
 from dualmode.decoding.transcript import Transcript
 from dualmode.errors import AudioError, DataError, TextError
 from dualmode.evaluation.latency import (
-    Samples,
     TimedWord,
     matches,
     summarize,
@@ -24,7 +24,7 @@ from dualmode.evaluation.latency import (
 )
 from dualmode.evaluation.results import Evaluation, Scores, Skipped, SubnetResult, Utterance
 from dualmode.model.subnet import SERVER, Subnet
-from dualmode.recognizer import Recognizer, SearchName, load
+from dualmode.recognizer import Recognizer, load
 from dualmode.text import normalize
 
 Progress = Callable[[float, float], None]

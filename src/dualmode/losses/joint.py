@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-BLANK = 0
+from dualmode.text import BLANK
 
 # Logits reduced at a time: temporaries stay inside the processor's cache, or small on a GPU.
 _CHUNK_CPU = 1 << 18

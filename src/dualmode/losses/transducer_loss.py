@@ -17,13 +17,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from dualmode.losses.joint import (
-    BLANK,
     gathered_log_probs,
     length_mask,
     next_tokens,
     simple_log_probs,
 )
 from dualmode.losses.lattice import IMPOSSIBLE, effective_band, lattice_loss, pruning_bounds
+from dualmode.text import BLANK
 
 Reduction = Literal["none", "sum", "mean"]
 

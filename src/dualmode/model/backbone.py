@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from dualmode.config import ModelConfig, PruningConfig
 from dualmode.errors import SubnetError
-from dualmode.model.encoder import Encoder, frame_count
+from dualmode.features import encoder_frame_counts
+from dualmode.model.encoder import Encoder
 from dualmode.model.layers import ActiveWeights
 from dualmode.model.masks import PrunableLinear, prunable
 from dualmode.model.subnet import Subnet
@@ -58,7 +59,7 @@ class Backbone(nn.Module):
 
         They are the same for all subnets, so a step of training computes them once.
         """
-        return self.encoder.subsampling(features), frame_count(feature_lengths)
+        return self.encoder.subsampling(features), encoder_frame_counts(feature_lengths)
 
     def encode(self, latents: Tensor, frame_lengths: Tensor, subnet: Subnet) -> Tensor:
         """Encode latents (B, T, D) by ``subnet`` to frames (B, T, D), zero past the lengths."""

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from dualmode.config import Recipe
 from dualmode.errors import ModelError, RecipeError, TextError
 from dualmode.model.masks import pack_bits, prunable, unpack_bits
-from dualmode.model.subnet import Subnet
-from dualmode.model.supernet import Supernet, device_subnet
+from dualmode.model.subnet import Subnet, device_subnet
+from dualmode.model.supernet import Supernet
 from dualmode.recipe_files import load_recipe
 from dualmode.text import Tokens
 from dualmode.whole_files import replace_text, replacing

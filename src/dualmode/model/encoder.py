@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,18 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dualmode.config import ModelConfig, PruningConfig
-from dualmode.features import MELS
+from dualmode.features import FRAME_REACH_MELS, MELS
 from dualmode.model.layers import ActiveWeights, ConformerLayer, LayerState, Norms, norm_sets
 from dualmode.model.subnet import ChunkedContext, Context
 from dualmode.model.windows import Windows, fold, make_windows, step_layout, whole_layout
-
-MEL_REACH = 7  # mel frames that the first frame reads
-MEL_STRIDE = 4
-
-
-def frame_count(mel_frames: Tensor) -> Tensor:
-    """Frames (40 ms) that ``mel_frames`` mel frames give: frame j reads 4j .. 4j + 6."""
-    return ((mel_frames - MEL_REACH) // MEL_STRIDE + 1).clamp_min(0)
 
 
 class Subsampling(nn.Module):
@@ -45,8 +38,8 @@ class Subsampling(nn.Module):
     def forward(self, mels: Tensor) -> Tensor:
         """Map mel frames (B, M, 80) to latents (B, T, D); fewer than 7 mel frames are padded."""
         mels = (mels - self.mean) / self.deviation
-        if mels.shape[1] < MEL_REACH:
-            mels = F.pad(mels, (0, 0, 0, MEL_REACH - mels.shape[1]))
+        if mels.shape[1] < FRAME_REACH_MELS:
+            mels = F.pad(mels, (0, 0, 0, FRAME_REACH_MELS - mels.shape[1]))
         x = F.relu(self.first(mels.unsqueeze(1)))
         x = F.relu(self.second(x))
         output: Tensor = self.out(x.permute(0, 2, 3, 1).flatten(2))
@@ -59,6 +52,19 @@ class EncoderState:
 
     processed: Tensor
     layers: tuple[LayerState, ...]
+
+    def flat(self) -> tuple[Tensor, ...]:
+        """Each layer's key, value and conv, then ``processed``; the batch is the first dimension
+        of all."""
+        return (*(tensor for layer in self.layers for tensor in layer), self.processed)
+
+    @staticmethod
+    def from_flat(tensors: Sequence[Tensor]) -> EncoderState:
+        """What :meth:`flat` gave."""
+        *layers, processed = tensors
+        size = len(LayerState._fields)
+        starts = range(0, len(layers), size)
+        return EncoderState(processed, tuple(LayerState(*layers[s : s + size]) for s in starts))
 
 
 class Encoder(nn.Module):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-FRAME_MS = 40  # one encoder frame: four mel frames of 10 ms
+from dualmode.config import Recipe
+from dualmode.errors import SubnetError
+from dualmode.features import FRAME_MS, mels_read
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class ChunkedContext:
     @property
     def step_mels(self) -> int:
         """Mel frames that one step reads: ``4 * window + 3``; it advances by ``4 * chunk``."""
-        return 4 * self.window + 3
+        return mels_read(self.window)
 
     @property
     def chunk_ms(self) -> int:
@@ -65,3 +67,43 @@ class Subnet:
 
 
 SERVER = Subnet(FullContext(), 0.0)
+
+
+def chunked_context(subnet: Subnet) -> ChunkedContext:
+    """The context of a subnet that streams.
+
+    Raises:
+        SubnetError: it has full context.
+    """
+    if not isinstance(subnet.context, ChunkedContext):
+        raise SubnetError("server sees the whole utterance; stream with device")
+    return subnet.context
+
+
+def device_subnet(recipe: Recipe) -> Subnet:
+    """The device recogniser of a recipe: its context and its sparsity."""
+    device = recipe.training.device_subnet
+    context = ChunkedContext(device.chunk_frames, device.left_frames, device.lookahead_frames)
+    return Subnet(context, recipe.device_sparsity)
+
+
+def named_subnet(name: str, recipe: Recipe) -> Subnet:
+    """``server`` or ``device`` of a recipe.
+
+    Raises:
+        SubnetError: any other name, or a recogniser that the recipe did not train.
+    """
+    if name in {"server", "device"} and name not in recipe.training.subnets:
+        raise SubnetError(
+            f"this model holds no {name}: it was trained as {recipe.training.subnets[0]} alone"
+        )
+    if name == "server":
+        return SERVER
+    if name == "device":
+        return device_subnet(recipe)
+    raise SubnetError(f"no subnet {name!r}: choose server or device")
+
+
+def trained_subnets(recipe: Recipe) -> dict[str, Subnet]:
+    """The recognisers that a recipe trains in every step, by name; the first teaches."""
+    return {name: named_subnet(name, recipe) for name in recipe.training.subnets}

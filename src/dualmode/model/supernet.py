@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from dualmode.config import ModelConfig, PruningConfig, Recipe
-from dualmode.errors import SubnetError
+from dualmode.config import ModelConfig, PruningConfig
 from dualmode.model.backbone import Backbone
 from dualmode.model.encoder import EncoderState
 from dualmode.model.masks import PrunableLinear
-from dualmode.model.subnet import SERVER, ChunkedContext, Subnet
+from dualmode.model.subnet import Subnet, chunked_context
 from dualmode.model.transducer import (
     Joiner,
     Predictor,
@@ -77,7 +76,7 @@ class Supernet(Backbone):
         Raises:
             SubnetError: ``subnet`` has full context, which cannot stream.
         """
-        return self.encoder.initial_state(batch, _chunked(subnet).left)
+        return self.encoder.initial_state(batch, chunked_context(subnet).left)
 
     def stream(
         self, mels: Tensor, frame_counts: Tensor, state: EncoderState, subnet: Subnet
@@ -86,51 +85,15 @@ class Supernet(Backbone):
 
         Returns frames (B, N C, J) projected for the scorer, and the new state.
         """
-        context = _chunked(subnet)
+        context = chunked_context(subnet)
         frames, after = self.encoder.step(
             mels, frame_counts, context, self.active_weights(subnet), state
         )
         return self.project_frames(frames, subnet), after
 
-    def scorer(self, subnet: Subnet, blank_penalty: float = 0.0) -> TransducerScorer:
+    def scorer(self, subnet: Subnet) -> TransducerScorer:
         """What decoding with ``subnet`` searches over."""
-        mask = self._transducer_mask(subnet)
-        return TransducerScorer(self.predictor, self.joiner, mask, blank_penalty)
+        return TransducerScorer(self.predictor, self.joiner, self._transducer_mask(subnet))
 
     def _transducer_mask(self, subnet: Subnet) -> int | None:
         return transducer_mask(self.pruning, self.active_weights(subnet).mask)
-
-
-def _chunked(subnet: Subnet) -> ChunkedContext:
-    if not isinstance(subnet.context, ChunkedContext):
-        raise SubnetError("full context hears the whole utterance and cannot stream; use device")
-    return subnet.context
-
-
-def device_subnet(recipe: Recipe) -> Subnet:
-    """The device recogniser of a recipe: its context and its sparsity."""
-    device = recipe.training.device_subnet
-    context = ChunkedContext(device.chunk_frames, device.left_frames, device.lookahead_frames)
-    return Subnet(context, recipe.device_sparsity)
-
-
-def named_subnet(name: str, recipe: Recipe) -> Subnet:
-    """``server`` or ``device`` of a recipe.
-
-    Raises:
-        SubnetError: any other name, or a recogniser that the recipe did not train.
-    """
-    if name in {"server", "device"} and name not in recipe.training.subnets:
-        raise SubnetError(
-            f"this model holds no {name}: it was trained as {recipe.training.subnets[0]} alone"
-        )
-    if name == "server":
-        return SERVER
-    if name == "device":
-        return device_subnet(recipe)
-    raise SubnetError(f"no subnet {name!r}: choose server or device")
-
-
-def trained_subnets(recipe: Recipe) -> dict[str, Subnet]:
-    """The recognisers that a recipe trains in every step, by name; the first teaches."""
-    return {name: named_subnet(name, recipe) for name in recipe.training.subnets}

@@ -11,8 +11,7 @@ from torch.nn import functional as F
 from dualmode.config import ModelConfig, PruningConfig
 from dualmode.model.layers import LinearMaker
 from dualmode.model.masks import PrunableLinear
-
-BLANK = 0
+from dualmode.text import BLANK
 
 
 class Predictor(nn.Module):
@@ -62,14 +61,12 @@ def transducer_mask(pruning: PruningConfig, mask: int | None) -> int | None:
 class TransducerScorer:
     """Scores next tokens for decoding: the predictor and joiner of one subnet.
 
-    Frames and predictions are both of the joiner's width J. ``blank_penalty`` is taken off
-    blank's score, for transducers that would rather say nothing than be wrong.
+    Frames and predictions are both of the joiner's width J.
     """
 
     predictor: Predictor
     joiner: Joiner
     mask: int | None
-    blank_penalty: float = 0.0
 
     @property
     def context_tokens(self) -> int:
@@ -83,8 +80,6 @@ class TransducerScorer:
     def score(self, frames: Tensor, predictions: Tensor) -> Tensor:
         """Log-probabilities (B, V) of frames (B, J) and predictions (B, J)."""
         logits: Tensor = self.joiner(frames, predictions, self.mask).float()
-        if self.blank_penalty:
-            logits = torch.cat([logits[:, :1] - self.blank_penalty, logits[:, 1:]], dim=1)
         return logits.log_softmax(-1)
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from dualmode.config import Recipe
 from dualmode.model.backbone import Backbone
 from dualmode.model.masks import measured_sparsity
-from dualmode.model.supernet import Supernet, device_subnet
+from dualmode.model.subnet import device_subnet
+from dualmode.model.supernet import Supernet
 from dualmode.training.checkpoint import Progress
 from dualmode.training.journal import LOG, read_log
 from dualmode.whole_files import replace_text

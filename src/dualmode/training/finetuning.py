@@ -11,8 +11,8 @@ from torch import Tensor
 
 from dualmode.config import Recipe, TrainingConfig
 from dualmode.data.batches import Batch, BatchSource
-from dualmode.model.subnet import Subnet
-from dualmode.model.supernet import Supernet, trained_subnets
+from dualmode.model.subnet import Subnet, trained_subnets
+from dualmode.model.supernet import Supernet
 from dualmode.text import Tokens
 from dualmode.training.card import write_card
 from dualmode.training.checkpoint import Progress

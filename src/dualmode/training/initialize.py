@@ -11,7 +11,7 @@ from dualmode.model.backbone import Backbone
 from dualmode.model.directory import pack_state, read_weights, unpack_state
 from dualmode.model.layers import Norms
 from dualmode.model.masks import measured_sparsity
-from dualmode.model.supernet import trained_subnets
+from dualmode.model.subnet import trained_subnets
 from dualmode.text import TOKENS_MODEL
 
 _ENCODER_KEYS = (

@@ -20,8 +20,7 @@ from dualmode.losses.contrastive import (
     perplexities,
 )
 from dualmode.model.quantizer import Codes
-from dualmode.model.subnet import Subnet
-from dualmode.model.supernet import trained_subnets
+from dualmode.model.subnet import Subnet, trained_subnets
 from dualmode.model.wav2vec import Wav2Vec
 from dualmode.training.card import write_pretraining_card
 from dualmode.training.checkpoint import Progress

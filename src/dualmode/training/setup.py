@@ -21,8 +21,7 @@ from dualmode.data.batches import BatchSource, Position
 from dualmode.data.manifests import read_cuts
 from dualmode.errors import DataError, TextError
 from dualmode.model.backbone import Backbone
-from dualmode.model.subnet import Subnet
-from dualmode.model.supernet import trained_subnets
+from dualmode.model.subnet import Subnet, trained_subnets
 from dualmode.text import TOKENS_MODEL, TOKENS_TXT, Tokens, normalize, train_tokens
 from dualmode.training.checkpoint import Progress
 from dualmode.training.finetuning import Finetuning

@@ -13,6 +13,7 @@ from dualmode.decoding.greedy import GreedySearch
 from dualmode.evaluation.wer import word_errors
 from dualmode.model.subnet import Subnet
 from dualmode.model.supernet import Supernet
+from dualmode.runtime.pytorch import TorchRuntime
 from dualmode.text import Tokens
 
 
@@ -42,9 +43,10 @@ def word_error_counts(
             if by_ctc:
                 found = best_path(model.ctc_log_probs(frames), lengths)
             else:
-                search = GreedySearch(model.scorer(subnet, blank_penalty))
-                start = search.start(len(batch.ids), place)
-                state = search.advance(start, model.project_frames(frames, subnet), lengths)
+                search = GreedySearch(TorchRuntime(model, subnet), blank_penalty=blank_penalty)
+                projected = model.project_frames(frames, subnet).float().cpu().numpy()
+                start = search.start(len(batch.ids))
+                state = search.advance(start, projected, lengths.cpu().numpy())
                 found = [[token.id for token in best] for best in search.best(state)]
             hypotheses[name] += [tokens.decode(ids) for ids in found]
     counts = [word_errors(references, found) for found in hypotheses.values()]

@@ -1,0 +1,179 @@
+"""Many live streams that advance in one batch, each with its own past.
+
+    group = recognizer.stream_group()
+    ann, bob = group.open(), group.open()
+    ann.push(samples)                    # cheap: only takes the samples
+    bob.push(samples)
+    for stream in group.advance():       # one step of all streams that have a chunk ready
+        if partial := stream.partial():
+            print(partial.text)
+    ann.end()                            # no more samples
+    while group.advance(): ...
+    print(ann.transcript().text)
+
+A stream gives exactly the text that a session of its own would give, whoever else is in the
+group.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from dualmode.audio import Samples
+from dualmode.decoding.search import Search
+from dualmode.decoding.stream import (
+    Partial,
+    StreamOptions,
+    StreamPast,
+    advance,
+    check_samples,
+)
+from dualmode.decoding.transcript import Transcript, Vocabulary
+from dualmode.errors import DualmodeError
+from dualmode.model.subnet import Subnet, chunked_context
+from dualmode.runtime import Runtime
+
+LARGEST_BATCH = 64
+
+
+class GroupedStream:
+    """One stream of a :class:`StreamGroup`; made by :meth:`StreamGroup.open`.
+
+    ``push``, ``end`` and ``close`` may be called by other threads than the one that calls
+    :meth:`StreamGroup.advance`.
+    """
+
+    def __init__(self, past: StreamPast) -> None:
+        self._past = past
+        self._waiting: deque[Samples] = deque()
+        self._ended = False
+        self._closed = False
+        self._samples = 0
+
+    @property
+    def done(self) -> bool:
+        """Whether the stream was ended and all of it is decoded."""
+        return self._past.ended and not self._past.buffer.ready
+
+    def push(self, samples: Samples) -> None:
+        """Take any number of 16 kHz mono samples in [-1, 1]; :meth:`StreamGroup.advance` hears
+        them.
+
+        Raises:
+            AudioError: not one row of finite floating-point samples; the stream is as before.
+            DualmodeError: the stream was ended or closed.
+        """
+        self._check_open("push")
+        self._waiting.append(check_samples(samples))
+
+    def end(self) -> None:
+        """No more samples come; once :attr:`done`, :meth:`transcript` has the last words too.
+
+        Raises:
+            DualmodeError: the stream was ended or closed before.
+        """
+        self._check_open("end")
+        self._ended = True
+
+    def close(self) -> None:
+        """Leave the group at once, without decoding what waits."""
+        self._closed = True
+
+    def partial(self) -> Partial | None:
+        """What changed since the last call: None if no text did and no segment ended."""
+        return self._past.partial()
+
+    def transcript(self) -> Transcript:
+        """The final transcript.
+
+        Raises:
+            DualmodeError: the stream is not :attr:`done`.
+        """
+        if not self.done:
+            raise DualmodeError(
+                "the stream is not done: call end(), then StreamGroup.advance() until it is"
+            )
+        return self._past.transcript()
+
+    def _hear(self) -> None:
+        """Turn what was pushed into mel frames. The flag is read first: nothing is pushed after
+        it was set. The end waits for chunks that were complete without it, which may still end
+        segments, as they would in a session."""
+        ended = self._ended
+        while self._waiting:
+            self._past.hear(self._waiting.popleft())
+        if ended and not self._past.ended and not self._past.buffer.ready:
+            self._past.end()
+
+    def _check_open(self, action: str) -> None:
+        if self._ended or self._closed:
+            raise DualmodeError(f"cannot {action}: the stream is finished; open another")
+
+
+class StreamGroup:
+    """Live streams of one subnet. Made by ``Recognizer.stream_group``.
+
+    Streams join by :meth:`open` and leave when they are done or closed. One thread calls
+    :meth:`advance`.
+
+    Args:
+        runtime: of a subnet with chunked context.
+        search: over the same runtime.
+        vocabulary: of the model's tokens.
+        options: of streams for which :meth:`open` is given no other.
+        largest_batch: streams in one step; of more, those that waited longest go first.
+
+    Raises:
+        SubnetError: the runtime has full context.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        search: Search[Any],
+        vocabulary: Vocabulary,
+        options: StreamOptions = StreamOptions(),
+        *,
+        largest_batch: int = LARGEST_BATCH,
+    ) -> None:
+        if largest_batch < 1:
+            raise ValueError(f"largest_batch must be at least 1, not {largest_batch}")
+        self._runtime = runtime
+        self._context = chunked_context(Subnet(runtime.context))
+        self._search = search
+        self._vocabulary = vocabulary
+        self._options = options
+        self._largest_batch = largest_batch
+        self._streams: list[GroupedStream] = []  # those that waited longest first
+
+    def __len__(self) -> int:
+        """Streams that are neither done nor closed."""
+        return len(self._streams)
+
+    def open(self, options: StreamOptions | None = None) -> GroupedStream:
+        """Add a stream."""
+        past = StreamPast(
+            self._runtime, self._context, self._search, self._vocabulary, options or self._options
+        )
+        stream = GroupedStream(past)
+        self._streams.append(stream)
+        return stream
+
+    def advance(self) -> list[GroupedStream]:
+        """Take what was pushed, and compute one step of the streams that have a chunk ready.
+
+        Returns:
+            the streams that moved or are done; none if nothing was ready.
+        """
+        streams = [stream for stream in list(self._streams) if not stream._closed]
+        for stream in streams:
+            stream._hear()
+        ready = [s for s in streams if s._past.buffer.ready][: self._largest_batch]
+        if ready:
+            advance(self._runtime, self._context, self._search, [s._past for s in ready])
+        moved = set(map(id, ready))
+        done = [s for s in streams if s.done]
+        waited = [s for s in streams if id(s) not in moved]
+        self._streams = [s for s in (*waited, *ready) if not s.done]
+        return ready + [s for s in done if id(s) not in moved]
