@@ -165,7 +165,7 @@ def test_damaged_or_missing_models_are_errors(tmp_path: Path) -> None:
 def test_a_model_that_is_not_text_is_an_error(tmp_path: Path) -> None:
     train_tokens(TEXTS, TextConfig(vocabulary_size=40), tmp_path)
     model = (tmp_path / "tokens.model").read_bytes()
-    assert BLANK.encode() in model
-    (tmp_path / "tokens.model").write_bytes(model.replace(BLANK.encode(), b"\xff\xfe<bl"))
+    assert BLANK_PIECE.encode() in model
+    (tmp_path / "tokens.model").write_bytes(model.replace(BLANK_PIECE.encode(), b"\xff\xfe<bl"))
     with pytest.raises(TextError, match="not a SentencePiece model"):
         Tokens.load(tmp_path)
