@@ -13,8 +13,8 @@ from torch import Tensor
 
 from dualmode.config import InitConfig
 from dualmode.data.batches import Batch
+from dualmode.features import encoder_frame_counts
 from dualmode.model.backbone import Backbone
-from dualmode.model.encoder import frame_count
 from dualmode.model.masks import draw_masks
 from dualmode.model.subnet import ChunkedContext, Subnet
 from dualmode.training.checkpoint import Progress
@@ -116,7 +116,10 @@ def _normalised(
     run: Run, batch: Batch, rows: Mapping[str, Tensor] | None, share: float, stopping: bool
 ) -> tuple[Step, float, float]:
     """The step with its denominators; seconds of audio and requests to stop of all processes."""
-    targets, frames = run.objective.targets(batch).double(), frame_count(batch.feature_lengths)
+    targets, frames = (
+        run.objective.targets(batch).double(),
+        encoder_frame_counts(batch.feature_lengths),
+    )
     heard = [(targets[each].sum(), frames[each].sum()) for each in (rows or {}).values()]
     counts = [number for pair in ((targets.sum(), frames.sum()), *heard) for number in pair]
     sums = torch.tensor([*map(float, counts), batch.seconds, float(stopping)], dtype=torch.float64)
