@@ -21,6 +21,7 @@ from dualmode.export.sherpa_onnx import _write_online_encoder, needed_tail_s
 from dualmode.features import fbank
 from dualmode.model.directory import LoadedModel, load_model, save_model
 from dualmode.model.subnet import SERVER, ChunkedContext, Subnet
+from dualmode.runtime.pytorch import TorchRuntime
 
 ort = pytest.importorskip("onnxruntime", reason="needs the extra [onnx]")
 sherpa_onnx = pytest.importorskip("sherpa_onnx", reason="needs the package sherpa-onnx")
@@ -145,9 +146,10 @@ def heard(tokens: list[str], timestamps: list[float]) -> list[tuple[str, int]]:
 def one_symbol_a_frame(loaded: LoadedModel, subnet: Subnet, samples: Samples) -> tuple[Token, ...]:
     """Greedy tokens of a whole recording; sherpa-onnx takes at most one symbol a frame."""
     mels = torch.from_numpy(fbank(samples)).unsqueeze(0)
-    search = GreedySearch(loaded.model.scorer(subnet), max_symbols=1)
-    with torch.inference_mode():
-        frames, counts = loaded.model.recognize(mels, torch.tensor([mels.shape[1]]), subnet)
+    runtime = TorchRuntime(loaded.model, subnet)
+    search = GreedySearch(runtime, max_symbols=1)
+    mels = fbank(samples)[None]
+    frames, counts = runtime.encode(mels, np.array([mels.shape[1]]))
     return search.best(search.advance(search.start(1), frames, counts))[0]
 
 

@@ -46,9 +46,10 @@ def sherpa_onnx(
     from dualmode.export.sherpa_onnx import export_sherpa_onnx
     from dualmode.model.directory import load_model
     from dualmode.recognizer import Recognizer
+    from dualmode.runtime.pytorch import TorchModel
 
     loaded = load_model(model)
-    recognizer = Recognizer(loaded.model, loaded.tokens, loaded.recipe)
+    recognizer = Recognizer(TorchModel(loaded.model, loaded.tokens, loaded.recipe))
     subnets: dict[str, Subnet] = {
         name: recognizer.subnet(name) for name in loaded.recipe.training.subnets
     }

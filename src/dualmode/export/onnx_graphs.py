@@ -20,11 +20,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dualmode.errors import ExportError
-from dualmode.model.encoder import MEL_REACH, EncoderState
+from dualmode.features import FRAME_REACH_MELS
+from dualmode.model.encoder import EncoderState
 from dualmode.model.layers import LayerState
 from dualmode.model.subnet import ChunkedContext, Subnet
 from dualmode.model.supernet import Supernet
 from dualmode.model.transducer import TransducerScorer
+from dualmode.text import BLANK
 
 OPSET = 18  # the newest of the exporter that ONNX Runtime 1.14 and later run
 STATES_PER_LAYER = 4  # key, value, convolution, and the empty place of a fusion convolution
@@ -80,7 +82,7 @@ class OfflineEncoder(nn.Module):
     def forward(self, mels: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Map mel frames to frames; those past an utterance's length mean nothing."""
         # With these there is a frame whatever the length, so the graph needs no branch.
-        padded = F.pad(mels, (0, 0, 0, MEL_REACH))
+        padded = F.pad(mels, (0, 0, 0, FRAME_REACH_MELS))
         return self.net.recognize(padded, lengths, self.subnet)
 
 
@@ -106,11 +108,11 @@ class JoinerGraph(nn.Module):
 
     penalty: Tensor
 
-    def __init__(self, scorer: TransducerScorer, vocabulary: int) -> None:
+    def __init__(self, scorer: TransducerScorer, vocabulary: int, blank_penalty: float) -> None:
         super().__init__()
         self.joiner, self.mask = scorer.joiner, scorer.mask
         penalty = torch.zeros(vocabulary)
-        penalty[0] = scorer.blank_penalty
+        penalty[BLANK] = blank_penalty
         self.register_buffer("penalty", penalty)
 
     def forward(self, frames: Tensor, predictions: Tensor) -> Tensor:

@@ -88,7 +88,7 @@ def _write_recognizer(loaded: LoadedModel, folder: Path, subnet: Subnet) -> None
         _write_online_encoder(net, baked, context, folder / "encoder.onnx")
     else:
         _write_offline_encoder(net, baked, folder / "encoder.onnx")
-    scorer = net.scorer(baked, loaded.recipe.decoding.blank_penalty)
+    scorer = net.scorer(baked)
     tokens, width = scorer.context_tokens, net.joiner.out.weight.shape[1]
     write_graph(
         PredictorGraph(scorer),
@@ -99,7 +99,7 @@ def _write_recognizer(loaded: LoadedModel, folder: Path, subnet: Subnet) -> None
         metadata={"vocab_size": net.vocabulary, "context_size": tokens},
     )
     write_graph(
-        JoinerGraph(scorer, net.vocabulary),
+        JoinerGraph(scorer, net.vocabulary, loaded.recipe.decoding.blank_penalty),
         (torch.zeros(2, width), torch.zeros(2, width)),
         folder / "joiner.onnx",
         names=(["frames", "predictions"], ["logits"]),
