@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from math import ceil, gcd
 from pathlib import Path
@@ -69,9 +69,12 @@ def stream_audio(path: str | Path, seconds: float = 30.0) -> Iterator[Samples]:
             when the end is reached.
     """
     with _open(path) as file:
-        common = gcd(SAMPLE_RATE_HZ, file.samplerate)
-        up, down = SAMPLE_RATE_HZ // common, file.samplerate // common
-        yield from _resampled(_blocks(path, file, seconds), up, down)
+        resampler = StreamResampler(file.samplerate)
+        for block in _blocks(path, file, seconds):
+            if len(piece := resampler.push(block)):
+                yield piece
+        if len(piece := resampler.finish()):
+            yield piece
 
 
 def to_mono_16khz(samples: npt.NDArray[np.floating], sample_rate_hz: int) -> Samples:
@@ -179,28 +182,43 @@ def _blocks(path: str | Path, file: soundfile.SoundFile, seconds: float) -> Iter
         yield _mono(block)
 
 
-def _resampled(blocks: Iterable[Samples], up: int, down: int) -> Iterator[Samples]:
-    """Resample a stream in pieces; their concatenation equals resampling the whole at once.
+class StreamResampler:
+    """Resamples a stream of one channel to 16 kHz: what :meth:`push` and :meth:`finish` return
+    joins to what :func:`to_mono_16khz` gives of the whole.
 
-    Each piece is filtered together with margins of its neighbours. Margins and pieces are multiples
+    Each piece is filtered with its neighbours as margins; margins and pieces are whole multiples
     of ``down`` samples, so that the positions of output samples do not shift between pieces.
     """
-    if up == down:
-        yield from blocks
-        return
-    reach = ceil(_FILTER_ZEROS * max(up, down) / up) + 1
-    margin = down * ceil(reach / down)
-    buffer, left = np.zeros(0, np.float32), 0
-    for block in blocks:
-        buffer = np.concatenate([buffer, block])
-        centre = (len(buffer) - left - margin) // down * down
+
+    def __init__(self, sample_rate_hz: int) -> None:
+        common = gcd(SAMPLE_RATE_HZ, sample_rate_hz)
+        self._up, self._down = SAMPLE_RATE_HZ // common, sample_rate_hz // common
+        reach = ceil(_FILTER_ZEROS * max(self._up, self._down) / self._up) + 1
+        self._margin = self._down * ceil(reach / self._down)
+        self._buffer, self._left = np.zeros(0, np.float32), 0
+
+    def push(self, samples: Samples) -> Samples:
+        """Take samples (S,) of the stream's rate; return those of 16 kHz that are settled."""
+        up, down = self._up, self._down
+        if up == down:
+            return samples
+        buffer, left = np.concatenate([self._buffer, samples]), self._left
+        centre = (len(buffer) - left - self._margin) // down * down
         if centre <= 0:
-            continue
-        piece = resample(buffer[: left + centre + margin], up, down)
-        yield piece[left * up // down : (left + centre) * up // down]
-        kept = min(margin, left + centre)
-        buffer, left = buffer[left + centre - kept :], kept
-    yield resample(buffer, up, down)[left * up // down :]
+            self._buffer = buffer
+            return buffer[:0]
+        piece = resample(buffer[: left + centre + self._margin], up, down)
+        kept = min(self._margin, left + centre)
+        self._buffer, self._left = buffer[left + centre - kept :], kept
+        return piece[left * up // down : (left + centre) * up // down]
+
+    def finish(self) -> Samples:
+        """The last samples of 16 kHz."""
+        if self._up == self._down:
+            return self._buffer
+        rest = resample(self._buffer, self._up, self._down)[self._left * self._up // self._down :]
+        self._buffer, self._left = self._buffer[:0], 0
+        return rest
 
 
 def _check(path: str | Path, file: soundfile.SoundFile, samples: Samples, total: int) -> None:

@@ -20,6 +20,7 @@ from dualmode.commands import (
     probe,
     quickstart,
     read,
+    serve,
     train,
     transcribe,
 )
@@ -85,6 +86,7 @@ app.command("transcribe")(transcribe.transcribe)
 app.command("listen")(listen.listen)
 app.command("probe")(probe.probe)
 app.command("inspect")(inspect.inspect)
+app.command("serve")(serve.serve)
 app.add_typer(export.app, name="export")
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from dualmode.audio import Samples
+from dualmode.audio import SAMPLE_RATE_HZ, Samples
 from dualmode.decoding.search import Search
 from dualmode.decoding.stream import (
     Partial,
@@ -31,6 +31,7 @@ from dualmode.decoding.stream import (
 )
 from dualmode.decoding.transcript import Transcript, Vocabulary
 from dualmode.errors import DualmodeError
+from dualmode.features import MEL_FRAME_SAMPLES
 from dualmode.model.subnet import Subnet, chunked_context
 from dualmode.runtime import Runtime
 
@@ -55,6 +56,11 @@ class GroupedStream:
     def done(self) -> bool:
         """Whether the stream was ended and all of it is decoded."""
         return self._past.ended and not self._past.buffer.ready
+
+    @property
+    def waiting_s(self) -> float:
+        """Seconds of what :meth:`StreamGroup.advance` has taken that are not decoded yet."""
+        return len(self._past.buffer) * MEL_FRAME_SAMPLES / SAMPLE_RATE_HZ
 
     def push(self, samples: Samples) -> None:
         """Take any number of 16 kHz mono samples in [-1, 1]; :meth:`StreamGroup.advance` hears

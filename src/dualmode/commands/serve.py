@@ -1,0 +1,111 @@
+"""``dualmode serve``."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dualmode.errors import DualmodeError
+
+_KEYS = "DUALMODE_API_KEYS"
+
+
+def serve(
+    models: Annotated[
+        list[Path],
+        typer.Argument(metavar="MODEL...", help="Model directories; the first is the default."),
+    ],
+    host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="The port.")] = 8000,
+    runtime: Annotated[
+        str | None, typer.Option("--runtime", help="torch or onnx; by default what MODEL is for.")
+    ] = None,
+    keys: Annotated[
+        Path | None,
+        typer.Option("--keys", help=f"A file of API keys, one a line; or set {_KEYS}, by commas."),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option("--allow-origin", help="An origin of other pages that may use the service."),
+    ] = None,
+    connections: Annotated[
+        int, typer.Option("--connections", min=1, help="WebSocket connections at a time.")
+    ] = 100,
+    upload_mb: Annotated[
+        int, typer.Option("--upload-mb", min=1, help="The largest file that may be uploaded.")
+    ] = 512,
+    idle_s: Annotated[
+        float, typer.Option("--idle-s", min=1, help="A silent client is cut off after this.")
+    ] = 60.0,
+    silence_s: Annotated[
+        float, typer.Option("--silence-s", min=0.1, help="A pause that ends a segment.")
+    ] = 1.2,
+    threads: Annotated[
+        int, typer.Option("--threads", min=1, help="Threads of one computation.")
+    ] = 1,
+) -> None:
+    """Serve live captions and transcriptions: a page, a WebSocket, and OpenAI's HTTP endpoint.
+
+    Needs more packages: pip install 'dualmode[serve]'. SIGTERM or Ctrl-C ends all streams with
+    their last words, then the service.
+
+    \b
+    Examples:
+      dualmode serve runs/quickstart/model
+      dualmode serve MODEL --port 9000 --keys keys.txt --host 0.0.0.0
+    """
+    try:
+        from dualmode.serving.app import Service
+        from dualmode.serving.server import log_as_json, make_server
+    except ModuleNotFoundError as error:
+        if error.name and error.name.startswith("dualmode"):
+            raise
+        raise DualmodeError(
+            f"serving needs more packages ({error.name}): pip install 'dualmode[serve]'"
+        ) from None
+    from dualmode.decoding.stream import Endpointing
+    from dualmode.recognizer import Recognizer
+    from dualmode.serving.settings import Limits, Settings
+
+    limits = Limits(connections=connections, upload_bytes=upload_mb << 20, idle_s=idle_s)
+    settings = Settings(
+        limits, _keys(keys), tuple(allow_origin or ()), Endpointing(silence_s=silence_s)
+    )
+    if not _is_loopback(host) and not settings.keys:
+        typer.secho(
+            f"anybody who reaches {host} can use this service: give --keys FILE",
+            fg="yellow",
+            err=True,
+        )
+    # Captions and second passes compute at a time; more threads of each would contend.
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    named = [(path.resolve().name, Recognizer.load(path, runtime)) for path in models]
+    service = Service(named, settings)
+    log_as_json()
+    typer.echo(f"http://{host}:{port}  ({', '.join(service.models.ids())})")
+    make_server(service, host, port).run()
+
+
+def _keys(path: Path | None) -> tuple[str, ...]:
+    if path is None:
+        listed = os.environ.get(_KEYS, "").split(",")
+    else:
+        try:
+            listed = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DualmodeError(f"--keys {path}: {error}") from None
+    keys = tuple(key.strip() for key in listed if key.strip())
+    if path is not None and not keys:
+        raise DualmodeError(f"--keys {path}: no keys in it; write one a line")
+    return keys
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

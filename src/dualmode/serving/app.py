@@ -1,0 +1,187 @@
+"""The service as one ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from importlib import resources
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from dualmode.recognizer import Recognizer
+from dualmode.serving.connection import Connection
+from dualmode.serving.metrics import Metrics
+from dualmode.serving.models import Models
+from dualmode.serving.security import key_is_right, origin_is_allowed, request_key
+from dualmode.serving.settings import Settings
+from dualmode.serving.transcriptions import Transcriptions
+
+log = logging.getLogger("dualmode.serving")
+
+LISTEN = "/v1/listen"
+_CONTENT_SECURITY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+_PAGE_HEADERS = {
+    "Content-Security-Policy": _CONTENT_SECURITY,
+    "Permissions-Policy": "microphone=(self)",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",
+}
+_PAGE_TYPES = {
+    "html": "text/html",
+    "css": "text/css",
+    "js": "text/javascript",
+    "svg": "image/svg+xml",
+}
+
+
+class Service:
+    """Everything behind the routes.
+
+    Args:
+        recognizers: by name; the first is the default.
+    """
+
+    def __init__(
+        self, recognizers: Sequence[tuple[str, Recognizer]], settings: Settings = Settings()
+    ) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.models = Models(recognizers, settings.endpointing, self.metrics)
+        self.draining = False
+        self._files = Transcriptions(self.models, settings, self.metrics)
+        self._connections: set[Connection] = set()
+        self.app = Starlette(
+            routes=[
+                WebSocketRoute(LISTEN, self._listen),
+                Route("/v1/audio/transcriptions", self._files.transcribe, methods=["POST"]),
+                Route("/v1/models", self._files.list_models),
+                Route("/healthz", self._alive),
+                Route("/readyz", self._ready),
+                Route("/metrics", self._metrics_page),
+                Route("/", self._page),
+                Route("/page/{name}", self._page),
+            ],
+            exception_handlers={HTTPException: _as_openai, 500: _as_openai},
+            lifespan=self._lifespan,
+        )
+        self.app.add_middleware(_Guard, service=self)
+
+    async def drain(self) -> None:
+        """Take no more streams, end those that are open, and wait until they have their text."""
+        self.draining = True
+        connections = list(self._connections)
+        for connection in connections:
+            connection.drain()
+        waiting = asyncio.gather(*(c.drained() for c in connections), return_exceptions=True)
+        try:
+            await asyncio.wait_for(waiting, self.settings.limits.drain_s)
+        except TimeoutError:
+            log.warning("streams were cut off: they did not end within drain_s")
+
+    @asynccontextmanager
+    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        yield
+        self._files.stop()
+        await asyncio.to_thread(self.models.stop)
+
+    async def _listen(self, socket: WebSocket) -> None:
+        refusal = self._refusal(socket)
+        if refusal is not None:
+            status, message = refusal
+            await socket.send_denial_response(_error(status, message))
+            return
+        await socket.accept()
+        right = key_is_right(request_key(socket), self.settings.keys)
+        connection = Connection(socket, self.models, self.settings, self.metrics, authorised=right)
+        self._connections.add(connection)
+        try:
+            await connection.serve()
+        finally:
+            self._connections.discard(connection)
+
+    def _refusal(self, socket: WebSocket) -> tuple[int, str] | None:
+        if self.draining:
+            return 503, "the service is shutting down"
+        if not origin_is_allowed(socket, self.settings):
+            return 403, "pages of this origin may not use the service"
+        if len(self._connections) >= self.settings.limits.connections:
+            return 503, "too many connections; try again later"
+        given = request_key(socket)
+        if given is not None and not key_is_right(given, self.settings.keys):
+            return 401, "the API key is wrong"
+        return None
+
+    async def _alive(self, request: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def _ready(self, request: Request) -> Response:
+        if self.draining:
+            return PlainTextResponse("draining\n", 503)
+        return PlainTextResponse("ready\n")
+
+    async def _metrics_page(self, request: Request) -> Response:
+        return Response(self.metrics.page(), media_type="text/plain; version=0.0.4")
+
+    async def _page(self, request: Request) -> Response:
+        name = request.path_params.get("name", "index.html")
+        ending = name.rpartition(".")[2]
+        file = resources.files("dualmode.serving") / "page" / name
+        if "/" in name or ending not in _PAGE_TYPES or not file.is_file():
+            raise HTTPException(404, "no such page")
+        return Response(file.read_bytes(), media_type=_PAGE_TYPES[ending], headers=_PAGE_HEADERS)
+
+
+class _Guard:
+    """Keys and origins of everything but health and the page itself; WebSockets look after
+    themselves, because browsers cannot send them headers."""
+
+    _OPEN = ("/healthz", "/readyz")
+
+    def __init__(self, app: Callable[..., Awaitable[None]], service: Service) -> None:
+        self._app = app
+        self._settings = service.settings
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            request = Request(scope)
+            path = request.url.path
+            page = path == "/" or path.startswith("/page/")
+            if not page and path not in self._OPEN:
+                refused = self._refusal(request)
+                if refused is not None:
+                    await refused(scope, receive, send)
+                    return
+        await self._app(scope, receive, send)
+
+    def _refusal(self, request: Request) -> Response | None:
+        if not origin_is_allowed(request, self._settings):
+            return _error(403, "pages of this origin may not use the service")
+        if not key_is_right(request_key(request), self._settings.keys):
+            return _error(401, "an API key is needed: Authorization: Bearer KEY")
+        return None
+
+
+def _error(status: int, message: str, headers: Any = None) -> Response:
+    """An error in the shape that OpenAI's clients read."""
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    content = {"error": {"message": message, "type": kind, "param": None, "code": None}}
+    return JSONResponse(content, status, headers)
+
+
+def _as_openai(request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException):
+        return _error(error.status_code, error.detail, error.headers)
+    return _error(500, "the service failed; its log says how")

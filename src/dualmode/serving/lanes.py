@@ -1,0 +1,215 @@
+"""The threads that compute, so that the event loop never does.
+
+For each model there are two: one in which device advances all live streams together, and one in
+which server recognises ended segments, those that wait together. Captions have a thread of their
+own, so a second pass never stands before them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+
+from dualmode.audio import SAMPLE_RATE_HZ, Samples
+from dualmode.decoding.stream import Endpointing, Partial
+from dualmode.decoding.transcript import Transcript
+from dualmode.errors import DualmodeError
+from dualmode.features import FRAME_MS
+from dualmode.recognizer import Recognizer
+from dualmode.serving.metrics import Metrics
+from dualmode.streams import GroupedStream
+
+BATCH_SEGMENTS = 8
+BATCH_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a step gave for one stream.
+
+    Attributes:
+        partial: None if no word changed.
+        rest: what was said since the last segment, once the stream is done.
+        waiting_s: audio of the stream that device has yet to hear.
+    """
+
+    partial: Partial | None
+    rest: Transcript | None
+    waiting_s: float
+
+
+class CaptionLane:
+    """The thread in which device advances all live streams of a model."""
+
+    def __init__(self, recognizer: Recognizer, endpointing: Endpointing, metrics: Metrics) -> None:
+        self._group = recognizer.stream_group(
+            "device", endpointing=endpointing, keep_finished=False
+        )
+        self._metrics = metrics
+        self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._listeners: dict[int, Callable[[Progress], None]] = {}
+        self._thread = threading.Thread(target=self._run, name="captions", daemon=True)
+        self._thread.start()
+
+    def open(self, listener: Callable[[Progress], None]) -> Future[GroupedStream]:
+        """Add a stream; ``listener`` is called in this thread with its progress."""
+        opened: Future[GroupedStream] = Future()
+
+        def add() -> None:
+            stream = self._group.open()
+            self._listeners[id(stream)] = listener
+            opened.set_result(stream)
+
+        self._commands.put(add)
+        return opened
+
+    def push(self, stream: GroupedStream, samples: Samples) -> None:
+        """Give samples (S,) of 16 kHz to a stream."""
+
+        def take() -> None:
+            # A stream that was closed meanwhile needs them no more.
+            with contextlib.suppress(DualmodeError):
+                stream.push(samples)
+
+        self._commands.put(take)
+
+    def end(self, stream: GroupedStream) -> None:
+        """No more samples come; the listener is told when all are heard."""
+
+        def finish() -> None:
+            with contextlib.suppress(DualmodeError):
+                stream.end()
+
+        self._commands.put(finish)
+
+    def close(self, stream: GroupedStream) -> None:
+        """Forget a stream whose client has gone."""
+
+        def leave() -> None:
+            stream.close()
+            self._listeners.pop(id(stream), None)
+
+        self._commands.put(leave)
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._commands.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (command := self._commands.get()) is not None:
+            command()
+            while True:
+                if not self._take_commands():
+                    return
+                began = time.perf_counter()
+                moved = self._group.advance()
+                if not moved:
+                    break
+                self._metrics.step(time.perf_counter() - began, len(moved))
+                for stream in moved:
+                    self._tell(stream)
+
+    def _take_commands(self) -> bool:
+        """Do what waits; False when the thread shall end."""
+        while True:
+            try:
+                command = self._commands.get_nowait()
+            except queue.Empty:
+                return True
+            if command is None:
+                return False
+            command()
+
+    def _tell(self, stream: GroupedStream) -> None:
+        listener = self._listeners.get(id(stream))
+        partial = stream.partial()
+        rest = stream.transcript() if stream.done else None
+        if rest is not None:
+            self._listeners.pop(id(stream), None)
+        if listener is not None:
+            listener(Progress(partial, rest, stream.waiting_s))
+
+
+class RevisionLane:
+    """The thread in which server recognises segments of live streams again."""
+
+    def __init__(self, recognizer: Recognizer, metrics: Metrics) -> None:
+        self._recognizer = recognizer
+        self._metrics = metrics
+        self._waiting: queue.SimpleQueue[_Revision | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="revisions", daemon=True)
+        self._thread.start()
+
+    def submit(
+        self, samples: Samples, start_frame: int, listener: Callable[[Transcript], None]
+    ) -> None:
+        """Recognise samples (S,) that begin at a frame (40 ms) of their stream; ``listener`` is
+        called in this thread with the transcript, whose times are the stream's."""
+        self._metrics.waiting_segments.inc()
+        self._waiting.put(_Revision(samples, start_frame, listener, time.perf_counter()))
+
+    def stop(self) -> None:
+        """End the thread once all that waits is done."""
+        self._waiting.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (first := self._waiting.get()) is not None:
+            batch, stopping = self._more(first)
+            began = time.perf_counter()
+            found = self._recognizer.transcribe_batch([job.samples for job in batch], "server")
+            now = time.perf_counter()
+            self._metrics.waiting_segments.dec(len(batch))
+            self._metrics.revised(now - began, [now - job.asked for job in batch])
+            for job, result in zip(batch, found, strict=True):
+                if isinstance(result, Transcript):
+                    job.listener(shifted(result, job.start_frame))
+                else:  # samples were checked before, so this is no fault of the client
+                    job.listener(Transcript((), 0.0))
+            if stopping:
+                return
+
+    def _more(self, first: _Revision) -> tuple[list[_Revision], bool]:
+        """What waits behind ``first`` and fits into one batch, and whether to stop after it."""
+        batch, samples = [first], len(first.samples)
+        while len(batch) < BATCH_SEGMENTS and samples < BATCH_SECONDS * SAMPLE_RATE_HZ:
+            try:
+                job = self._waiting.get_nowait()
+            except queue.Empty:
+                break
+            if job is None:
+                return batch, True
+            batch.append(job)
+            samples += len(job.samples)
+        return batch, False
+
+
+@dataclass(frozen=True)
+class _Revision:
+    samples: Samples
+    start_frame: int
+    listener: Callable[[Transcript], None]
+    asked: float
+
+
+def shifted(transcript: Transcript, frames: int) -> Transcript:
+    """The same transcript, so many frames of 40 ms later."""
+    seconds = frames * FRAME_MS / 1000
+    return Transcript(
+        tuple(
+            replace(
+                word,
+                start_s=round(word.start_s + seconds, 3),
+                end_s=round(word.end_s + seconds, 3),
+            )
+            for word in transcript.words
+        ),
+        transcript.seconds + seconds,
+        tuple(replace(token, frame=token.frame + frames) for token in transcript.tokens),
+    )

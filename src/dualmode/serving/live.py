@@ -1,0 +1,196 @@
+"""One live stream of a connection: audio in, events out, in two passes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from math import floor
+
+import numpy as np
+
+from dualmode.audio import SAMPLE_RATE_HZ, Samples, StreamResampler
+from dualmode.decoding.stream import Partial
+from dualmode.decoding.transcript import Transcript, Word
+from dualmode.features import FRAME_S
+from dualmode.serving import protocol
+from dualmode.serving.lanes import Progress
+from dualmode.serving.metrics import Metrics
+from dualmode.serving.models import ServedModel
+from dualmode.serving.settings import Limits
+from dualmode.streams import GroupedStream
+
+BEFORE_S = 1.0  # audio before a segment's first word that server hears: device is late
+AFTER_S = 0.3  # audio after its last word
+KEPT_S = 40.0  # audio that is kept for second passes; no segment is longer
+
+
+class LiveStream:
+    """A stream of a connection, seen from the event loop.
+
+    Args:
+        start: the client's message that opened it.
+        model: that recognises it.
+        emit: takes its events, in order.
+    """
+
+    def __init__(
+        self,
+        start: protocol.Start,
+        model: ServedModel,
+        limits: Limits,
+        metrics: Metrics,
+        emit: Callable[[protocol.Event], None],
+    ) -> None:
+        self.name = start.stream
+        self.encoding = start.encoding
+        self.seconds = 0.0
+        self.finished = False  # the client sends no more
+        self.done = asyncio.Event()
+        self._model = model
+        self._limits = limits
+        self._metrics = metrics
+        self._emit = emit
+        self._revise = start.revise and model.revisions is not None
+        self._resampler = StreamResampler(start.sample_rate_hz)
+        self._audio = _RecentAudio()
+        self._loop = asyncio.get_running_loop()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._stream: GroupedStream | None = None
+        self._behind_s = 0.0
+        self._pushed_at = time.perf_counter()
+        self._segments = 0
+        self._segment_end_s = 0.0
+        self._revising = 0
+        self._heard = False  # device has heard everything
+
+    async def open(self) -> None:
+        """Join the other live streams of the model."""
+
+        def listen(progress: Progress) -> None:
+            self._loop.call_soon_threadsafe(self._progress, progress)
+
+        self._stream = await asyncio.wrap_future(self._model.captions.open(listen))
+        self._metrics.streams.inc()
+
+    def push(self, samples: Samples) -> None:
+        """Take samples (S,) of the stream's own rate."""
+        self._give(self._resampler.push(samples))
+
+    def finish(self) -> None:
+        """No more samples come."""
+        if not self.finished:
+            self.finished = True
+            self._give(self._resampler.finish())
+            assert self._stream is not None
+            self._model.captions.end(self._stream)
+
+    async def room(self) -> None:
+        """Wait until what waits to be recognised is within the limits."""
+        await self._room.wait()
+
+    def close(self) -> None:
+        """The client has gone, or all was said."""
+        if self._stream is not None:
+            self._model.captions.close(self._stream)
+            self._stream = None
+            self._metrics.streams.dec()
+
+    def _give(self, samples: Samples) -> None:
+        if len(samples) and self._stream is not None:
+            self.seconds += len(samples) / SAMPLE_RATE_HZ
+            self._behind_s += len(samples) / SAMPLE_RATE_HZ
+            self._pushed_at = time.perf_counter()
+            self._metrics.audio.labels("device").inc(len(samples) / SAMPLE_RATE_HZ)
+            if self._revise:
+                self._audio.push(samples)
+            self._model.captions.push(self._stream, samples)
+            self._see_room()
+
+    def _progress(self, progress: Progress) -> None:
+        """In the event loop: what a step of device gave."""
+        if self._stream is None:
+            return
+        self._behind_s = progress.waiting_s
+        if progress.partial is not None:
+            self._partial(progress.partial)
+        if progress.rest is not None:
+            if progress.rest.words:
+                self._segment(progress.rest.words, self.seconds)
+            self._heard = True
+        self._see_room()
+        self._see_end()
+
+    def _partial(self, partial: Partial) -> None:
+        for transcript in partial.finished:
+            following = partial.words[0].start_s if partial.words else transcript.seconds
+            middle = (transcript.words[-1].end_s + following) / 2
+            self._segment(transcript.words, max(middle, transcript.words[-1].end_s))
+        if partial.words:
+            self._metrics.caption_delay.observe(time.perf_counter() - self._pushed_at)
+            event = protocol.partial(self.name, self._segments, partial.words, partial.stable)
+            self._emit(event)
+
+    def _segment(self, words: tuple[Word, ...], end_s: float) -> None:
+        """A segment has ended: say what device heard, and let server hear it again."""
+        number, self._segments = self._segments, self._segments + 1
+        # Whole frames, so that server's times are the stream's.
+        start_frame = floor(max(self._segment_end_s, words[0].start_s - BEFORE_S) / FRAME_S)
+        start_s = start_frame * FRAME_S
+        end_s = min(end_s, words[-1].end_s + AFTER_S)
+        self._segment_end_s = end_s
+        self._emit(protocol.segment("segment", self.name, number, (start_s, end_s), words))
+        if not self._revise or self._model.revisions is None:
+            return
+        samples = self._audio.between(start_s, end_s)
+
+        def revised(transcript: Transcript) -> None:
+            self._loop.call_soon_threadsafe(self._revised, number, start_s, end_s, transcript)
+
+        self._revising += 1
+        self._metrics.audio.labels("server").inc(len(samples) / SAMPLE_RATE_HZ)
+        self._model.revisions.submit(samples, start_frame, revised)
+
+    def _revised(self, number: int, start_s: float, end_s: float, transcript: Transcript) -> None:
+        self._revising -= 1
+        if self._stream is not None:
+            span_s = (start_s, end_s)
+            self._emit(protocol.segment("revised", self.name, number, span_s, transcript.words))
+            self._see_room()
+            self._see_end()
+
+    def _see_room(self) -> None:
+        full = (
+            self._behind_s > self._limits.waiting_seconds
+            or self._revising >= self._limits.waiting_segments
+        )
+        (self._room.clear if full else self._room.set)()
+
+    def _see_end(self) -> None:
+        if self._heard and not self._revising and not self.done.is_set():
+            self._emit(protocol.done(self.name, self.seconds, self._segments))
+            self.close()
+            self.done.set()
+
+
+class _RecentAudio:
+    """The last KEPT_S seconds of a stream, at 16 kHz."""
+
+    def __init__(self) -> None:
+        self._blocks: deque[Samples] = deque()
+        self._start = 0  # sample
+        self._end = 0
+
+    def push(self, samples: Samples) -> None:
+        self._blocks.append(samples)
+        self._end += len(samples)
+        while self._end - self._start - len(self._blocks[0]) > KEPT_S * SAMPLE_RATE_HZ:
+            self._start += len(self._blocks.popleft())
+
+    def between(self, start_s: float, end_s: float) -> Samples:
+        """The samples of that span, as far as they are kept."""
+        start = max(0, round(start_s * SAMPLE_RATE_HZ) - self._start)
+        end = max(start, round(end_s * SAMPLE_RATE_HZ) - self._start)
+        return np.concatenate([np.zeros(0, np.float32), *self._blocks])[start:end]

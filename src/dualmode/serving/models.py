@@ -1,0 +1,101 @@
+"""The models of a service, each with the threads that compute for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dualmode.decoding.stream import Endpointing
+from dualmode.errors import DualmodeError
+from dualmode.model.subnet import ChunkedContext
+from dualmode.recognizer import Recognizer
+from dualmode.serving.lanes import CaptionLane, RevisionLane
+from dualmode.serving.metrics import Metrics
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model that a service offers.
+
+    Attributes:
+        name: clients ask for it by this.
+        captions: device's thread.
+        revisions: server's thread; None if the model has no server.
+    """
+
+    name: str
+    recognizer: Recognizer
+    captions: CaptionLane
+    revisions: RevisionLane | None
+
+    @property
+    def recognisers(self) -> tuple[str, ...]:
+        """``device``, and ``server`` if the model has one."""
+        return ("device",) if self.revisions is None else ("device", "server")
+
+    def describe(self) -> dict[str, Any]:
+        """What a client may want to know."""
+        subnet = self.recognizer.subnet("device")
+        assert isinstance(subnet.context, ChunkedContext)
+        return {
+            "recognisers": list(self.recognisers),
+            "chunk_ms": subnet.context.chunk_ms,
+            "lookahead_ms": subnet.context.lookahead_ms,
+            "sparsity": subnet.sparsity,
+        }
+
+    def stop(self) -> None:
+        """End the threads."""
+        self.captions.stop()
+        if self.revisions is not None:
+            self.revisions.stop()
+
+
+class Models:
+    """All models of a service, by name; the first is the default."""
+
+    def __init__(
+        self,
+        recognizers: Sequence[tuple[str, Recognizer]],
+        endpointing: Endpointing,
+        metrics: Metrics,
+    ) -> None:
+        self._models: dict[str, ServedModel] = {}
+        for name, recognizer in recognizers:
+            if name in self._models:
+                raise DualmodeError(f"two models are called {name!r}: rename one's folder")
+            trained = recognizer.recipe.training.subnets
+            revisions = RevisionLane(recognizer, metrics) if "server" in trained else None
+            captions = CaptionLane(recognizer, endpointing, metrics)
+            self._models[name] = ServedModel(name, recognizer, captions, revisions)
+
+    def __iter__(self) -> Iterator[ServedModel]:
+        return iter(self._models.values())
+
+    def get(self, name: str | None) -> ServedModel | None:
+        """A model by name, the first for None, or None if there is none of that name."""
+        if name is None:
+            return next(iter(self._models.values()))
+        return self._models.get(name)
+
+    def recogniser(self, asked: str) -> tuple[ServedModel, str] | None:
+        """``server``, ``device`` or ``MODEL/server``: the model and the subnet's name."""
+        name, _, which = asked.rpartition("/")
+        model = self.get(name or None)
+        if model is None or which not in model.recognisers:
+            return None
+        return model, which
+
+    def ids(self) -> list[str]:
+        """Every recogniser as :meth:`recogniser` takes it."""
+        first = next(iter(self))
+        return [
+            *first.recognisers,
+            *(f"{model.name}/{which}" for model in self for which in model.recognisers),
+        ]
+
+    def stop(self) -> None:
+        """End all threads."""
+        for model in self:
+            model.stop()
