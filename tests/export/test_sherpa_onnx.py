@@ -100,7 +100,7 @@ def test_online_encoder_equals_torch(exported: Path, loaded: LoadedModel, batch:
 def test_other_contexts_equal_torch(loaded: LoadedModel, tmp_path: Path) -> None:
     context = ChunkedContext(chunk=3, left=0, lookahead=0)
     net, subnet = with_baked_mask(loaded.model, Subnet(context, 0.0))
-    _write_online_encoder(net, subnet, context, tmp_path / "encoder.onnx")
+    _write_online_encoder(net, subnet, context, tmp_path / "encoder.onnx", 0.0)
     module = OnlineEncoder(net, subnet, context)
     assert_steps_equal(session(tmp_path / "encoder.onnx"), module, 2, steps=3)
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dualmode.errors import ExportError
-from dualmode.features import FRAME_REACH_MELS
+from dualmode.features import FRAME_REACH_MELS, encoder_frame_counts
 from dualmode.model.encoder import EncoderState
 from dualmode.model.layers import LayerState
 from dualmode.model.subnet import ChunkedContext, Subnet
@@ -29,6 +29,7 @@ from dualmode.model.transducer import TransducerScorer
 from dualmode.text import BLANK
 
 OPSET = 18  # the newest of the exporter that ONNX Runtime 1.14 and later run
+ABSENT_BELOW = -1e8
 STATES_PER_LAYER = 4  # key, value, convolution, and the empty place of a fusion convolution
 
 
@@ -38,6 +39,9 @@ class OnlineEncoder(nn.Module):
     States are those of sherpa-onnx's streaming ``ebranchformer``, per layer: keys and values
     (N, H, L, D / H), inputs of the depthwise convolution (N, D, reach), and an empty
     (N, 2 D, 0); then the number of frames processed (N,), int64.
+
+    Mel frames below ``ABSENT_BELOW``, which no audio has, do not exist: by them a runtime says
+    where a stream ends. sherpa-onnx, which never runs a part of a chunk, passes none.
     """
 
     def __init__(self, net: Supernet, subnet: Subnet, context: ChunkedContext) -> None:
@@ -50,7 +54,9 @@ class OnlineEncoder(nn.Module):
             LayerState(key.transpose(1, 2), value.transpose(1, 2), conv.transpose(1, 2))
             for key, value, conv, _ in _per_layer(states)
         )
-        counts = torch.full_like(processed, self.context.window)
+        present = mels[..., 0] > ABSENT_BELOW
+        counts = encoder_frame_counts(present.sum(dim=1))
+        mels = torch.where(present.unsqueeze(-1), mels, 0.0)
         frames, after = self.net.stream(mels, counts, EncoderState(processed, layers), self.subnet)
         outputs = [frames]
         for new, (_, _, _, fusion) in zip(after.layers, _per_layer(states), strict=True):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from dualmode.config import Recipe
 from dualmode.decoding.stream import TAIL_S
 from dualmode.export.onnx_graphs import (
     JoinerGraph,
@@ -75,19 +76,37 @@ def export_sherpa_onnx(
         context = subnet.context
         tail_s = needed_tail_s(context) if isinstance(context, ChunkedContext) else 0.0
         exported.append(ExportedRecognizer(name, folder, subnet, tail_s))
+    # What dualmode itself needs to run the graphs: its runtime "onnx".
+    loaded.tokens.save(out)
+    replace_text(out / "config.yaml", _recipe_of(loaded.recipe, subnets).to_yaml())
     if card:
         replace_text(out / "MODEL_CARD.md", card)
     replace_text(out / "README.md", readme(loaded.recipe.name, exported, int8=int8))
     return exported
 
 
+def _recipe_of(recipe: Recipe, subnets: dict[str, Subnet]) -> Recipe:
+    """The recipe, whose device has the context that was exported."""
+    context = subnets["device"].context if "device" in subnets else None
+    if not isinstance(context, ChunkedContext):
+        return recipe
+    frames = {
+        "chunk_frames": context.chunk,
+        "left_frames": context.left,
+        "lookahead_frames": context.lookahead,
+    }
+    device = recipe.training.device_subnet.model_copy(update=frames)
+    training = recipe.training.model_copy(update={"device_subnet": device})
+    return recipe.model_copy(update={"training": training})
+
+
 def _write_recognizer(loaded: LoadedModel, folder: Path, subnet: Subnet) -> None:
     net, baked = with_baked_mask(loaded.model, subnet)
     context = subnet.context
     if isinstance(context, ChunkedContext):
-        _write_online_encoder(net, baked, context, folder / "encoder.onnx")
+        _write_online_encoder(net, baked, context, folder / "encoder.onnx", subnet.sparsity)
     else:
-        _write_offline_encoder(net, baked, folder / "encoder.onnx")
+        _write_offline_encoder(net, baked, folder / "encoder.onnx", subnet.sparsity)
     scorer = net.scorer(baked)
     tokens, width = scorer.context_tokens, net.joiner.out.weight.shape[1]
     write_graph(
@@ -104,12 +123,15 @@ def _write_recognizer(loaded: LoadedModel, folder: Path, subnet: Subnet) -> None
         folder / "joiner.onnx",
         names=(["frames", "predictions"], ["logits"]),
         dynamic={"frames": {0: "N"}, "predictions": {0: "N"}},
-        metadata={"joiner_dim": width},
+        metadata={
+            "joiner_dim": width,
+            "blank_penalty": f"{loaded.recipe.decoding.blank_penalty:g}",
+        },
     )
 
 
 def _write_online_encoder(
-    net: Supernet, subnet: Subnet, context: ChunkedContext, path: Path
+    net: Supernet, subnet: Subnet, context: ChunkedContext, path: Path, sparsity: float
 ) -> None:
     encoder = net.encoder
     module = OnlineEncoder(net, subnet, context)
@@ -138,20 +160,25 @@ def _write_online_encoder(
             "left_context_len": context.left,
             "num_heads": encoder.heads,
             "head_dim": encoder.width // encoder.heads,
+            "sparsity": f"{sparsity:g}",
             "tail_seconds": f"{needed_tail_s(context):g}",
             "maintainer": "dualmode",
         },
     )
 
 
-def _write_offline_encoder(net: Supernet, subnet: Subnet, path: Path) -> None:
+def _write_offline_encoder(net: Supernet, subnet: Subnet, path: Path, sparsity: float) -> None:
     write_graph(
         OfflineEncoder(net, subnet),
         (torch.zeros(2, 64, MELS), torch.tensor([64, 40])),
         path,
         names=(["x", "lengths"], ["frames", "frame_lengths"]),
         dynamic={"x": {0: "N", 1: "M"}, "lengths": {0: "N"}},
-        metadata={"model_type": "conformer", "maintainer": "dualmode"},
+        metadata={
+            "model_type": "conformer",
+            "sparsity": f"{sparsity:g}",
+            "maintainer": "dualmode",
+        },
     )
 
 

@@ -13,6 +13,7 @@ A runtime is a module with ``load(path, device) -> RuntimeModel``, named in ``RU
 never sees text, and the rest never sees its weights.
 
     dualmode.runtime.pytorch   PyTorch, every subnet of a model directory
+    dualmode.runtime.onnx      ONNX Runtime, the recognisers of an export; no torch
     dualmode.runtime.arrays    what runtimes whose arrays are NumPy's share
 """
 
@@ -166,6 +167,10 @@ class RuntimeKind:
 RUNTIMES: dict[str, RuntimeKind] = {
     "torch": RuntimeKind(
         "dualmode.runtime.pytorch", lambda path: (path / "model.safetensors").is_file()
+    ),
+    "onnx": RuntimeKind(
+        "dualmode.runtime.onnx",
+        lambda path: any((path / name / "encoder.onnx").is_file() for name in ("device", "server")),
     ),
 }
 

@@ -158,16 +158,18 @@ function onReady(event) {
 }
 
 function connect(sampleRate, ended) {
-  const live = (kind) => () => say(kind, "live");
   const listening = state.startedAt ? "Listening" : "Recognising";
   const connection = new Connection(sampleRate, {
-    ready: (event) => { onReady(event); live(listening)(); },
+    ready: (event, again) => {
+      onReady(event);
+      say(again ? "Connected again" : listening, "live");
+      if (again) setTimeout(() => state.stopAudio && say(listening, "live"), 2000);
+    },
     partial: onPartial,
     segment: onSegment,
     revised: onRevised,
     done: () => { state.connection = null; $("live").replaceChildren(); setTalking(false); say("Ready"); },
     lost: () => say("Connection lost. Trying again …", "alarm"),
-    back: live("Connected again"),
     refused: (code, message) => {
       state.connection = null;
       ended();

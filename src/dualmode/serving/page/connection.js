@@ -4,7 +4,7 @@ const KEPT_SECONDS = 30;
 const WAITS_MS = [300, 700, 1500, 3000, 5000];
 
 export class Connection {
-  // on: {ready, partial, segment, revised, done, lost, back, refused}, each a function.
+  // on: {ready, partial, segment, revised, done, lost, refused}, each a function.
   constructor(sampleRate, on, key) {
     this.sampleRate = sampleRate;
     this.on = on;
@@ -38,9 +38,9 @@ export class Connection {
       this.isReady = true;
       // Times of this stream count from the first sample it gets.
       this.startSeconds = this.sentSeconds;
-      if (this.attempt) this.on.back();
+      const again = this.attempt > 0;
       this.attempt = 0;
-      this.on.ready(event);
+      this.on.ready(event, again);
       for (const block of this.waiting) this.transmit(block);
       this.waiting = [];
       this.waitingSamples = 0;
