@@ -27,10 +27,13 @@ COMMANDS = (
     ["prepare"],
     ["prepare", "synth"],
     ["prepare", "tsv"],
+    ["pretrain"],
     ["train"],
     ["evaluate"],
     ["transcribe"],
     ["listen"],
+    ["probe"],
+    ["read"],
     ["inspect"],
 )
 

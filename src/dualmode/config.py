@@ -110,6 +110,9 @@ class DataConfig(Section):
         120.0, gt=0, description="audio in a batch; each process of torchrun brings as much"
     )
     buckets: int = Field(30, ge=1)
+    max_unreadable_share: float = Field(
+        0.01, ge=0, le=1, description="of the training set, before a run stops; others are skipped"
+    )
     min_seconds: float = Field(0.1, ge=0)
     max_seconds: float = Field(30.0, gt=0)
     curriculum_seconds: float = Field(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import signal
 from collections import Counter
 from dataclasses import asdict
 from itertools import islice, pairwise
@@ -10,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
-from lhotse import CutSet
+from lhotse import CutSet, MonoCut
 
 from dualmode.config import DataConfig, TextConfig
 from dualmode.data.batches import Batch, BatchSource, Position
 from dualmode.data.manifests import WEIGHT
-from dualmode.errors import AudioError, DataError
+from dualmode.errors import AudioError, DataError, DualmodeError
 from dualmode.features import fbank, mel_frames
 from dualmode.text import Tokens
 
@@ -295,22 +299,85 @@ def test_any_rate_channel_count_and_part_of_a_recording_is_read(make_cut, tokens
     assert np.array_equal(batch.features[row].numpy(), expected)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("damage", ["removed", "nan"])
-def test_a_file_that_went_bad_is_named(
-    make_cut, tokens: Tokens, tmp_path: Path, workers: int, damage: str
-) -> None:  # type: ignore[no-untyped-def]
-    import soundfile
-
-    cut = make_cut(f"bad-{workers}-{damage}")
+def spoil(cut: MonoCut, damage: str) -> None:
+    """Make the file of a cut unreadable, or readable but without sound."""
     path = Path(cut.recording.sources[0].source)
     if damage == "removed":
         path.unlink()
     else:
         soundfile.write(path, np.full(16000, np.nan), 16000, subtype="FLOAT")
-    data = CALM.model_copy(update={"workers": workers})
-    with pytest.raises(AudioError, match=rf"{cut.id} .*prepare the corpus again"):
-        next(source(CutSet.from_cuts([cut]), tokens, data).batches())
+
+
+@pytest.mark.parametrize("damage", ["removed", "nan"])
+@pytest.mark.parametrize("train", [True, False])
+def test_a_file_that_went_bad_is_left_out_and_named(
+    make_cut, tokens: Tokens, damage: str, train: bool
+) -> None:  # type: ignore[no-untyped-def]
+    some = CutSet.from_cuts(make_cut(f"{damage}-{train}-{n}", 1.5, "stop") for n in range(5))
+    names = list(some.ids)
+    whole, _ = next(source(some, tokens, CALM, train=train).batches())
+    spoil(some[2], damage)
+    batches = source(some, tokens, CALM, train=train)
+    batch, position = next(batches.batches())
+    assert position == Position(0, 1, 1)
+    assert sorted(batch.ids) == [*names[:2], *names[3:]]
+    (problem,) = batch.unreadable
+    assert (problem.what, problem.kind) == (names[2], "unreadable")
+    assert problem.where in problem.why
+    assert "prepare the corpus again" in problem.why
+    for row, name in enumerate(batch.ids):  # the others are what they would have been
+        at, length = whole.ids.index(name), int(batch.feature_lengths[row])
+        assert torch.equal(batch.features[row, :length], whole.features[at, :length])
+    assert len(batches.report.problems) == (0 if train else 1)
+
+
+def test_a_process_has_a_batch_for_every_step_that_the_others_have(
+    make_cut, tokens: Tokens
+) -> None:  # type: ignore[no-untyped-def]
+    """Even where all that was planned for it cannot be read: another utterance takes its place."""
+    some = CutSet.from_cuts(make_cut(f"lock-step-{n}", 1.5, "stop") for n in range(8))
+    data = CALM.model_copy(update={"batch_seconds": 1.6})
+    spoil(some[3], "removed")
+    for rank in range(2):
+        ranks = [source(some, tokens, data, rank=rank, world_size=2).batches() for _ in range(2)]
+        taken = [list(islice(each, 9)) for each in ranks]
+        assert [position.step for _, position in taken[0]] == list(range(1, 10))
+        assert all(same(a, b) for (a, _), (b, _) in zip(*taken, strict=True))
+        assert all(some[3].id not in batch.ids for batch, _ in taken[0])
+    missed = list(islice(source(some, tokens, data).batches(), 8))
+    assert [p.what for batch, _ in missed for p in batch.unreadable] == [some[3].id]
+    assert sum(len(batch.ids) for batch, _ in missed) == 8
+
+
+def test_evaluation_leaves_out_a_batch_of_which_nothing_can_be_read(
+    make_cut, tokens: Tokens
+) -> None:  # type: ignore[no-untyped-def]
+    some = CutSet.from_cuts(make_cut(f"silent-{n}", 1.5 + n / 10, "stop") for n in range(3))
+    spoil(some[1], "removed")
+    data = CALM.model_copy(update={"batch_seconds": 1.6})
+    batches = source(some, tokens, data, train=False)
+    for _ in range(2):
+        assert [b.ids for b, _ in batches.batches()] == [[some[0].id], [some[2].id]]
+    assert [problem.what for problem in batches.report.problems] == [some[1].id]
+
+
+def test_a_corpus_that_is_gone_is_an_error(make_cut, tokens: Tokens) -> None:  # type: ignore[no-untyped-def]
+    some = CutSet.from_cuts(make_cut(f"gone-{n}") for n in range(3))
+    for cut in some:
+        spoil(cut, "removed")
+    with pytest.raises(AudioError, match=r"nothing can be read any more; gone-\d .*gone-\d"):
+        next(source(some, tokens, CALM).batches())
+
+
+def test_a_killed_data_worker_is_one_line(cuts: CutSet, tokens: Tokens) -> None:
+    batches = source(cuts, tokens, DATA.model_copy(update={"workers": 1})).batches()
+    next(batches)
+    (worker,) = multiprocessing.active_children()
+    os.kill(worker.pid or 0, signal.SIGKILL)
+    with pytest.raises(DualmodeError, match=r"was killed.*data\.workers=0") as caught:
+        for _ in batches:
+            pass
+    assert "\n" not in str(caught.value)
 
 
 def test_what_cannot_be_used_is_reported(make_cut, tokens: Tokens) -> None:  # type: ignore[no-untyped-def]

@@ -11,9 +11,10 @@ import pytest
 from lhotse import AudioSource, CutSet, MonoCut, Recording
 from lhotse.audio.backend import get_current_audio_backend
 
+from dualmode.data.left_out import Report
 from dualmode.data.loading import load_noise, load_samples
 from dualmode.data.manifests import read_cuts, write_cuts
-from dualmode.errors import AudioError
+from dualmode.errors import AudioError, DataError
 
 MakeCut = Callable[..., MonoCut]
 
@@ -87,6 +88,16 @@ def test_lhotse_keeps_the_backend_that_it_had(make_cut: MakeCut) -> None:
 
 def test_noise_is_data_too(make_cut: MakeCut, tmp_path: Path) -> None:
     bad = with_source(make_cut("noise"), "command", f"touch {tmp_path / 'ran'}")
-    with pytest.raises(AudioError, match="command"):
-        load_noise(CutSet.from_cuts([bad]), 0)
+    with pytest.raises(DataError, match="command"):
+        load_noise(CutSet.from_cuts([bad]), 0, Report("noise"))
     assert not (tmp_path / "ran").exists()
+
+
+def test_noise_that_cannot_be_read_is_left_out(make_cut: MakeCut) -> None:
+    good, report = make_cut("hum", 1.0), Report("noise")
+    bad = with_source(make_cut("hiss"), "file", "/nowhere.wav")
+    (noise,) = load_noise(CutSet.from_cuts([bad, good]), 0, report)
+    assert np.array_equal(noise, load_samples(good))
+    assert [(problem.what, problem.kind) for problem in report.problems] == [
+        ("hiss", "unreadable noise")
+    ]

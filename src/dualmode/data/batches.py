@@ -6,42 +6,28 @@ a step count, is all that a resumed run needs to go on with the very same batche
 
 from __future__ import annotations
 
-import hashlib
 import signal
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from lhotse import CutSet
-from lhotse.cut import Cut
 from torch import Tensor
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from dualmode.audio import SAMPLE_RATE_HZ, Samples
 from dualmode.config import DataConfig, PretrainingConfig, TextConfig
-from dualmode.data.augment import (
-    add_noise,
-    append_silence,
-    change_gain,
-    draw_noise,
-    join,
-    mask_mels,
-    perturb_speed,
-    reverberate,
-    telephone,
-)
-from dualmode.data.loading import load_noise, load_samples
+from dualmode.data.examples import Example, Examples
+from dualmode.data.left_out import Problem
+from dualmode.data.loading import load_noise
 from dualmode.data.manifests import WEIGHT
-from dualmode.data.planning import Planned, PlannedBatch, Planner
+from dualmode.data.planning import PlannedBatch, Planner
 from dualmode.data.spans import Hidden, hide
-from dualmode.data.training_features import training_fbank
-from dualmode.data.usable import source_of, usable_cuts
-from dualmode.errors import AudioError
-from dualmode.features import Mels, encoder_frames, fbank, mel_frames
+from dualmode.data.usable import usable_cuts
+from dualmode.errors import AudioError, DualmodeError
+from dualmode.features import encoder_frames
 from dualmode.text import Tokens
 
 _PREFETCHED = 4  # batches a worker
@@ -61,6 +47,7 @@ class Batch:
         ids: cut ids.
         seconds: audio in the batch, padding not counted, after speed perturbation.
         hidden: what pre-training hides; None in fine-tuning.
+        unreadable: utterances that were planned for the batch, and why they are not in it.
     """
 
     features: Tensor
@@ -71,6 +58,7 @@ class Batch:
     ids: list[str]
     seconds: float
     hidden: Hidden | None = None
+    unreadable: Sequence[Problem] = ()
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with its tensors on ``device``."""
@@ -132,19 +120,20 @@ class BatchSource:
         hiding: PretrainingConfig | None = None,
     ) -> None:
         usable, self.report = usable_cuts(cuts, tokens, text, data)
-        self._cuts: list[Cut] = list(usable)
+        kept = list(usable)
         self._data = data
         self._seed = seed
         self._train = train
         self._rank = rank
         self._world_size = world_size
-        durations = [cut.duration for cut in self._cuts]
-        weights = [float((getattr(cut, "custom", None) or {}).get(WEIGHT, 1)) for cut in self._cuts]
+        durations = [cut.duration for cut in kept]
+        weights = [float((getattr(cut, "custom", None) or {}).get(WEIGHT, 1)) for cut in kept]
         self._planner = Planner(
             durations, data, seed=seed, train=train, world_size=world_size, weights=weights
         )
-        noises = load_noise(noise, seed) if train and noise is not None else []
-        self._maker = _Maker(self._cuts, tokens, data, seed, train, noises, hiding)
+        noises = load_noise(noise, seed, self.report) if train and noise is not None else []
+        examples = Examples(kept, data, seed, train, noises)
+        self._maker = _Maker(examples, tokens, hiding)
 
     @property
     def seconds(self) -> float:
@@ -154,10 +143,15 @@ class BatchSource:
     def batches(
         self, start: Position = Position()
     ) -> Generator[tuple[Batch, Position], None, None]:
-        """Batches from ``start`` on, each with the position to go on from after it.
+        """Batches from ``start`` on, each with the position after it.
+
+        Utterances that cannot be read are left out, and listed with their batch. Where that leaves
+        nothing, training has another utterance instead, so that every process has a batch for
+        every step, and evaluation skips the batch and adds to ``report``.
 
         Raises:
-            AudioError: a file that cannot be read; the message names it.
+            AudioError: nothing can be read any more.
+            DualmodeError: a process that makes batches was killed.
         """
         workers = self._data.workers
         loader = DataLoader(
@@ -172,10 +166,13 @@ class BatchSource:
             # The loader draws a seed that nothing here uses; the global generator is not to move.
             generator=torch.Generator(),
         )
-        for made in loader:
-            if isinstance(made, str):
-                raise AudioError(made)
-            yield made
+        for made in _until_killed(loader):
+            if self._train and made.batch is None:
+                raise AudioError(f"nothing can be read any more; {made.unreadable[-1].why}")
+            if not self._train:
+                self.report.leave_out_new(made.unreadable)
+            if made.batch is not None:
+                yield made.batch, made.after
 
     def _tasks(self, start: Position) -> Iterator[_Task]:
         """What to make from ``start`` on; planning an epoch anew from its beginning is quick."""
@@ -201,100 +198,54 @@ class _Endless(Sampler[_Task]):
         return self._tasks
 
 
-class _Maker(Dataset[tuple[Batch, Position] | str]):
-    """Makes batches in workers; an error comes back as its message, free of worker tracebacks."""
+@dataclass(frozen=True)
+class _Made:
+    """What a worker made of a task; no batch where nothing in it can be read."""
+
+    batch: Batch | None
+    after: Position
+    unreadable: Sequence[Problem]
+
+
+class _Maker(Dataset[_Made]):
+    """Makes batches, in workers."""
 
     def __init__(
-        self,
-        cuts: list[Cut],
-        tokens: Tokens | None,
-        data: DataConfig,
-        seed: int,
-        train: bool,
-        noises: list[Samples],
-        hiding: PretrainingConfig | None,
+        self, examples: Examples, tokens: Tokens | None, hiding: PretrainingConfig | None
     ) -> None:
-        self._cuts = cuts
+        self._examples = examples
         self._tokens = tokens
-        self._data = data
-        self._seed = seed
-        self._train = train
-        self._noises = noises
         self._hiding = hiding
 
-    def __getitem__(self, task: _Task) -> tuple[Batch, Position] | str:
-        items = task.planned.examples
-        examples = [[self._cuts[row] for row in item.rows] for item in items]
-        try:
-            made = [self._features(item, task) for item in items]
-        except AudioError as error:
-            return str(error)
-        mels = [torch.from_numpy(mel) for mel, _ in made]
-        texts = [_text(cuts) for cuts in examples]
+    def __getitem__(self, task: _Task) -> _Made:
+        train, place = self._examples.train, task.after
+        made, problems = self._examples.make(task.planned.examples, place.epoch, place.step)
+        if not made:
+            return _Made(None, place, problems)
+        mels = [torch.from_numpy(example.mels) for example in made]
+        texts = [example.text for example in made]
         encode = self._tokens.encode if self._tokens else lambda _: []
         tokens = [torch.tensor(encode(text), dtype=torch.int64) for text in texts]
-        frames = task.planned.mel_frames if self._train else 0
         batch = Batch(
-            features=_padded(mels, frames),
+            features=_padded(mels, task.planned.mel_frames if train else 0),
             feature_lengths=torch.tensor([len(mel) for mel in mels]),
-            tokens=_padded(tokens, _up_to(_TOKEN_GRID, tokens) if self._train else 0),
+            tokens=_padded(tokens, _up_to(_TOKEN_GRID, tokens) if train else 0),
             token_lengths=torch.tensor([len(ids) for ids in tokens]),
             texts=texts,
-            ids=["+".join(cut.id for cut in cuts) for cuts in examples],
-            seconds=sum(seconds for _, seconds in made),
+            ids=[example.id for example in made],
+            seconds=sum(example.seconds for example in made),
+            unreadable=problems,
         )
         if self._hiding:
-            batch = replace(batch, hidden=self._hide(batch, self._hiding, task))
-        return batch, task.after
+            batch = replace(batch, hidden=self._hide(made, self._hiding, place.epoch))
+        return _Made(batch, place, problems)
 
-    def _hide(self, batch: Batch, hiding: PretrainingConfig, task: _Task) -> Hidden:
+    def _hide(self, made: list[Example], hiding: PretrainingConfig, epoch: int) -> Hidden:
         rngs = [
-            self._rng(f"hide {name}", item, task)
-            for name, item in zip(batch.ids, task.planned.examples, strict=True)
+            self._examples.generator(f"hide {example.id}", epoch, example.turn) for example in made
         ]
-        lengths = [encoder_frames(mels) for mels in batch.feature_lengths.tolist()]
-        return hide(lengths, rngs, hiding, noisy=self._train)
-
-    def _rng(self, name: str, item: Planned, task: _Task) -> np.random.Generator:
-        """Random numbers that depend on neither the batch nor the process."""
-        entropy = (self._seed, task.after.epoch, *_entropy(name))
-        return np.random.default_rng((*entropy, item.turn) if item.turn else entropy)
-
-    def _features(self, item: Planned, task: _Task) -> tuple[Mels, float]:
-        """(M, 80) features of an example, disturbed if training, and its seconds."""
-        cuts = [self._cuts[row] for row in item.rows]
-        rng = self._rng(cuts[0].id, item, task)
-        calm = task.after.step <= self._data.calm_steps
-        spoken = [perturb_speed(load_samples(cut), item.speed) for cut in cuts]
-        samples = join(spoken, item.pause_s, rng)
-        if self._train and not calm:
-            samples = self._disturbed(samples, rng)
-        seconds = len(samples) / SAMPLE_RATE_HZ
-        if self._train:
-            samples = append_silence(samples, item.tail_s, rng)
-        # Evaluation hears exactly what recognisers do; training, the same to rounding, but faster.
-        mels = training_fbank(samples) if self._train else fbank(samples)
-        if not np.isfinite(mels).all():
-            names = ", ".join(f"{cut.id} ({source_of(cut)})" for cut in cuts)
-            raise AudioError(f"{names}: NaN among the samples; prepare the corpus again")
-        if self._train and not calm:
-            heard = mel_frames(round(seconds * SAMPLE_RATE_HZ))
-            mels[:heard] = mask_mels(mels[:heard], self._data, rng)
-        return mels, seconds
-
-    def _disturbed(self, samples: Samples, rng: np.random.Generator) -> Samples:
-        """(S,) samples after what happens to sound on its way: a room, noise, a line, a level."""
-        data = self._data
-        if data.room_probability and rng.random() < data.room_probability:
-            samples = reverberate(samples, rng)
-        if self._noises and rng.random() < data.noise_probability:
-            noise = draw_noise(self._noises, len(samples), rng)
-            samples = add_noise(samples, noise, rng.uniform(*data.noise_snr_db))
-        if data.telephone_probability and rng.random() < data.telephone_probability:
-            samples = telephone(samples, rng)
-        if any(data.gain_db):
-            samples = change_gain(samples, rng.uniform(*data.gain_db))
-        return samples
+        lengths = [encoder_frames(len(example.mels)) for example in made]
+        return hide(lengths, rngs, hiding, noisy=self._examples.train)
 
 
 def _padded(rows: list[Tensor], length: int) -> Tensor:
@@ -309,14 +260,17 @@ def _up_to(grid: int, rows: list[Tensor]) -> int:
     return -(-max(map(len, rows)) // grid) * grid
 
 
-def _text(cuts: list[Cut]) -> str:
-    return " ".join(s.text or "" for cut in cuts for s in cut.supervisions)
-
-
-def _entropy(name: str) -> tuple[int, ...]:
-    """Numbers that follow from a name in every process; Python's own hash does not."""
-    digest = hashlib.sha256(name.encode()).digest()
-    return tuple(int.from_bytes(digest[at : at + 4]) for at in range(0, 16, 4))
+def _until_killed(loader: DataLoader[_Made]) -> Iterator[_Made]:
+    """What a loader gives; the death of one of its workers as an error that says what to do."""
+    try:
+        yield from loader
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise DualmodeError(
+            "a process that reads data was killed, most often because memory ran out; "
+            "--set data.workers=0 reads in the training process, and takes less"
+        ) from None
 
 
 def _start_worker(_: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _ROWS_SHOWN = 20
+UNREADABLE = "unreadable"  # the kind of what shows only when a file is decoded
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,13 @@ class Report:
 
     def leave_out(self, what: str, where: str, kind: str, why: str) -> None:
         self.problems.append(Problem(what, where, kind, why))
+
+    def leave_out_new(self, problems: Iterable[Problem]) -> list[Problem]:
+        """Add those of ``problems`` whose utterance is not listed yet, and give them back."""
+        known = {problem.what for problem in self.problems if problem.kind == UNREADABLE}
+        new = list({p.what: p for p in problems if p.what not in known}.values())
+        self.problems.extend(new)
+        return new
 
     def keep(self, seconds: float) -> None:
         self.kept += 1

@@ -21,6 +21,7 @@ from lhotse.audio.backend import (
 from lhotse.cut import Cut
 
 from dualmode.audio import SAMPLE_RATE_HZ, Samples, to_mono_16khz
+from dualmode.data.left_out import UNREADABLE, Report
 from dualmode.data.usable import source_of
 from dualmode.errors import AudioError, DataError
 
@@ -29,22 +30,29 @@ _LOCAL = {"file", "memory"}  # Lhotse also knows "command", run by a shell, and 
 _NEVER_LOADED = {"supervisions", "features", "custom"}
 
 
-def load_noise(cuts: CutSet, seed: int) -> list[Samples]:
-    """Read noises as 16 kHz samples: all of them, or an hour's worth drawn by ``seed``.
+def load_noise(cuts: CutSet, seed: int, report: Report) -> list[Samples]:
+    """Read noises as 16 kHz samples: all of them, or an hour's worth drawn by ``seed``. Those that
+    cannot be read are added to ``report``.
 
     Raises:
-        DataError: no noise in the CutSet. AudioError: a file that cannot be read.
+        DataError: none can be read.
     """
     cuts = cuts.to_eager()
     noises, seconds = [], 0.0
     for index in np.random.default_rng(seed).permutation(len(cuts)):
-        noise = load_samples(cuts[int(index)])
+        cut = cuts[int(index)]
+        try:
+            noise = load_samples(cut)
+        except AudioError as error:
+            report.leave_out(cut.id, source_of(cut), f"{UNREADABLE} noise", str(error))
+            continue
         noises.append(noise)
         seconds += len(noise) / SAMPLE_RATE_HZ
         if seconds > _NOISE_SECONDS:
             break
     if not noises:
-        raise DataError("the noise CutSet is empty: give another, or none")
+        first = f": {report.problems[-1].why}" if report.problems else ""
+        raise DataError(f"no noise in the noise CutSet{first}; give another, or none")
     return noises
 
 
@@ -65,7 +73,13 @@ def load_samples(cut: Cut) -> Samples:
         raise AudioError(
             f"{cut.id} ({source_of(cut)}) cannot be read: {first}; prepare the corpus again"
         ) from None
-    return to_mono_16khz(np.asarray(samples).T, int(cut.sampling_rate))
+    mono = to_mono_16khz(np.asarray(samples).T, int(cut.sampling_rate))
+    if not np.isfinite(mono).all():
+        raise AudioError(
+            f"{cut.id} ({source_of(cut)}): NaN or infinity among the samples; prepare the corpus "
+            "again"
+        )
+    return mono
 
 
 def _check_local(cut: Cut) -> None:

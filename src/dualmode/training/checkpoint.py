@@ -13,10 +13,12 @@ from pathlib import Path
 
 import torch
 import yaml
+from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from dualmode.config import Recipe
+from dualmode.data.left_out import Problem
 from dualmode.errors import CheckpointError, ModelError, RecipeError
 from dualmode.model.backbone import Backbone
 from dualmode.model.directory import pack_state, replace_tensors, unpack_state
@@ -38,6 +40,7 @@ class Progress:
         best: lowest mean WER of server and device since the masks were fixed.
         skipped: steps dropped for gradients that were not finite.
         sparsity_kept: share of the target sparsity that the masks came with from another model.
+        unreadable: utterances of the training set that were left out of steps so far.
     """
 
     step: int = 0
@@ -49,6 +52,7 @@ class Progress:
     best: float | None = None
     skipped: int = 0
     sparsity_kept: float = 0.0
+    unreadable: tuple[Problem, ...] = ()
 
 
 def save_checkpoint(
@@ -99,18 +103,22 @@ def load_checkpoint(
         unpack_state(model, _under(tensors, "model/"))
         unpack_state(average, _under(tensors, "average/"))
         _restore_moments(model, optimizer, _under(tensors, "optimizer/"))
-        return Progress(**json.loads(header["progress"]))
+        return TypeAdapter(Progress).validate_json(header["progress"])
     except (ModelError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from None
 
 
 def same_training(first: Recipe, second: Recipe) -> bool:
-    """Whether both describe one run. Its folders may have moved since: a path that names nothing
-    any more may be another one that ends alike."""
+    """Whether both recipes describe one run.
+
+    Its folders may have moved since: a path that names nothing any more may be another one that
+    ends alike. The numbers of processes and of data workers may change, for they decide how fast a
+    run is and how much memory it takes; to the bit a run repeats with the same number of processes.
+    """
     ours, theirs = _paths(first), _paths(second)
     if len(ours) != len(theirs) or not all(map(_same_place, ours, theirs)):
         return False
-    return _without_paths(first) == _without_paths(second)
+    return _what_is_learnt(first) == _what_is_learnt(second)
 
 
 def _paths(recipe: Recipe) -> list[Path | None]:
@@ -127,10 +135,12 @@ def _same_place(first: Path | None, second: Path | None) -> bool:
     return first.name == second.name and not (first.exists() and second.exists())
 
 
-def _without_paths(recipe: Recipe) -> Recipe:
-    data = recipe.data.model_copy(update={"train": (), "dev": (), "noise": None})
+def _what_is_learnt(recipe: Recipe) -> Recipe:
+    """The recipe without paths, and without what only decides where the work is done."""
+    data = recipe.data.model_copy(update={"train": (), "dev": (), "noise": None, "workers": 0})
     init = recipe.init.model_copy(update={"model": None})
-    return recipe.model_copy(update={"data": data, "init": init})
+    training = recipe.training.model_copy(update={"processes": None})
+    return recipe.model_copy(update={"data": data, "init": init, "training": training})
 
 
 def _began_with(stored: str, recipe: Recipe) -> bool:
@@ -152,4 +162,6 @@ def _restore_moments(
     for path, value in moments.items():
         key, name = path.split("/", 1)
         parameter = parameters[name]
+        if value.numel() != 1 and value.shape != parameter.shape:
+            raise ValueError(f"{path} has the shape {tuple(value.shape)}")
         optimizer.state[parameter][key] = value.to(parameter.device)

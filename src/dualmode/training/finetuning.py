@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dualmode.config import Recipe, TrainingConfig
 from dualmode.data.batches import Batch, BatchSource
+from dualmode.errors import DataError
 from dualmode.model.subnet import Subnet, trained_subnets
 from dualmode.model.supernet import Supernet
 from dualmode.text import Tokens
@@ -70,6 +71,8 @@ class Finetuning:
 
     def judge(self, sums: Tensor, share: float) -> ValidationResult:
         *errors, words = sums.tolist()
+        if words == 0:
+            raise DataError("no word of data.dev can be heard: its files cannot be read")
         names = self._recipe.training.subnets
         rates = {name: count / words for name, count in zip(names, errors, strict=True)}
         return ValidationResult(
@@ -82,7 +85,7 @@ class Finetuning:
         """Whether the transducer has its full weight; until then the CTC head is measured."""
         return loss_weights(share, self._recipe.training).transducer == 1
 
-    def describe(self, step: int, values: dict[str, float]) -> str:
+    def describe(self, values: dict[str, float]) -> str:
         names = self._recipe.training.subnets
         head = "transducer" if values[f"{names[0]}/transducer"] else "ctc"
         losses = " ".join(f"{name} {values[f'{name}/{head}']:.3f}" for name in names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -61,12 +62,14 @@ class Journal:
             self._bar.update(self._task, completed=share)
 
     def record(self, step: int, values: dict[str, float]) -> None:
-        """Write numbers of one step to log.jsonl and TensorBoard."""
+        """Write numbers of one step to log.jsonl and TensorBoard; those that are not finite, for
+        which JSON has no word, are left out."""
         if not self._enabled:
             return
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
-        for name, value in values.items():
+            file.write(json.dumps({"step": step, **finite}) + "\n")
+        for name, value in finite.items():
             self._board.add_scalar(name, value, step)
 
     def say(self, line: str) -> None:
@@ -80,9 +83,11 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            records.append(json.loads(line))
+            record = json.loads(line, parse_constant=lambda _: None)  # older logs have NaN
         except ValueError:
             continue
+        if isinstance(record, dict) and isinstance(record.get("step"), int):
+            records.append({name: value for name, value in record.items() if value is not None})
     return records

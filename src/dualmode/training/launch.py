@@ -11,14 +11,15 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from pydantic import TypeAdapter
 from rich.console import Console
-from torch.multiprocessing.spawn import ProcessException
+from torch.multiprocessing.spawn import ProcessException, ProcessExitedException
 
 from dualmode import errors
 from dualmode.config import Recipe
 from dualmode.errors import DualmodeError
-from dualmode.training.checkpoint import Progress
-from dualmode.training.loop import train_here
+from dualmode.training.checkpoint import FILE, Progress
+from dualmode.training.loop import FOLDER, train_here
 from dualmode.training.setup import cpu_processes, make_fabric
 from dualmode.training.stopping import graceful_stop
 
@@ -26,6 +27,8 @@ _ERROR_MARK = "dualmode error: "
 # oneDNN prepares a kernel for each shape of each operation. Batches have few shapes, but a step has
 # more operations than its cache of 1024 holds. Read when the first kernel is made, and inherited.
 _KERNELS_KEPT = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "4096")
+# What the others report, sometimes first, when one process of a group is gone.
+_PEER_IS_GONE = ("Connection closed by peer", "Connection reset by peer")
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,8 @@ def _on_every_core(
         except ProcessException as error:
             if asked:  # before they could have stopped in good order: nothing had begun
                 raise KeyboardInterrupt from None
-            raise (_carried_error(str(error)) or error) from None
-    return Progress(**values), finished
+            raise (_carried_error(str(error)) or _killed(error, out) or error) from None
+    return TypeAdapter(Progress).validate_python(values), finished
 
 
 def _on_one_core(
@@ -101,3 +104,21 @@ def _carried_error(message: str) -> DualmodeError | None:
             kind: type[DualmodeError] = getattr(errors, name)
             return kind(text)
     return None
+
+
+def _killed(error: ProcessException, out: Path) -> DualmodeError | None:
+    """What to do where a process did not raise anything, but was killed."""
+    if isinstance(error, ProcessExitedException):
+        how = error.signal_name or f"exit code {error.exit_code}"
+    elif any(sign in str(error) for sign in _PEER_IS_GONE):
+        how = "its connections closed"
+    else:
+        return None
+    saved = (out / FOLDER / FILE).is_file()
+    again = "resumes from the last checkpoint" if saved else "starts over: nothing was saved yet"
+    return DualmodeError(
+        f"a training process was killed ({how}), most often because memory ran out. The same "
+        f"command {again}. --set training.processes=1 and --set data.workers=0 take less memory "
+        "and may be added to a run that resumes; a smaller data.batch_seconds needs a new run "
+        "(--fresh)"
+    )

@@ -6,7 +6,7 @@ It runs in every process that :mod:`dualmode.training.launch` starts.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -14,23 +14,29 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 from rich.console import Console
+from rich.markup import escape
 
 from dualmode.config import Recipe
 from dualmode.data.batches import Batch, Position
+from dualmode.data.left_out import Problem
 from dualmode.data.manifests import cuts_file
-from dualmode.errors import CheckpointError, DualmodeError, ModelError
+from dualmode.errors import CheckpointError, DataError, DualmodeError, ModelError
 from dualmode.model.directory import CONFIG, WEIGHTS, save_model
 from dualmode.text import TOKENS_MODEL, TOKENS_TXT
 from dualmode.training.checkpoint import FILE, Progress, load_checkpoint, save_checkpoint
+from dualmode.training.finetuning import Finetuning
 from dualmode.training.journal import LOG, Journal
 from dualmode.training.meter import Meter
+from dualmode.training.objective import Model
+from dualmode.training.pretraining import Pretraining
 from dualmode.training.schedule import run_share, sparsity_reached
-from dualmode.training.setup import Run, set_up
+from dualmode.training.setup import Run, read_corpora, set_up
 from dualmode.training.step import take_step, update_masks
 from dualmode.training.stopping import graceful_stop
 from dualmode.whole_files import remove_unfinished, replace_text
 
 FOLDER = "training"  # inside the model directory: checkpoint, logs, picture
+_UNREADABLE_SHOWN = 5  # of those that are listed in full in a file
 _MOST_SKIPPED = 20  # steps in a row without a finite gradient
 
 
@@ -49,23 +55,36 @@ def train_here(
             _clean(out, keep=checkpoint.is_file() and not fresh)
         fabric.barrier()
         resuming = checkpoint.is_file()
-        run = set_up(fabric, recipe, out, shares, resuming=resuming)
-        progress = run.begin
-        if resuming:
-            progress = load_checkpoint(checkpoint, run.model, run.average, run.optimizer, recipe)
-        if fabric.is_global_zero:
-            for name, source in (("train", run.source), ("dev", run.dev)):
-                source.report.write(out / FOLDER / f"left_out_{name}.json")
-                console.print(f"{name}: {source.report.summary()}", highlight=False)
-        enabled = fabric.is_global_zero
-        with Journal(out / FOLDER, progress.step, enabled=enabled, console=console) as journal:
-            if progress.step:
-                journal.say(f"resuming after step {progress.step}")
-            progress, finished = _loop(run, progress, journal, stop)
-        if enabled:
-            run.objective.draw(out / FOLDER)
-        if enabled and finished:
-            run.objective.write_card(out, run.model, recipe, progress, run.source.seconds)
+        corpora = read_corpora(fabric, recipe, out, shares)
+        if corpora.tokens is None:
+            pretraining = Pretraining(recipe)
+            encoder = set_up(fabric, recipe, out, pretraining, corpora, resuming=resuming)
+            return _go_on(encoder, resuming, console, stop)
+        finetuning = Finetuning(recipe, corpora.tokens)
+        recogniser = set_up(fabric, recipe, out, finetuning, corpora, resuming=resuming)
+        return _go_on(recogniser, resuming, console, stop)
+
+
+def _go_on(
+    run: Run[Model], resuming: bool, console: Console, stop: list[float]
+) -> tuple[Progress, bool]:
+    """Train from the beginning or from the checkpoint, then write the picture and the card."""
+    folder, progress, first = run.out / FOLDER, run.begin, run.fabric.is_global_zero
+    if resuming:
+        progress = load_checkpoint(folder / FILE, run.model, run.average, run.optimizer, run.recipe)
+    run.source.report.leave_out_new(progress.unreadable)
+    if first:
+        for name, source in (("train", run.source), ("dev", run.dev)):
+            source.report.write(folder / f"left_out_{name}.json")
+            console.print(f"{name}: {source.report.summary()}", highlight=False)
+    with Journal(folder, progress.step, enabled=first, console=console) as journal:
+        if progress.step:
+            journal.say(f"resuming after step {progress.step}")
+        progress, finished = _loop(run, progress, journal, stop)
+    if first:
+        run.objective.draw(folder)
+    if first and finished:
+        run.objective.write_card(run.out, run.model, run.recipe, progress, run.source.seconds)
     return progress, finished
 
 
@@ -107,7 +126,7 @@ def _clean(out: Path, *, keep: bool) -> None:
 
 
 def _loop(
-    run: Run, progress: Progress, journal: Journal, stop: list[float]
+    run: Run[Model], progress: Progress, journal: Journal, stop: list[float]
 ) -> tuple[Progress, bool]:
     began = time.perf_counter() - progress.seconds
     start = Position(progress.epoch, progress.batch, progress.step)
@@ -117,7 +136,7 @@ def _loop(
 
 
 def _steps(
-    run: Run,
+    run: Run[Model],
     progress: Progress,
     batches: Iterator[tuple[Batch, Position]],
     began: float,
@@ -133,8 +152,9 @@ def _steps(
         waited = time.perf_counter() - waited
         progress = update_masks(run, progress, share)
         result = take_step(run, batch, progress.step, share, bool(stop))
-        skipped_in_a_row = 0 if result.gradient_norm.isfinite() else skipped_in_a_row + 1
-        _check_skipped(skipped_in_a_row)
+        skipped_in_a_row = 0 if result.finite else skipped_in_a_row + 1
+        _check_skipped(run, skipped_in_a_row)
+        progress = _note_unreadable(run, progress, result.unreadable, journal)
         progress = replace(
             progress,
             step=position.step,
@@ -160,15 +180,52 @@ def _steps(
     return progress, True
 
 
-def _check_skipped(in_a_row: int) -> None:
-    if in_a_row == _MOST_SKIPPED:
-        raise DualmodeError(
-            f"{_MOST_SKIPPED} steps in a row had no finite gradient; the last good state is "
-            "saved: lower training.learning_rate, or raise training.warmup_steps"
+def _check_skipped(run: Run[Model], in_a_row: int) -> None:
+    """Stop a run that has diverged. Its weights are those of the last step with a finite gradient,
+    and not saved: they are what led here.
+
+    Raises:
+        DualmodeError: too many steps in a row were skipped; says what there is to go back to.
+    """
+    if in_a_row < _MOST_SKIPPED:
+        return
+    model = run.out / WEIGHTS
+    kept = f"{model} is that of the last validation" if model.is_file() else "no model was saved"
+    raise DualmodeError(
+        f"{_MOST_SKIPPED} steps in a row had no finite gradient, so the run has diverged; {kept}. "
+        "Start again with --fresh and a lower training.learning_rate or more training.warmup_steps"
+    )
+
+
+def _note_unreadable(
+    run: Run[Model], progress: Progress, problems: Sequence[Problem], journal: Journal
+) -> Progress:
+    """Report utterances that were left out of a step, those that are new; all processes agree.
+
+    Raises:
+        DataError: more of the training set is unreadable than the recipe allows.
+    """
+    known = progress.unreadable
+    new = run.source.report.leave_out_new(problems)
+    if not new:
+        return progress
+    together = (*known, *new)
+    path = run.out / FOLDER / "left_out_train.json"
+    if run.fabric.is_global_zero:
+        run.source.report.write(path)
+    for problem in new[: max(0, _UNREADABLE_SHOWN - len(known))]:
+        journal.say(f"[yellow]left out: {escape(problem.why)}[/yellow]")
+    allowed = run.recipe.data.max_unreadable_share
+    if len(together) > allowed * run.source.report.kept:
+        raise DataError(
+            f"{len(together)} of {run.source.report.kept} utterances cannot be read, more than "
+            f"data.max_unreadable_share={allowed:g} allows; {path} lists them. The last: "
+            f"{together[-1].why}"
         )
+    return replace(progress, unreadable=together)
 
 
-def _agreed(run: Run, share: float) -> float:
+def _agreed(run: Run[Model], share: float) -> float:
     """The first process's share of the run: clocks differ, but all must stop at the same step."""
     if run.fabric.world_size == 1 or run.recipe.training.minutes is None:
         return share
@@ -176,7 +233,7 @@ def _agreed(run: Run, share: float) -> float:
     return float(told)
 
 
-def _log(run: Run, progress: Progress, share: float, meter: Meter, journal: Journal) -> None:
+def _log(run: Run[Model], progress: Progress, share: float, meter: Meter, journal: Journal) -> None:
     reached = max(sparsity_reached(share, run.recipe.pruning), progress.sparsity_kept)
     values = meter.read(run.fabric) | {
         "sparsity": reached * max(subnet.sparsity for subnet in run.subnets.values()),
@@ -185,14 +242,16 @@ def _log(run: Run, progress: Progress, share: float, meter: Meter, journal: Jour
         "minutes": progress.seconds / 60,
     }
     journal.record(progress.step, values)
+    finite = meter.skipped < meter.steps
+    losses = run.objective.describe(values) if finite else "no step had a finite gradient"
     journal.say(
-        f"step {progress.step:6d}  {run.objective.describe(progress.step, values)}  "
+        f"step {progress.step:6d}  {losses}  "
         f"sparsity {values['sparsity']:.2f}  {values['audio_hours_per_hour']:.0f} h/h  "
         f"waiting {values['waiting_share']:.0%}"
     )
 
 
-def _validate(run: Run, progress: Progress, share: float, journal: Journal) -> Progress:
+def _validate(run: Run[Model], progress: Progress, share: float, journal: Journal) -> Progress:
     """Measure the averaged weights; keep them if they are the best yet.
 
     Until the masks are fixed and the objective has settled, figures are not yet those of the
@@ -202,6 +261,8 @@ def _validate(run: Run, progress: Progress, share: float, journal: Journal) -> P
     sums = objective.measure(run.average, run.dev, share).to(run.fabric.device)
     if run.fabric.world_size > 1:
         sums = torch.as_tensor(run.fabric.all_reduce(sums, reduce_op="sum"))
+    if run.fabric.is_global_zero:
+        run.dev.report.write(run.out / FOLDER / "left_out_dev.json")
     found = objective.judge(sums.cpu(), share)
     settled = progress.masks_fixed and objective.settled(share)
     journal.record(progress.step, {**found.values, "settled": float(settled)})
@@ -217,7 +278,7 @@ def _validate(run: Run, progress: Progress, share: float, journal: Journal) -> P
     return progress
 
 
-def _save(run: Run, progress: Progress) -> None:
+def _save(run: Run[Model], progress: Progress) -> None:
     if run.fabric.is_global_zero:
         path = run.out / FOLDER / FILE
         save_checkpoint(path, run.model, run.average, run.optimizer, progress, run.recipe)

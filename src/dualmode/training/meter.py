@@ -1,60 +1,93 @@
-"""Sums of what steps gave since the last log line."""
+"""Averages over the steps between two log lines."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
-from dualmode.training.step import StepResult
+from dualmode.training.objective import Losses
+
+if TYPE_CHECKING:
+    from dualmode.training.step import StepResult
+
+_GIGABYTE = 1e9
 
 
 @dataclass
 class Meter:
-    """Averages losses and measures speed over the steps since it was made."""
+    """Averages losses and measures speed over the steps since it was created.
 
-    sums: dict[str, float] = field(default_factory=dict)
+    Losses stay on their device until :meth:`read`: reading them in every step would make the host
+    wait for the device each time. Steps without a finite gradient are counted, and their losses
+    left out of the averages.
+    """
+
+    sums: dict[str, Tensor] = field(default_factory=dict)
     steps: int = 0
+    skipped: int = 0
     audio_seconds: float = 0.0
     waiting_s: float = 0.0
     began: float = field(default_factory=time.perf_counter)
 
     def add(self, result: StepResult, waited_s: float) -> None:
         """Count one step, before which the process waited ``waited_s`` for data."""
-        values = _named(result.losses) | {"gradient_norm": float(result.gradient_norm)}
-        for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
         self.steps += 1
         self.audio_seconds += result.seconds
         self.waiting_s += waited_s
+        if not result.finite:
+            self.skipped += 1
+            return
+        for name, value in _named(result.losses, result.gradient_norm).items():
+            value = value.detach().double()
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
 
     def read(self, fabric: Fabric) -> dict[str, float]:
-        """Mean losses over steps and processes, hours of audio per hour, share spent waiting."""
+        """Mean losses over steps and processes, hours of audio per hour, the share of time spent
+        waiting for data, and the number of skipped steps; on a GPU its memory as well."""
         elapsed = time.perf_counter() - self.began
-        means = {name: total / self.steps for name, total in self.sums.items()}
-        if fabric.world_size > 1:
-            mine = torch.tensor(list(means.values()), device=fabric.device)
-            over_processes = torch.as_tensor(fabric.all_reduce(mine, reduce_op="mean"))
-            means = dict(zip(means, over_processes.tolist(), strict=True))
-        return means | {
+        speed = {
             "audio_hours_per_hour": self.audio_seconds / elapsed,
             "waiting_share": self.waiting_s / elapsed,
+            "skipped_steps": float(self.skipped),
         }
+        return self._means(fabric) | speed | _memory(fabric.device)
+
+    def _means(self, fabric: Fabric) -> dict[str, float]:
+        """Empty where no step had a finite gradient, which is so in all processes or in none."""
+        if not self.sums:
+            return {}
+        totals = torch.cat([value.flatten() for value in self.sums.values()])
+        means = totals / (self.steps - self.skipped)
+        if fabric.world_size > 1:
+            means = torch.as_tensor(fabric.all_reduce(means, reduce_op="mean"))
+        names = [name for key, value in self.sums.items() for name in _numbered(key, value)]
+        return dict(zip(names, means.tolist(), strict=True))
 
 
-def _named(losses: Mapping[str, Any]) -> dict[str, float]:
-    """Every number by its name; those of a vector are counted from 1."""
-    named: dict[str, float] = {}
-    for part, terms in losses.items():
-        for term in fields(terms):
-            value = getattr(terms, term.name)
-            if value.dim():
-                many = enumerate(value.tolist(), start=1)
-                named |= {f"{part}/{term.name}_{number}": one for number, one in many}
-            else:
-                named[f"{part}/{term.name}"] = float(value)
-    return named
+def _named(losses: Mapping[str, Losses], gradient_norm: Tensor) -> dict[str, Tensor]:
+    named = {
+        f"{part}/{term.name}": getattr(terms, term.name)
+        for part, terms in losses.items()
+        for term in fields(terms)
+    }
+    return named | {"gradient_norm": gradient_norm}
+
+
+def _numbered(name: str, value: Tensor) -> list[str]:
+    """The names of the elements of a vector, counted from 1; a number keeps its name."""
+    return [f"{name}_{number}" for number in range(1, len(value) + 1)] if value.dim() else [name]
+
+
+def _memory(device: torch.device) -> dict[str, float]:
+    """The most memory that tensors have taken on a GPU, and that share of what it has."""
+    if device.type != "cuda":
+        return {}
+    peak = torch.cuda.max_memory_allocated(device)
+    whole = torch.cuda.get_device_properties(device).total_memory
+    return {"gpu_memory_gb": peak / _GIGABYTE, "gpu_memory_share": peak / whole}

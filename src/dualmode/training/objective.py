@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 from torch import Tensor
 
@@ -14,6 +14,14 @@ from dualmode.data.batches import Batch, BatchSource
 from dualmode.model.backbone import Backbone
 from dualmode.model.subnet import Subnet
 from dualmode.training.checkpoint import Progress
+
+Model = TypeVar("Model", bound=Backbone)
+"""The model that an objective trains."""
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Losses of one part of a step, detached: every field is a tensor, a number or a vector."""
 
 
 @dataclass(frozen=True)
@@ -72,21 +80,21 @@ class ValidationResult:
     warnings: list[str] = field(default_factory=list)
 
 
-class Objective(Protocol):
+class Objective(Protocol[Model]):
     """One of pre-training and fine-tuning, for one recipe."""
 
-    def build(self) -> Backbone:
+    def build(self) -> Model:
         """The model to be trained, with random weights."""
 
     def targets(self, batch: Batch) -> Tensor:
         """How many targets (B,) each utterance of a batch has."""
 
     def accumulate(
-        self, model: Any, batch: Batch, subnets: Mapping[str, Subnet], step: Step
-    ) -> Mapping[str, Any]:
-        """Accumulate the gradients of all subnets; losses, detached, as named dataclasses."""
+        self, model: Model, batch: Batch, subnets: Mapping[str, Subnet], step: Step
+    ) -> Mapping[str, Losses]:
+        """Accumulate the gradients of all subnets; their losses, by name."""
 
-    def measure(self, model: Any, dev: BatchSource, share: float) -> Tensor:
+    def measure(self, model: Model, dev: BatchSource, share: float) -> Tensor:
         """Sums over one pass of ``dev``, which are then added up over processes."""
 
     def judge(self, sums: Tensor, share: float) -> ValidationResult:
@@ -95,13 +103,13 @@ class Objective(Protocol):
     def settled(self, share: float) -> bool:
         """Whether what is measured is by now what is wanted."""
 
-    def describe(self, step: int, values: dict[str, float]) -> str:
-        """One line for people about the steps since the last."""
+    def describe(self, values: dict[str, float]) -> str:
+        """One line for people about the steps since the last, from the averages of their losses."""
 
     def draw(self, folder: Path) -> Path | None:
         """A picture of the run from its log in ``folder``; None where there is none yet."""
 
     def write_card(
-        self, out: Path, model: Any, recipe: Recipe, progress: Progress, data_seconds: float
+        self, out: Path, model: Model, recipe: Recipe, progress: Progress, data_seconds: float
     ) -> None:
         """The model card, at the end."""

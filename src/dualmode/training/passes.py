@@ -14,7 +14,7 @@ from dualmode.losses.distillation import frame_distillation, lattice_distillatio
 from dualmode.losses.transducer_loss import TransducerLoss, band_log_probs, pruned_transducer_loss
 from dualmode.model.subnet import Subnet
 from dualmode.model.supernet import Supernet
-from dualmode.training.objective import LossDenominators
+from dualmode.training.objective import LossDenominators, Losses
 from dualmode.training.schedule import Weights
 
 
@@ -50,7 +50,7 @@ def utterances(batch: TrainingBatch, frame_lengths: Tensor) -> Utterances:
 
 
 @dataclass(frozen=True)
-class SubnetLosses:
+class SubnetLosses(Losses):
     """Losses of one recogniser in nats a token (distillation: nats a frame)."""
 
     transducer: Tensor

@@ -24,7 +24,7 @@ from dualmode.model.subnet import Subnet, trained_subnets
 from dualmode.model.wav2vec import Wav2Vec
 from dualmode.training.card import write_pretraining_card
 from dualmode.training.checkpoint import Progress
-from dualmode.training.objective import LossDenominators, Part, Step, ValidationResult
+from dualmode.training.objective import LossDenominators, Losses, Part, Step, ValidationResult
 from dualmode.training.picture import draw_pretraining
 from dualmode.training.schedule import gumbel_temperature
 
@@ -34,7 +34,7 @@ _EARLY = 0.1  # share of a run in which they need not yet
 
 
 @dataclass(frozen=True)
-class ContrastLosses:
+class ContrastLosses(Losses):
     """One recogniser's contrast, means over hidden frames, detached: the loss in nats, the share
     of right choices, and cosines with targets and with distractors."""
 
@@ -45,7 +45,7 @@ class ContrastLosses:
 
 
 @dataclass(frozen=True)
-class CodeLosses:
+class CodeLosses(Losses):
     """What all recognisers share, detached; ``perplexity`` (G,) of each codebook."""
 
     diversity: Tensor
@@ -81,7 +81,7 @@ class Pretraining:
         """Always: there is no figure yet that could choose among checkpoints."""
         return True
 
-    def describe(self, step: int, values: dict[str, float]) -> str:
+    def describe(self, values: dict[str, float]) -> str:
         names = self._recipe.training.subnets
         numbers = range(1, self._recipe.pretraining.codebooks + 1)
         losses = " ".join(f"{name} {values[f'{name}/contrastive']:.3f}" for name in names)

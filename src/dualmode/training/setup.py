@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 import torch
 from lhotse import CutSet
@@ -24,10 +24,8 @@ from dualmode.model.backbone import Backbone
 from dualmode.model.subnet import Subnet, trained_subnets
 from dualmode.text import TOKENS_MODEL, TOKENS_TXT, Tokens, normalize, train_tokens
 from dualmode.training.checkpoint import Progress
-from dualmode.training.finetuning import Finetuning
 from dualmode.training.initialize import recognises, start_from
-from dualmode.training.objective import Objective
-from dualmode.training.pretraining import Pretraining
+from dualmode.training.objective import Model, Objective
 
 # The journal says enough; here, because processes that are started import this first.
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
@@ -37,31 +35,39 @@ _FEWEST_SECONDS = 15.0  # of audio that make a process of its own worth it
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Generic[Model]):
     """Everything a run works with; only the tensors inside change."""
 
     fabric: Fabric
     recipe: Recipe
     out: Path
-    objective: Objective
+    objective: Objective[Model]
     source: BatchSource
     dev: BatchSource
-    model: Backbone
-    average: Backbone
+    model: Model
+    average: Model
     optimizer: torch.optim.Optimizer
     subnets: Mapping[str, Subnet]
     begin: Progress
 
 
-def set_up(fabric: Fabric, recipe: Recipe, out: Path, shares: int, *, resuming: bool) -> Run:
-    """Prepare a run in the directory ``out``; ``shares`` processes share the recipe's batch.
+@dataclass(frozen=True)
+class Corpora:
+    """What a run reads: all cuts to train on, the batches of this process, and the tokens of the
+    transcripts, which pre-training has not."""
 
-    Args:
-        resuming: the weights will come from a checkpoint, not from ``recipe.init``.
+    cuts: CutSet
+    source: BatchSource
+    dev: BatchSource
+    tokens: Tokens | None
+
+
+def read_corpora(fabric: Fabric, recipe: Recipe, out: Path, shares: int) -> Corpora:
+    """Read the CutSets of a run in the directory ``out``; ``shares`` processes share the recipe's
+    batch.
 
     Raises:
         DataError: a CutSet is missing or nothing in it can be used.
-        ModelError: ``recipe.init.model`` cannot be read or does not fit.
     """
     if not recipe.data.train or not recipe.data.dev:
         raise DataError(
@@ -75,17 +81,40 @@ def set_up(fabric: Fabric, recipe: Recipe, out: Path, shares: int, *, resuming: 
     source = _source(fabric, cuts, tokens, recipe, shares, train=True)
     sample = _spread(dev_cuts, recipe.training.validation_utterances)
     dev = _source(fabric, sample, tokens, recipe, shares, train=False)
+    return Corpora(cuts, source, dev, tokens)
+
+
+def set_up(
+    fabric: Fabric,
+    recipe: Recipe,
+    out: Path,
+    objective: Objective[Model],
+    corpora: Corpora,
+    *,
+    resuming: bool,
+) -> Run[Model]:
+    """Prepare a run in the directory ``out``.
+
+    Args:
+        resuming: the weights will come from a checkpoint.
+
+    Raises:
+        DataError: none of the training set that features are measured on can be read.
+        ModelError: ``recipe.init.model`` cannot be read or does not fit.
+    """
     torch.manual_seed(recipe.training.seed)
-    objective: Objective = Pretraining(recipe) if tokens is None else Finetuning(recipe, tokens)
     model, begin = objective.build(), Progress()
-    if recipe.init.model is None:
-        _measure_features(model, cuts, tokens, recipe)
-    elif not resuming:
+    if resuming:
+        pass
+    elif recipe.init.model is None:
+        _measure_features(model, corpora.cuts, corpora.tokens, recipe)
+    else:
         begin = Progress(sparsity_kept=start_from(model, Path(recipe.init.model), recipe))
     model.to(fabric.device)
     average = copy.deepcopy(model).requires_grad_(False).eval()
     optimizer = make_optimizer(model, recipe)
     subnets = trained_subnets(recipe)
+    source, dev = corpora.source, corpora.dev
     return Run(
         fabric, recipe, out, objective, source, dev, model, average, optimizer, subnets, begin
     )
@@ -221,6 +250,8 @@ def _measure_features(model: Backbone, cuts: CutSet, tokens: Tokens | None, reci
         for batch, _ in sample.batches(Position())
         for row, length in enumerate(batch.feature_lengths.tolist())
     ]
+    if not real:
+        raise DataError("not one file of the training set can be read: prepare the corpus again")
     mels = torch.cat(real)
     subsampling = model.encoder.subsampling
     subsampling.mean.copy_(mels.mean(dim=0))

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from dualmode.config import InitConfig
 from dualmode.data.batches import Batch
+from dualmode.data.left_out import Problem
 from dualmode.features import encoder_frame_counts
 from dualmode.model.backbone import Backbone
 from dualmode.model.masks import draw_masks
 from dualmode.model.subnet import ChunkedContext, Subnet
 from dualmode.training.checkpoint import Progress
-from dualmode.training.objective import LossDenominators, Part, Step
+from dualmode.training.objective import LossDenominators, Losses, Model, Part, Step
 from dualmode.training.schedule import learning_rate, sparsity_reached
 from dualmode.training.setup import Run
 from dualmode.training.sharing import rows_heard
@@ -26,22 +27,32 @@ from dualmode.training.sharing import rows_heard
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step gave; ``seconds`` of audio and ``halt``, whether any process was asked to stop,
-    are those of all processes."""
+    """The outcome of a step.
 
-    losses: Mapping[str, Any]
+    Attributes:
+        losses: of this process, detached.
+        gradient_norm: of all processes, before clipping.
+        finite: whether the gradient was finite, and the weights have moved.
+        seconds: of audio that all processes trained on.
+        halt: whether any process was asked to stop.
+        unreadable: what all processes left out of their batches.
+    """
+
+    losses: Mapping[str, Losses]
     gradient_norm: Tensor
+    finite: bool
     seconds: float
     halt: bool
+    unreadable: Sequence[Problem] = ()
 
 
-def take_step(run: Run, batch: Batch, step: int, share: float, stopping: bool) -> StepResult:
+def take_step(run: Run[Model], batch: Batch, step: int, share: float, stopping: bool) -> StepResult:
     """Add up the gradients of all recognisers and processes, and move the weights and their
     average; a step whose gradient is not finite moves nothing."""
     config, fabric, model = run.recipe.training, run.fabric, run.model
     subnets = _subnets(run, step)
     rows = _rows(run, batch, subnets, step)
-    step_now, seconds, stops = _normalised(run, batch, rows, share, stopping)
+    step_now, seconds, stops, problems = _normalised(run, batch, rows, share, stopping)
     batch = batch.to(fabric.device)
     # Random numbers of a step follow from its number alone, so a resumed run draws the same.
     torch.manual_seed(_step_seed(config.seed, step, fabric.global_rank))
@@ -52,20 +63,21 @@ def take_step(run: Run, batch: Batch, step: int, share: float, stopping: bool) -
     parameters = [p for p in model.parameters() if p.grad is not None]
     gradient = _average_gradients(run, parameters)
     norm = gradient.norm()
-    if norm.isfinite():
+    finite = bool(norm.isfinite())  # the one wait for the device that every step has
+    if finite:
         gradient.mul_((config.clip_norm / (norm + 1e-6)).clamp_max(1.0))
         for group in run.optimizer.param_groups:
             group["lr"] = group["factor"] * learning_rate(step, share, config)
         run.optimizer.step()
         decay = min(config.average_decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(
-            list(run.average.parameters()), [p.detach() for p in model.parameters()], 1 - decay
-        )
+        with torch.no_grad():
+            move = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+            move(list(run.average.parameters()), list(model.parameters()), step)
     run.optimizer.zero_grad(set_to_none=True)
-    return StepResult(losses, norm, seconds, stops > 0)
+    return StepResult(losses, norm, finite, seconds, stops > 0, problems)
 
 
-def update_masks(run: Run, progress: Progress, share: float) -> Progress:
+def update_masks(run: Run[Model], progress: Progress, share: float) -> Progress:
     """Redraw the masks when it is time, from the current weights, until they are fixed."""
     pruning = run.recipe.pruning
     ended = share >= pruning.end
@@ -93,16 +105,21 @@ def _freeze(model: Backbone, step: int, init: InitConfig) -> None:
     model.encoder.subsampling.requires_grad_(encoder and step >= init.freeze_subsampling_steps)
 
 
-def _total(run: Run, mine: Tensor) -> Tensor:
+def _total(run: Run[Model], mine: Tensor) -> Tensor:
     """The sum of a tensor over all processes, where the tensor was."""
     if run.fabric.world_size == 1:
         return mine
-    summed = run.fabric.all_reduce(mine.to(run.fabric.device), reduce_op="sum")
-    return torch.as_tensor(summed).to(mine.device)
+    return _summed(mine.to(run.fabric.device, copy=True)).to(mine.device)
+
+
+def _summed(tensor: Tensor) -> Tensor:
+    """Add up a tensor of all processes in place. Fabric's own all-reduce puts a barrier before."""
+    distributed.all_reduce(tensor)
+    return tensor
 
 
 def _rows(
-    run: Run, batch: Batch, subnets: Mapping[str, Subnet], step: int
+    run: Run[Model], batch: Batch, subnets: Mapping[str, Subnet], step: int
 ) -> dict[str, Tensor] | None:
     """What each recogniser hears of this process's batch; None where each hears all of it."""
     config, fabric = run.recipe.training, run.fabric
@@ -113,17 +130,17 @@ def _rows(
 
 
 def _normalised(
-    run: Run, batch: Batch, rows: Mapping[str, Tensor] | None, share: float, stopping: bool
-) -> tuple[Step, float, float]:
-    """The step with its denominators; seconds of audio and requests to stop of all processes."""
-    targets, frames = (
-        run.objective.targets(batch).double(),
-        encoder_frame_counts(batch.feature_lengths),
-    )
+    run: Run[Model], batch: Batch, rows: Mapping[str, Tensor] | None, share: float, stopping: bool
+) -> tuple[Step, float, float, list[Problem]]:
+    """The step with its denominators; seconds of audio, requests to stop and unreadable utterances
+    of all processes."""
+    targets = run.objective.targets(batch).double()
+    frames = encoder_frame_counts(batch.feature_lengths)
     heard = [(targets[each].sum(), frames[each].sum()) for each in (rows or {}).values()]
     counts = [number for pair in ((targets.sum(), frames.sum()), *heard) for number in pair]
-    sums = torch.tensor([*map(float, counts), batch.seconds, float(stopping)], dtype=torch.float64)
-    *totals, seconds, stops = _total(run, sums).tolist()
+    others = (batch.seconds, float(stopping), float(len(batch.unreadable)))
+    sums = torch.tensor([*map(float, counts), *others], dtype=torch.float64)
+    *totals, seconds, stops, unreadable = _total(run, sums).tolist()
     world = run.fabric.world_size
     whole, *each = [
         LossDenominators(max(tokens, 1.0) / world, max(length, 1.0) / world, world)
@@ -133,22 +150,36 @@ def _normalised(
     if rows is not None:
         pairs = zip(rows.items(), each, strict=True)
         parts = {name: Part(mine, denominators) for (name, mine), denominators in pairs}
-    return Step(share, whole, partial(_total, run), parts=parts), seconds, stops
+    return (
+        Step(share, whole, partial(_total, run), parts=parts),
+        seconds,
+        stops,
+        _problems(run, batch, unreadable),
+    )
 
 
-def _average_gradients(run: Run, parameters: list[torch.nn.Parameter]) -> Tensor:
+def _problems(run: Run[Model], batch: Batch, count: float) -> list[Problem]:
+    """What all processes could not read: nothing is sent where, as mostly, there is nothing."""
+    if not count or run.fabric.world_size == 1:
+        return list(batch.unreadable)
+    lists: list[list[Problem]] = [[] for _ in range(run.fabric.world_size)]
+    distributed.all_gather_object(lists, list(batch.unreadable))
+    return [problem for mine in lists for problem in mine]
+
+
+def _average_gradients(run: Run[Model], parameters: list[torch.nn.Parameter]) -> Tensor:
     """Gradients of all recognisers and processes as one flat tensor, of which those of the
     parameters become views: one all-reduce, one norm and one scaling serve all of them."""
     flat = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
     if run.fabric.world_size > 1:
-        flat = torch.as_tensor(run.fabric.all_reduce(flat, reduce_op="mean"))
+        _summed(flat).div_(run.fabric.world_size)
     pieces = torch.split(flat, [p.numel() for p in parameters])
     for parameter, piece in zip(parameters, pieces, strict=True):
         parameter.grad = piece.view_as(parameter)
     return flat
 
 
-def _subnets(run: Run, step: int) -> dict[str, Subnet]:
+def _subnets(run: Run[Model], step: int) -> dict[str, Subnet]:
     """The recipe's recognisers, and if it says so one more subnet, drawn afresh each step."""
     subnets = dict(run.subnets)
     if run.recipe.training.sampled_subnet:
