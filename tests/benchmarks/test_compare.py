@@ -12,12 +12,12 @@ from benchmarks import compare
 
 
 def write(path: Path, hypotheses: list[str], reference: str = "one two") -> Path:
-    """Utterances of four speakers of two corpora, as ``dualmode evaluate`` writes them."""
+    """Utterances of two corpora, as ``dualmode evaluate`` writes them; a speaker has two."""
     lines = [
         {
             "id": str(number),
             "corpus": "xy"[number % 2],
-            "speaker": f"s{number % 4}",
+            "speaker": f"{'xy'[number % 2]}{number // 4}",
             "ref": reference,
             "server": text,
         }
@@ -30,18 +30,34 @@ def write(path: Path, hypotheses: list[str], reference: str = "one two") -> Path
 def test_differences_are_paired_and_told_by_corpus(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = write(tmp_path / "first", ["one", "one two"] * 20)
+    heard = [
+        word for row in range(20) for word in ("one two" if row % 4 == 3 else "one", "one two")
+    ]
+    first = write(tmp_path / "first", heard)
     second = write(tmp_path / "second", ["one two", "one two"] * 20)
     out = tmp_path / "figures.json"
     monkeypatch.setattr(sys, "argv", ["compare", str(first), str(second), "--json", str(out)])
     compare.main()
     found = json.loads(out.read_text())["server"]
-    assert found["x"]["first"] == pytest.approx(0.5)
-    assert found["x"]["difference"] == pytest.approx(-0.5)
+    assert found["x"]["speakers"] == found["y"]["speakers"] == 10
+    assert found["x"]["first"] == pytest.approx(0.375)
+    assert found["x"]["difference"] == pytest.approx(-0.375)
     assert found["x"]["relative"] == pytest.approx(-1.0)
     assert found["x"]["p_value"] < 0.01
     assert found["y"]["difference"] == 0
     assert found["all"]["ci95"][0] < found["all"]["difference"] < found["all"]["ci95"][1]
+
+
+def test_the_difference_is_second_minus_first(tmp_path: Path) -> None:
+    """So a second model that is better has a negative one, and a worse one a positive."""
+    good = compare.read_utterances(write(tmp_path / "good", ["one two"] * 40))
+    poor = compare.read_utterances(write(tmp_path / "poor", ["one", "one two"] * 20))
+    better = compare.compared(poor, good, list(good), "server")
+    worse = compare.compared(good, poor, list(good), "server")
+    assert (better["first"], better["second"], better["difference"]) == (0.25, 0.0, -0.25)
+    assert better["ci95"][0] < better["ci95"][1] < 0
+    assert (worse["first"], worse["second"], worse["difference"]) == (0.0, 0.25, 0.25)
+    assert worse["ci95"][0] > 0
 
 
 def test_other_references_are_refused(tmp_path: Path) -> None:

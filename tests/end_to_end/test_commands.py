@@ -88,21 +88,29 @@ def test_evaluate_another_device(trained: Path, tiny_corpus: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("options", [[], ["--subnet", "device", "--stream"]])
-def test_transcribe(options: list[str], trained: Path, tiny_corpus: Path) -> None:
+def test_transcribe(options: list[str], talkative_model: Path, tiny_corpus: Path) -> None:
     files = sorted((tiny_corpus / "test" / "audio").iterdir())[:2]
-    result = run("transcribe", trained, *files, *options)
+    result = run("transcribe", talkative_model, *files, *options)
     assert result.exit_code == 0, result.output
-    assert [line.split("\t")[0] for line in result.stdout.splitlines()] == [str(f) for f in files]
+    lines = [line.split("\t") for line in result.stdout.splitlines()]
+    assert [name for name, _ in lines] == [str(file) for file in files]
+    subnet = "device" if options else "server"
+    recognizer = dualmode.load(talkative_model)
+    texts = [recognizer.transcribe(file, subnet=subnet).text for file in files]
+    assert [text for _, text in lines] == texts
+    assert all(texts), "two empty texts would agree on anything"
 
 
-def test_the_python_interface(trained: Path, tiny_corpus: Path) -> None:
+def test_the_python_interface(talkative_model: Path, tiny_corpus: Path) -> None:
     from dualmode.audio import read_audio
 
     file = min((tiny_corpus / "test" / "audio").iterdir())
-    recognizer = dualmode.load(trained)
+    recognizer = dualmode.load(talkative_model)
     stream = recognizer.stream(subnet="device")
     stream.push(read_audio(file))
-    assert stream.finish().text == recognizer.transcribe(file, subnet="device").text
+    text = stream.finish().text
+    assert text == recognizer.transcribe(file, subnet="device").text
+    assert text
 
 
 def test_quickstart_goes_through_all_its_steps(

@@ -111,10 +111,11 @@ def test_neither_padding_nor_neighbours_change_an_utterance(net, batch, context)
 @pytest.mark.parametrize("context", CONTEXTS[:5], ids=str)
 def test_gradients_reach_just_what_a_frame_may_see(net, context):
     """Through two layers of attention the left context adds up; the look-ahead does not."""
-    mels, lengths = torch.randn(1, 163, 80, requires_grad=True), torch.tensor([163])
+    mels, lengths = torch.randn(1, 803, 80, requires_grad=True), torch.tensor([803])
     frames, _ = net(mels, lengths, Subnet(context, 0.8))
     layers, reach = len(net.encoder.layers), net.encoder.reach
-    for at in (0, 13, 22, 39):
+    bounded = 0
+    for at in (0, 13, 122, 199):
         (gradient,) = torch.autograd.grad(frames[0, at].sum(), mels, retain_graph=True)
         touched = gradient[0].abs().sum(dim=1).nonzero().flatten()
         chunk_start = at // context.chunk * context.chunk
@@ -122,8 +123,10 @@ def test_gradients_reach_just_what_a_frame_may_see(net, context):
         assert touched.max() == 4 * last + 6  # the whole look-ahead is used, and no more
         left = layers * (max(context.left, reach) + context.chunk + reach)
         assert touched.min() >= 4 * max(0, chunk_start - left)
+        bounded += chunk_start > left
         if context.left == 0 and context.chunk == 1:  # then only the convolutions look back
             assert touched.min() >= 4 * max(0, chunk_start - layers * reach)
+    assert bounded == 2, "most of the left bounds say something"
 
 
 @torch.no_grad()

@@ -124,7 +124,14 @@ def test_parts_of_a_batch_add_up_to_the_whole(net):
 def test_a_sampled_subnet_is_reported_beside_the_device(net):
     other = Subnet(ChunkedContext(8, 4, 0), 0.0)
     losses, _ = gradients(net, make_batch(), TrainingConfig(), subnets=(DEVICE, other))
-    assert losses["sampled"].transducer.isfinite()
+    alone, _ = gradients(net, make_batch(), TrainingConfig(), subnets=(other,))
+    plain, _ = gradients(net, make_batch(), TrainingConfig())
+    assert list(losses) == ["server", "device", "sampled"]
+    for term in ("transducer", "simple", "ctc", "distillation"):
+        sampled, device = (getattr(losses[name], term) for name in ("sampled", "device"))
+        torch.testing.assert_close(sampled, getattr(alone["device"], term))
+        torch.testing.assert_close(device, getattr(plain["device"], term))
+        assert sampled != device
 
 
 def test_without_the_transducer_only_encoder_and_ctc_head_learn(net):

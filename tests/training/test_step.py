@@ -86,7 +86,7 @@ def test_two_processes_divide_by_what_each_recogniser_hears_in_both(monkeypatch)
 
     def normalised(rank: int) -> Any:
         mine = slice(2 * rank, 2 * rank + 2)
-        batch = SimpleNamespace(feature_lengths=lengths[mine], seconds=1.5)
+        batch = SimpleNamespace(feature_lengths=lengths[mine], seconds=1.5, unreadable=[])
         objective = SimpleNamespace(targets=lambda _: targets[mine])
         run = SimpleNamespace(objective=objective, fabric=SimpleNamespace(world_size=2))
         rows = {name: torch.tensor(r, dtype=torch.int64) for name, r in heard[rank].items()}
@@ -96,8 +96,8 @@ def test_two_processes_divide_by_what_each_recogniser_hears_in_both(monkeypatch)
     for rank in range(2):
         normalised(rank)
     monkeypatch.setattr(one_step, "_total", lambda _, mine: sum(sums))
-    found, seconds, stops = normalised(0)
-    assert (seconds, stops) == (3.0, 1.0)
+    found, seconds, stops, unreadable = normalised(0)
+    assert (seconds, stops, unreadable) == (3.0, 1.0, [])
     frames = [20, 14, 11, 22]  # (mel frames - 3) // 4
     assert found.denominators == LossDenominators(15 / 2, sum(frames) / 2, 2)
     assert found.parts["server"].denominators == LossDenominators(5 / 2, 20 / 2, 2)

@@ -1,0 +1,57 @@
+"""Floating-point operations of a step, counted by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.claim.cost import _finetuning, flops_per_audio_second
+from dualmode.config import Recipe
+from dualmode.training.schedule import Weights
+
+WIDTH, INNER, LAYERS, KERNEL, CHANNELS, TOKENS = 64, 96, 2, 7, 4, 50
+RECIPE = Recipe.model_validate(
+    {
+        "name": "cost",
+        "text": {"vocabulary_size": TOKENS},
+        "model": {
+            "width": WIDTH,
+            "layers": LAYERS,
+            "heads": 2,
+            "feed_forward": INNER,
+            "kernel_frames": KERNEL,
+            "subsampling_channels": CHANNELS,
+            "predictor_width": 32,
+            "joiner_width": 32,
+            "dropout": 0.0,
+        },
+        "training": {"subnets": ["server"], "transducer_start": 0.4},
+    }
+)
+
+
+def by_hand() -> float:
+    """Of server with its CTC head, a second of an utterance of 5 s: 500 mel frames."""
+    rows, bins = 249, 39  # after the first convolution of stride 2
+    frames, half = 124, 19  # after the second
+    first = 9 * CHANNELS * rows * bins
+    second = 9 * CHANNELS * CHANNELS * frames * half
+    projection = CHANNELS * half * WIDTH * frames
+    # Two feed-forward modules, queries, keys, values and output, the gate and its output.
+    linear = 4 * WIDTH * INNER + 4 * WIDTH**2 + 3 * WIDTH**2
+    attention = 2 * frames * WIDTH
+    layers = LAYERS * frames * (linear + attention + KERNEL * WIDTH)
+    ctc = frames * WIDTH * TOKENS
+    # A multiplication and an addition; forward, and backward to inputs and to weights. Features
+    # need no gradient.
+    return 2 * (3 * (second + projection + layers + ctc) + 2 * first) / 5
+
+
+def test_the_count_of_the_ctc_part_is_that_by_hand() -> None:
+    assert _finetuning(RECIPE, Weights(0.0, 1.0)) == pytest.approx(by_hand(), rel=0.02)
+
+
+def test_stages_of_a_run_are_weighted_by_their_share() -> None:
+    alone = _finetuning(RECIPE, Weights(0.0, 1.0))
+    full = _finetuning(RECIPE, Weights(1.0, RECIPE.training.ctc_weight))
+    assert full > alone
+    assert flops_per_audio_second(RECIPE) == pytest.approx(0.4 * alone + 0.6 * full, rel=1e-3)
