@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dualmode.losses.joint import length_mask
+
 
 def lattice_distillation(
     teacher: tuple[Tensor, Tensor], student: tuple[Tensor, Tensor], valid: Tensor
@@ -29,8 +31,7 @@ def lattice_distillation(
 def frame_distillation(teacher: Tensor, student: Tensor, lengths: Tensor) -> Tensor:
     """Sum over frames of the KL divergence of CTC posteriors (B, T, V), in nats."""
     divergence = (teacher.exp() * (teacher - student)).sum(dim=-1)
-    frames = torch.arange(teacher.shape[1], device=lengths.device)
-    return (divergence * (frames < lengths[:, None])).sum()
+    return (divergence * length_mask(teacher.shape[1], lengths)).sum()
 
 
 def _three_ways(token: Tensor, blank: Tensor, valid: Tensor) -> Tensor:

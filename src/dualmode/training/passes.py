@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from dualmode.config import TrainingConfig
 from dualmode.losses.distillation import frame_distillation, lattice_distillation
+from dualmode.losses.joint import length_mask
 from dualmode.losses.transducer_loss import TransducerLoss, band_log_probs, pruned_transducer_loss
 from dualmode.model.subnet import Subnet
 from dualmode.model.supernet import Supernet
@@ -199,6 +200,6 @@ def distill(
         lengths,
     )
     index = starts[:, :, None] + torch.arange(band, device=starts.device)
-    frames = torch.arange(starts.shape[1], device=starts.device)
-    valid = (index <= heard.token_lengths[:, None, None]) & (frames < lengths[:, None])[..., None]
+    inside = length_mask(starts.shape[1], lengths)
+    valid = (index <= heard.token_lengths[:, None, None]) & inside[..., None]
     return lattice_distillation((taught.token_log_probs, taught.blank_log_probs), learnt, valid)

@@ -19,6 +19,7 @@ from dualmode.losses.contrastive import (
     diversity_loss,
     perplexities,
 )
+from dualmode.losses.joint import length_mask
 from dualmode.model.quantizer import Codes
 from dualmode.model.subnet import Subnet, trained_subnets
 from dualmode.model.wav2vec import Wav2Vec
@@ -186,7 +187,7 @@ def _mean_probabilities(codes: Codes, hidden: Hidden, step: Step) -> Tensor:
 
 def _penalty(latents: Tensor, lengths: Tensor, denominators: LossDenominators) -> Tensor:
     """Mean square of the latents, which keeps them from growing."""
-    valid = torch.arange(latents.shape[1], device=latents.device) < lengths[:, None]
+    valid = length_mask(latents.shape[1], lengths)
     squares = latents.float().square().mean(dim=-1)
     return torch.where(valid, squares, 0.0).sum() / denominators.frames
 
