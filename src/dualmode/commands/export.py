@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -12,6 +12,7 @@ from dualmode.commands.subnets import (
     LeftOption,
     LookaheadOption,
     SparsityOption,
+    SubnetName,
     chosen_subnet,
 )
 
@@ -74,3 +75,44 @@ def sherpa_onnx(
         size = sum(path.stat().st_size for path in one.folder.glob("*.onnx"))
         typer.echo(f"{one.folder}  {size / 1e6:.1f} MB")
     typer.echo(f"{out / 'README.md'} holds the commands that run it")
+
+
+@app.command("engine")
+def engine(
+    model: Annotated[Path, typer.Argument(help="A model directory.")],
+    out: Annotated[Path, typer.Argument(help="The file to write, for example device.dual.")],
+    subnet: Annotated[
+        SubnetName, typer.Option("--subnet", help="Which recogniser of the model.")
+    ] = "device",
+    sparsity: SparsityOption = None,
+    chunk_ms: ChunkOption = None,
+    lookahead_ms: LookaheadOption = None,
+    left_ms: LeftOption = None,
+    weights: Annotated[
+        Literal["int8", "fp32"],
+        typer.Option("--weights", help="fp32 is exact and about four times as large."),
+    ] = "int8",
+) -> None:
+    """Write one recogniser as a single file for the device engine, which needs no torch.
+
+    \b
+    Examples:
+      dualmode export engine runs/quickstart/model device.dual
+      dualmode export engine MODEL fast.dual --chunk-ms 160 --lookahead-ms 80
+      dualmode export engine MODEL server.dual --subnet server
+    """
+    from dualmode.export.engine import export_engine
+    from dualmode.model.directory import load_model
+    from dualmode.recognizer import Recognizer
+
+    loaded = load_model(model)
+    chosen = chosen_subnet(
+        Recognizer(loaded.model, loaded.tokens, loaded.recipe),
+        subnet,
+        sparsity=sparsity,
+        chunk_ms=chunk_ms,
+        lookahead_ms=lookahead_ms,
+        left_ms=left_ms,
+    )
+    exported = export_engine(loaded, chosen, out, weights=weights)
+    typer.echo(f"{out}  {exported.total_bytes:,} bytes, {exported.share:.3f} of dense fp32")

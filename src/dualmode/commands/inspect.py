@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,7 +22,9 @@ _HOW_COUNTED = (
 
 
 def inspect(
-    model: Annotated[Path, typer.Argument(help="A model directory.")],
+    model: Annotated[
+        Path, typer.Argument(help="A model directory, or an artifact of the engine (X.dual).")
+    ],
     json: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the tables as JSON.")
     ] = None,
@@ -33,8 +35,16 @@ def inspect(
     Examples:
       dualmode inspect runs/quickstart/model
       dualmode inspect MODEL --json model.json
+      dualmode inspect device.dual
     """
     from dualmode.display import make_console
+
+    if model.suffix == ".dual":
+        tree = _artifact(model)
+        make_console().print(_artifact_table(tree))
+        if json is not None:
+            json.write_text(jsonlib.dumps(tree, indent=2) + "\n", encoding="utf-8")
+        return
     from dualmode.model.directory import load_model
     from dualmode.model.inspection import inspect_model
 
@@ -47,6 +57,55 @@ def inspect(
     console.print(_HOW_COUNTED, style="dim")
     if json is not None:
         json.write_text(jsonlib.dumps(found.to_dict(), indent=2) + "\n", encoding="utf-8")
+
+
+def _artifact(path: Path) -> dict[str, Any]:
+    """What an artifact of the engine holds."""
+    from dataclasses import asdict
+
+    from dualmode.export.artifact import read_artifact
+
+    artifact = read_artifact(path)
+    tensors = [
+        {
+            "role": tensor.role.name.lower(),
+            "layer": tensor.layer,
+            "encoding": tensor.encoding.name.lower(),
+            "block": tensor.block.name.lower().removeprefix("b"),
+            "rows": tensor.rows,
+            "columns": tensor.columns,
+            "bytes": len(tensor.payload),
+        }
+        for tensor in artifact.tensors
+    ]
+    return {
+        "bytes": path.stat().st_size,
+        "card": artifact.card,
+        "settings": asdict(artifact.settings),
+        "tensors": tensors,
+    }
+
+
+def _artifact_table(tree: dict[str, Any]) -> Table:
+    from rich.table import Table
+
+    card = " ".join(f"{key}={value}" for key, value in tree["card"].items())
+    table = Table(title=f"{tree['bytes']:,} bytes  {card}", title_justify="left")
+    for header in ("tensor", "encoding", "blocks"):
+        table.add_column(header)
+    for header in ("rows x columns", "bytes", "bits a weight"):
+        table.add_column(header, justify="right")
+    for tensor in tree["tensors"]:
+        weights = tensor["rows"] * tensor["columns"]
+        table.add_row(
+            f"{tensor['role']} {tensor['layer']}",
+            tensor["encoding"],
+            tensor["block"],
+            f"{tensor['rows']} x {tensor['columns']}",
+            f"{tensor['bytes']:,}",
+            f"{8 * tensor['bytes'] / weights:.2f}",
+        )
+    return table
 
 
 def _parts(found: Inspection) -> Table:

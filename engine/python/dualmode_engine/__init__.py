@@ -1,0 +1,209 @@
+"""Streaming speech recognition on the device: one file in, text out, no torch.
+
+import dualmode_engine
+
+model = dualmode_engine.Model("device.dual")
+print(model.transcribe(samples).text)     # float32, 16 kHz, mono
+
+stream = model.stream()
+while samples := microphone():
+    if partial := stream.push(samples):
+        print(partial.text)
+print(stream.finish().text)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dualmode_engine import _engine
+from dualmode_engine._engine import Encoder, EngineError, Features
+
+__version__ = "0.1.0"
+__all__ = [
+    "Encoder",
+    "EngineError",
+    "Features",
+    "Model",
+    "Partial",
+    "Stream",
+    "Transcript",
+    "Word",
+    "kernel_names",
+    "push_all",
+]
+
+KERNELS_VARIABLE = "DUALMODE_ENGINE_KERNELS"
+
+Samples = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word; times in seconds from the start of the audio, confidence 0 to 1."""
+
+    text: str
+    start_s: float
+    end_s: float
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What was said in a recording, or in a segment of a stream."""
+
+    words: tuple[Word, ...]
+    seconds: float
+
+    @property
+    def text(self) -> str:
+        """The words, a space between them."""
+        return " ".join(word.text for word in self.words)
+
+
+@dataclass(frozen=True)
+class Partial:
+    """What changed with the latest samples: the words since the last endpoint.
+
+    Attributes:
+        stable: how many of ``words``, from the first, will not change any more.
+        finished: segments that ended with these samples.
+    """
+
+    words: tuple[Word, ...]
+    stable: int
+    finished: tuple[Transcript, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The words of the current segment, a space between them."""
+        return " ".join(word.text for word in self.words)
+
+
+def kernel_names() -> tuple[str, ...]:
+    """Kernels that this processor can run, best first."""
+    return tuple(_engine.kernel_names().split())
+
+
+class Model:
+    """An open artifact: immutable, and shared by any number of streams and threads.
+
+    Args:
+        path: what ``dualmode export engine`` wrote.
+        kernels: one of :func:`kernel_names`; None takes the variable DUALMODE_ENGINE_KERNELS, and
+            if that is not set the best.
+
+    Raises:
+        EngineError: the file is missing or damaged, or this processor lacks the kernels.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], kernels: str | None = None) -> None:
+        chosen = os.environ.get(KERNELS_VARIABLE, "") if kernels is None else kernels
+        self.handle = _engine.Model(os.fspath(path), chosen)
+        self.description: dict[str, Any] = self.handle.describe()
+        self.card: dict[str, Any] = json.loads(self.description["card"] or "{}")
+
+    @property
+    def pieces(self) -> list[str]:
+        """The text of every token, by id."""
+        return list(self.handle.pieces)
+
+    def transcribe(
+        self, samples: Samples, *, beam_width: int = 1, tail_s: float | None = None
+    ) -> Transcript:
+        """Recognise a whole recording: (S,) samples of 16 kHz in [-1, 1].
+
+        Raises:
+            EngineError: samples that are not finite.
+        """
+        tail = -1.0 if tail_s is None else tail_s
+        return _transcript(self.handle.transcribe(_checked(samples), beam_width, tail))
+
+    def stream(
+        self,
+        *,
+        beam_width: int = 1,
+        endpointing: bool = True,
+        silence_s: float = 1.2,
+        longest_s: float = 20.0,
+        tail_s: float | None = None,
+        keep_finished: bool = True,
+    ) -> Stream:
+        """Open a stream.
+
+        Raises:
+            EngineError: the model has full context, or an option is out of its range.
+        """
+        tail = -1.0 if tail_s is None else tail_s
+        return Stream(
+            _engine.Stream(
+                self.handle, beam_width, endpointing, silence_s, longest_s, tail, keep_finished
+            )
+        )
+
+
+class Stream:
+    """Push samples, get text. Made by :meth:`Model.stream`; for one thread at a time."""
+
+    def __init__(self, handle: Any) -> None:
+        self.handle = handle
+
+    def push(self, samples: Samples) -> Partial | None:
+        """Hear more samples; a partial when the text changed or a segment ended, else None.
+
+        Raises:
+            EngineError: samples that are not finite, or the stream was finished.
+        """
+        return self.partial() if self.handle.push(_checked(samples)) else None
+
+    def partial(self) -> Partial:
+        """The words since the last endpoint, and the segments that ended since the last call."""
+        finished = []
+        while (segment := self.handle.segment()) is not None:
+            finished.append(_transcript(segment))
+        found = self.handle.partial()
+        return Partial(_words(found), found["stable"], tuple(finished))
+
+    def finish(self) -> Transcript:
+        """End the stream and get the transcript of all of it, the last words included.
+
+        Raises:
+            EngineError: the stream was finished before.
+        """
+        return _transcript(self.handle.finish())
+
+    def reset(self) -> None:
+        """As if nothing had been heard."""
+        self.handle.reset()
+
+
+def push_all(streams: list[Stream], samples: list[Samples]) -> None:
+    """Push to many streams of one model at once; :meth:`Stream.partial` has their text.
+
+    Raises:
+        EngineError: samples that are not finite, or a stream was finished; all are as before.
+    """
+    _engine.push_all([stream.handle for stream in streams], [_checked(s) for s in samples])
+
+
+def _checked(samples: Samples) -> Samples:
+    array = np.asarray(samples)
+    if array.ndim != 1 or not np.issubdtype(array.dtype, np.floating):
+        raise EngineError(
+            f"samples must be one row (S,) of floats in [-1, 1], not {array.dtype} {array.shape}"
+        )
+    return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def _words(found: dict[str, Any]) -> tuple[Word, ...]:
+    return tuple(Word(*word) for word in found["words"])
+
+
+def _transcript(found: dict[str, Any]) -> Transcript:
+    return Transcript(_words(found), found["seconds"])

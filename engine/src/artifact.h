@@ -1,0 +1,96 @@
+// The artifact: one little-endian file that holds a recogniser. docs/formats/engine_artifact.md defines it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace dualmode {
+
+constexpr uint32_t kFormatVersion = 1;
+
+// What a tensor is for. Numbers are those of the file.
+enum class Role : uint16_t {
+  kMean = 1,
+  kDeviation = 2,
+  kFirstConvolution = 3,
+  kFirstConvolutionBias = 4,
+  kSecondConvolution = 5,
+  kSubsamplingOut = 6,
+  kFirstNorm = 16,
+  kFirstExpand = 17,
+  kFirstContract = 18,
+  kAttentionNorm = 19,
+  kProject = 20,
+  kAttentionOut = 21,
+  kConvolutionNorm = 22,
+  kGate = 23,
+  kDepthwise = 24,
+  kDepthwiseBias = 25,
+  kConvolutionOut = 26,
+  kSecondNorm = 27,
+  kSecondExpand = 28,
+  kSecondContract = 29,
+  kFinalNorm = 48,
+  kFromFrames = 49,
+  kEmbedding = 50,
+  kMix = 51,
+  kFromPredictions = 52,
+  kOut = 53,
+};
+
+enum class Encoding : uint16_t {
+  kValuesF32 = 1,
+  kValuesF16 = 2,
+  kRowsI8 = 3,
+  kMatrixF32 = 4,
+  kMatrixI8 = 5,
+};
+
+// Outputs x inputs that are kept or dropped together.
+enum class Block : uint16_t { kDense = 0, k8x1 = 1, k8x4 = 2, k16x1 = 3 };
+
+struct Settings {
+  uint32_t width, layers, heads, feed_forward, kernel_frames, subsampling_channels;
+  uint32_t predictor_width, context_tokens, joiner_width, vocabulary;
+  uint32_t streams, chunk, left, lookahead;
+  uint32_t sample_rate_hz, frame_shift, frame_length, fft_length, mels;
+  float low_hz, high_hz, preemphasis;
+  float blank_penalty, sparsity, tail_s, longest_piece_s;
+
+  uint32_t window() const { return chunk + lookahead; }
+  uint32_t reach() const { return (kernel_frames - 1) / 2; }
+  uint32_t head_width() const { return width / heads; }
+  uint32_t subsampled_mels() const { return ((mels - 3) / 2 + 1 - 3) / 2 + 1; }
+};
+
+struct Tensor {
+  Role role;
+  uint16_t layer;
+  Encoding encoding;
+  Block block;
+  uint32_t rows, columns;
+  const uint8_t* bytes;
+  size_t size;
+};
+
+// A parsed artifact: views into bytes that somebody else keeps alive.
+class Artifact {
+ public:
+  // Checks everything that can be checked without knowing what the tensors mean. Throws Error.
+  static Artifact parse(const uint8_t* bytes, size_t size);
+
+  // The tensor of a role, of the sizes that the settings promise. Throws Error if it is absent.
+  const Tensor& tensor(Role role, uint16_t layer, uint32_t rows, uint32_t columns) const;
+
+  Settings settings{};
+  std::vector<std::string> pieces;
+  std::string card;
+  size_t size = 0;
+
+ private:
+  std::vector<Tensor> tensors_;
+};
+
+}  // namespace dualmode

@@ -1,0 +1,55 @@
+// The encoder over windows of frames: a step of a stream, of many streams, or a whole utterance.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "model.h"
+
+namespace dualmode {
+
+// A layer's past: rotated keys and values of the last centre frames (a ring of L rows of D), and
+// the last inputs (D, reach) of the depthwise convolution.
+struct LayerState {
+  std::vector<float> keys, values, convolution;
+};
+
+struct EncoderState {
+  explicit EncoderState(const Model& model);
+  void reset();
+
+  std::vector<LayerState> layers;
+  uint64_t processed = 0;       // centre frames behind the stream
+  std::vector<float> latents;   // (D, R): of look-ahead frames that the next window shares
+};
+
+// Memory that a run needs and that no later run depends on; grows to the largest run.
+struct Workspace {
+  std::vector<float> planes, subsampled, x, normed, hidden, projected, gated, attended, mixed;
+  std::vector<float> frames;  // (J, stride): what the last run gave
+  std::vector<float> cosines, sines, scores, rows, frame_scale, convolved, mels;
+  std::vector<uint8_t> quantized;
+  std::vector<const float*> keys, values;
+  size_t stride = 0;  // lanes of `frames`
+};
+
+// One window to run.
+struct Window {
+  EncoderState* state;  // null for full context
+  const float* mels;    // rows of 80, from the first frame whose latents are not in the state
+  size_t mel_rows;      // rows that exist; zeros stand in for what lies past them
+  size_t fresh;         // frames whose latents are not in the state: all, or the last `centre`
+  size_t valid;         // frames of the window that exist
+};
+
+// Run windows of `frames` frames side by side, of which the first `centre` are given: window w's
+// frame t is lane w * padded + t of workspace.frames, where padded is round_up(frames, 8).
+void run_windows(const Model& model, const std::vector<Window>& windows, size_t frames,
+                 size_t centre, Workspace& workspace);
+
+// y = finish(matrix(x)) over lanes, quantising x if the matrix is int8.
+void apply(const Kernels& kernels, const Matrix& matrix, const float* x, size_t stride,
+           size_t lanes, float* y, size_t y_stride, Finish finish, float factor, Workspace& w);
+
+}  // namespace dualmode

@@ -1,0 +1,31 @@
+// AVX-512 VNNI on 256-bit registers: four columns of int8 a multiplication, and 32 registers, so
+// that a whole group of eight outputs is summed at once.
+#include <immintrin.h>
+
+#include <cstring>
+#include <type_traits>
+
+#include "kernels/tables.h"
+
+namespace dualmode {
+namespace {
+
+#include "kernels/lanes.h"
+#include "kernels/quads_x86.h"
+
+struct DotProduct {
+  static __m256i apply(__m256i sum, __m256i x, __m256i w) {
+    return _mm256_dpbusd_epi32(sum, x, w);
+  }
+};
+
+void product_int8(const Product& p) { quads_product<DotProduct, 8>(p); }
+
+}  // namespace
+
+const Kernels kAvx512VnniKernels = {
+    "avx512vnni", 1,         true,   product_int8, product_fp32, quantize_offset, norm,
+    gate,         depthwise, rotate, attend,       convolve9,    tanh_sum,
+};
+
+}  // namespace dualmode

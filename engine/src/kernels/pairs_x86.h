@@ -1,0 +1,89 @@
+// int8 products over pairs of columns on 256-bit registers; included like lanes.h.
+//
+// Four outputs times up to 24 lanes stay in twelve registers. Two columns of activations are
+// interleaved on the way in (their rows are anywhere), weights are widened to 16 bits once a quad
+// and broadcast from the stack.
+
+// Interleave two columns of V * 8 lanes; with V >= 2 the first 16 lanes come as 0-3, 8-11 and
+// 4-7, 12-15, which `in_order` undoes at the end.
+template <size_t V>
+inline void interleave(const int16_t* a, const int16_t* b, __m256i* out) {
+  size_t v = 0;
+  if (V >= 2) {
+    const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a));
+    const __m256i y = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b));
+    out[0] = _mm256_unpacklo_epi16(x, y);
+    out[1] = _mm256_unpackhi_epi16(x, y);
+    v = 2;
+  }
+  if (V != 2) {
+    const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(a + v * 8));
+    const __m128i y = _mm_loadu_si128(reinterpret_cast<const __m128i*>(b + v * 8));
+    out[v] = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_unpacklo_epi16(x, y)),
+                                     _mm_unpackhi_epi16(x, y), 1);
+  }
+}
+
+template <size_t V>
+inline void in_order(__m256i* sums) {
+  if (V < 2) return;
+  const __m256i first = sums[0], second = sums[1];
+  sums[0] = _mm256_permute2x128_si256(first, second, 0x20);
+  sums[1] = _mm256_permute2x128_si256(first, second, 0x31);
+}
+
+inline __m256i pair_at(const int16_t* at) {
+  int32_t pair;
+  std::memcpy(&pair, at, sizeof pair);
+  return _mm256_set1_epi32(pair);
+}
+
+template <class Step, size_t V>
+inline void pairs_tile(const Product& p, size_t group, size_t part, size_t lane) {
+  const Matrix& m = *p.matrix;
+  const auto* x = static_cast<const int16_t*>(p.x) + lane;
+  __m256i sums[4][V];
+  for (auto& row : sums) {
+    for (__m256i& sum : row) sum = _mm256_setzero_si256();
+  }
+  const size_t quad_bytes = m.group * 4;
+  const size_t end = m.begin[group + 1];
+  const uint16_t* columns = m.columns.data();
+  for (size_t q = m.begin[group]; q < end; ++q) {
+    const __m128i bytes =
+        _mm_loadu_si128(reinterpret_cast<const __m128i*>(m.quads + q * quad_bytes + part * 16));
+    alignas(32) int16_t w[16];
+    _mm256_store_si256(reinterpret_cast<__m256i*>(w), _mm256_cvtepi8_epi16(bytes));
+    for (size_t pair = 0; pair < 2; ++pair) {
+      const uint16_t* c = columns + q * 4 + pair * 2;
+      __m256i values[V];
+      interleave<V>(x + c[0] * p.stride, x + c[1] * p.stride, values);
+      for (size_t o = 0; o < 4; ++o) {
+        const __m256i weight = pair_at(w + o * 4 + pair * 2);
+        for (size_t v = 0; v < V; ++v) sums[o][v] = Step::apply(sums[o][v], values[v], weight);
+      }
+    }
+  }
+  for (size_t o = 0; o < 4; ++o) {
+    const size_t output = group * m.group + part * 4 + o;
+    if (output >= m.outputs) return;
+    in_order<V>(sums[o]);
+    for (size_t v = 0; v < V; ++v) {
+      const Floats scale = load(p.frame_scale + lane + v * 8) * m.scale[output];
+      const Floats value = (Floats)_mm256_cvtepi32_ps(sums[o][v]) * scale + m.bias[output];
+      finish(p, p.y + output * p.y_stride + lane + v * 8, value);
+    }
+  }
+}
+
+template <class Step>
+inline void pairs_product(const Product& p) {
+  const size_t parts = p.matrix->group / 4;
+  for_tiles(p.lanes, [&](auto v, size_t lane) {
+    for (size_t group = 0; group < p.matrix->groups(); ++group) {
+      for (size_t part = 0; part < parts; ++part) {
+        pairs_tile<Step, decltype(v)::value>(p, group, part, lane);
+      }
+    }
+  });
+}

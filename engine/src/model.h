@@ -1,0 +1,59 @@
+// A model ready to run: matrices that view the artifact's bytes, small values as floats, kernels.
+// Immutable once open, so any number of streams and threads share it.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "artifact.h"
+#include "log_mels.h"
+#include "kernels/kernels.h"
+
+namespace dualmode {
+
+struct Norm {
+  std::vector<float> gain, bias;
+};
+
+struct LayerWeights {
+  Norm first_norm, attention_norm, convolution_norm, second_norm;
+  Matrix first_expand, first_contract;
+  Matrix project, attention_out;
+  Matrix gate, convolution_out;
+  std::vector<float> depthwise, depthwise_bias;
+  Matrix second_expand, second_contract;
+};
+
+// Token embeddings, a row each: floats, or int8 with a scale a row.
+struct Embedding {
+  std::vector<float> floats;
+  const int8_t* rows = nullptr;
+  std::vector<float> scale;
+};
+
+class Mapping;  // bytes of a file
+
+struct Model {
+  // Takes over the mapping, which may be empty if the caller keeps the bytes.
+  Model(Artifact parsed, const char* kernels, std::shared_ptr<const Mapping> mapping);
+
+  const Artifact artifact;
+  const Settings& settings = artifact.settings;
+  const Kernels& kernels;
+  const std::shared_ptr<const Mapping> mapping;
+  const FeatureTables features;
+  std::vector<char> word_starts;  // by token
+
+  std::vector<float> mean, inverse_deviation;
+  std::vector<float> first_convolution, first_convolution_bias;
+  Matrix second_convolution;  // columns are rows of the planes that encoder.cpp lays out
+  Matrix subsampling_out;
+  std::vector<LayerWeights> layers;
+  Norm final_norm;
+  Matrix from_frames;
+  Embedding embedding;
+  Matrix mix, from_predictions, out;
+};
+
+}  // namespace dualmode
