@@ -211,7 +211,7 @@ class _Exporter:
             return linear.blocks[mask].numpy(), own
         full = linear.expand(linear.blocks[mask])
         padded = F.pad(full, (0, 0, 0, -full.shape[0] % 8))
-        return padded.unflatten(0, (-1, 8)).any(dim=1).numpy(), Block.B8X1
+        return padded.reshape(-1, 8, full.shape[1]).any(dim=1).numpy(), Block.B8X1
 
     def _matrix(
         self,
