@@ -54,6 +54,9 @@ inline void pairs_tile(const Product& p, size_t group, size_t part, size_t lane)
         _mm_loadu_si128(reinterpret_cast<const __m128i*>(m.quads + q * quad_bytes + part * 16));
     alignas(32) int16_t w[16];
     _mm256_store_si256(reinterpret_cast<__m256i*>(w), _mm256_cvtepi8_epi16(bytes));
+    // Weights must come from memory: a load broadcasts for nothing, while GCC would take them out
+    // of the register by two shuffles each.
+    asm volatile("" : "+m"(w));
     for (size_t pair = 0; pair < 2; ++pair) {
       const uint16_t* c = columns + q * 4 + pair * 2;
       __m256i values[V];

@@ -1,0 +1,183 @@
+// The command dualmode-engine: transcribe files, stream from standard input, measure, describe.
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <string>
+#include <vector>
+
+#if defined(_WIN32)
+#include <fcntl.h>
+#include <io.h>
+#endif
+
+#include "bench.h"
+#include "handles.h"
+#include "wav.h"
+
+namespace {
+
+constexpr char kUsage[] =
+    "usage: dualmode-engine COMMAND MODEL.dual [FILE.wav ...] [options]\n"
+    "\n"
+    "  transcribe MODEL FILE...   print the text of WAV files (16 kHz)\n"
+    "  stream MODEL               16-bit mono PCM at 16 kHz from standard input; partials grow\n"
+    "                             on one line, finished segments stay\n"
+    "  bench MODEL [FILE]         real-time factor, step time, memory, as JSON\n"
+    "  describe MODEL             what the file holds, as JSON\n"
+    "\n"
+    "  --words          times and confidences, a word a line\n"
+    "  --beam N         modified beam search with N hypotheses, 1 to 8 (1: greedy)\n"
+    "  --seconds S      how much synthetic sound bench streams (60)\n"
+    "  --kernels NAME   one of those that describe lists; also DUALMODE_ENGINE_KERNELS\n";
+
+struct Arguments {
+  std::string command, model, kernels;
+  std::vector<std::string> files;
+  dualmode_options options;
+  double seconds = 60.0;
+  bool words = false;
+};
+
+Arguments parse(int count, char** values) {
+  Arguments a;
+  dualmode_default_options(&a.options);
+  if (const char* chosen = std::getenv("DUALMODE_ENGINE_KERNELS")) a.kernels = chosen;
+  std::vector<std::string> places;
+  for (int i = 1; i < count; ++i) {
+    const std::string value = values[i];
+    const auto next = [&] {
+      if (i + 1 == count) throw std::runtime_error(value + " needs a value");
+      return std::string(values[++i]);
+    };
+    if (value == "--words") {
+      a.words = true;
+    } else if (value == "--beam") {
+      a.options.beam_width = static_cast<uint32_t>(std::strtoul(next().c_str(), nullptr, 10));
+    } else if (value == "--seconds") {
+      a.seconds = std::strtod(next().c_str(), nullptr);
+    } else if (value == "--kernels") {
+      a.kernels = next();
+    } else if (value.size() > 1 && value[0] == '-') {
+      throw std::runtime_error("no option " + value);
+    } else {
+      places.push_back(value);
+    }
+  }
+  if (places.size() < 2) throw std::runtime_error("a command and a model are needed");
+  a.command = places[0];
+  a.model = places[1];
+  a.files.assign(places.begin() + 2, places.end());
+  return a;
+}
+
+void print(const dualmode_text& text, bool words) {
+  if (!words) {
+    std::printf("%s\n", text.text);
+    return;
+  }
+  for (size_t i = 0; i < text.word_count; ++i) {
+    const dualmode_word& w = text.words[i];
+    std::printf("%7.2f %7.2f %5.2f %s\n", w.start_s, w.end_s, w.confidence, w.text);
+  }
+}
+
+void transcribe(const Arguments& a, const ModelHandle& model) {
+  if (a.files.empty()) throw std::runtime_error("transcribe needs WAV files");
+  for (const std::string& file : a.files) {
+    const std::vector<float> samples = read_wav(file);
+    dualmode_stream* stream = nullptr;
+    dualmode_text text;
+    dualmode_error error;
+    check(dualmode_transcribe(model.get(), &a.options, samples.data(), samples.size(), &stream,
+                              &text, &error),
+          error);
+    const StreamHandle owner(stream);
+    if (a.files.size() > 1) std::printf("%s\t", file.c_str());
+    print(text, a.words);
+  }
+}
+
+void print_segments(dualmode_stream* stream, bool words) {
+  dualmode_text text;
+  dualmode_error error;
+  for (int there = 1;;) {
+    check(dualmode_stream_segment(stream, &text, &there, &error), error);
+    if (!there) return;
+    std::printf("\r\033[K");
+    print(text, words);
+  }
+}
+
+void stream_input(const Arguments& a, const ModelHandle& model) {
+#if defined(_WIN32)
+  _setmode(_fileno(stdin), _O_BINARY);
+#endif
+  dualmode_options options = a.options;
+  options.keep_finished = 0;
+  const StreamHandle stream = new_stream(model, options);
+  dualmode_text text;
+  dualmode_error error;
+  int16_t samples[1600];
+  for (size_t count; (count = std::fread(samples, sizeof samples[0], 1600, stdin)) > 0;) {
+    int changed = 0;
+    check(dualmode_stream_push_int16(stream.get(), samples, count, &changed, &error), error);
+    if (!changed) continue;
+    print_segments(stream.get(), a.words);
+    check(dualmode_stream_partial(stream.get(), &text, &error), error);
+    std::printf("\r\033[K%s", text.text);
+    std::fflush(stdout);
+  }
+  std::printf("\r\033[K");
+  check(dualmode_stream_finish(stream.get(), &text, &error), error);
+  std::vector<dualmode_word> words(text.words, text.words + text.word_count);
+  // A segment may have ended in the silence at the end: it comes first, and takes the pointers.
+  const std::string last = text.text;
+  std::vector<std::string> texts;
+  for (const dualmode_word& word : words) texts.push_back(word.text);
+  for (size_t i = 0; i < words.size(); ++i) words[i].text = texts[i].c_str();
+  print_segments(stream.get(), a.words);
+  if (words.empty()) return;
+  print({last.c_str(), words.data(), words.size(), words.size(), text.seconds}, a.words);
+}
+
+void describe(const ModelHandle& model) {
+  const dualmode_description d = description_of(model);
+  std::printf("{\"version\": %u, \"bytes\": %llu, \"state_bytes\": %llu, \"streams\": %s, "
+              "\"chunk_ms\": %u, \"left_ms\": %u, \"lookahead_ms\": %u, \"kernels\": \"%s\", "
+              "\"kernels_here\": \"%s\", \"card\": %s}\n",
+              d.version, static_cast<unsigned long long>(d.artifact_bytes),
+              static_cast<unsigned long long>(d.state_bytes), d.streams ? "true" : "false",
+              d.chunk_frames * 40, d.left_frames * 40, d.lookahead_frames * 40, d.kernels,
+              dualmode_kernel_names(), d.card);
+}
+
+}  // namespace
+
+int main(int count, char** values) {
+  try {
+    if (count < 2 || std::strcmp(values[1], "--help") == 0) {
+      std::fputs(kUsage, count < 2 ? stderr : stdout);
+      return count < 2 ? 2 : 0;
+    }
+    const Arguments a = parse(count, values);
+    if (a.command == "bench") {
+      bench(a.model.c_str(), a.kernels.c_str(), a.seconds, a.files.empty() ? "" : a.files[0]);
+      return 0;
+    }
+    const ModelHandle model = open_model(a.model.c_str(), a.kernels.c_str());
+    if (a.command == "transcribe") {
+      transcribe(a, model);
+    } else if (a.command == "stream") {
+      stream_input(a, model);
+    } else if (a.command == "describe") {
+      describe(model);
+    } else {
+      throw std::runtime_error("no command " + a.command + ": see dualmode-engine --help");
+    }
+    return 0;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "error: %s\n", error.what());
+    return 1;
+  }
+}

@@ -1,0 +1,9 @@
+// WAV files as mono samples at 16 kHz.
+#pragma once
+
+#include <string>
+#include <vector>
+
+// Samples in [-1, 1], channels averaged. Throws std::runtime_error with what is wrong: not a WAV
+// file, cut short, another rate than 16 kHz, or an encoding other than 8 to 32-bit PCM and float.
+std::vector<float> read_wav(const std::string& path);

@@ -1,0 +1,190 @@
+// Every table of kernels that this processor has computes what the scalar one computes.
+#include <algorithm>
+#include <sstream>
+
+#include "check.h"
+#include "kernels/kernels.h"
+#include "kernels/tables.h"
+
+using namespace dualmode;
+
+namespace {
+
+struct Weights {
+  Matrix matrix;
+  std::vector<int8_t> quads;
+  std::vector<float> floats;
+};
+
+// A random matrix in quads (int8) or columns (fp32); some groups keep no column at all.
+Weights random_matrix(Random& random, uint32_t outputs, uint32_t inputs, uint32_t group,
+                      uint32_t run, bool int8) {
+  Weights w;
+  Matrix& m = w.matrix;
+  m.outputs = outputs;
+  m.inputs = inputs;
+  m.group = group;
+  const size_t groups = (outputs + group - 1) / group;
+  const size_t multiple = int8 ? 4 : 1;
+  m.begin.push_back(0);
+  for (size_t g = 0; g < groups; ++g) {
+    const size_t before = m.columns.size();
+    for (uint32_t c = 0; c + run <= inputs; c += run) {
+      if (g == 1 || random.below(3) != 0) continue;
+      for (uint32_t i = 0; i < run; ++i) m.columns.push_back(static_cast<uint16_t>(c + i));
+    }
+    size_t kept = m.columns.size() - before;
+    while (m.columns.size() % multiple != 0) m.columns.push_back(m.columns.back());
+    const size_t stored = m.columns.size() - before;
+    m.begin.push_back(static_cast<uint32_t>(m.columns.size() / multiple));
+    for (size_t c = 0; c < stored; ++c) {
+      for (uint32_t o = 0; o < group; ++o) {
+        const bool real = c < kept && g * group + o < outputs;
+        if (int8) {
+          const size_t at = (before + c) / 4 * group * 4 + o * 4 + (before + c) % 4;
+          if (w.quads.size() <= at) w.quads.resize(at + group * 4);
+          w.quads[at] = real ? static_cast<int8_t>(random.below(255)) : int8_t{0};
+          if (w.quads[at] == -128) w.quads[at] = -127;
+        } else {
+          w.floats.push_back(real ? random.uniform() : 0.0f);
+        }
+      }
+    }
+  }
+  w.quads.resize(std::max<size_t>(m.begin.back(), 1) * group * 4);
+  w.floats.resize(std::max<size_t>(w.floats.size(), 8));
+  if (int8) m.quads = w.quads.data(); else m.floats = w.floats.data();
+  for (size_t o = 0; o < groups * group; ++o) {
+    m.scale.push_back(0.01f + 0.01f * (random.uniform() + 1.0f));
+    m.bias.push_back(random.uniform());
+    int32_t sum = 0;
+    for (size_t q = m.begin[o / group]; int8 && q < m.begin[o / group + 1]; ++q) {
+      for (size_t k = 0; k < 4; ++k) sum += w.quads[(q * group + o % group) * 4 + k];
+    }
+    m.weight_sums.push_back(sum);
+  }
+  return w;
+}
+
+std::vector<float> random_floats(Random& random, size_t count, float size = 1.0f) {
+  std::vector<float> values(count);
+  for (float& value : values) value = size * random.uniform();
+  return values;
+}
+
+void same(const std::vector<float>& a, const std::vector<float>& b, float tolerance) {
+  CHECK(a.size() == b.size());
+  for (size_t i = 0; i < a.size(); ++i) {
+    CHECK(std::fabs(a[i] - b[i]) <= tolerance * (1.0f + std::fabs(b[i])));
+  }
+}
+
+std::vector<float> product(const Kernels& k, const Matrix& m, const std::vector<float>& x,
+                           size_t stride, size_t lanes, Finish finish) {
+  std::vector<float> y(m.outputs * stride, 0.25f), scale(stride);
+  if (!m.int8()) {
+    k.product_fp32({&m, x.data(), stride, lanes, nullptr, y.data(), stride, finish, 0.5f});
+    return y;
+  }
+  std::vector<uint8_t> q(m.inputs * stride * k.activation_bytes + kSlackBytes);
+  k.quantize(x.data(), m.inputs, stride, lanes, q.data(), scale.data());
+  k.product_int8({&m, q.data(), stride, lanes, scale.data(), y.data(), stride, finish, 0.5f});
+  return y;
+}
+
+void products(const Kernels& kernels, Random& random) {
+  for (uint32_t turn = 0; turn < 60; ++turn) {
+    const uint32_t group = turn % 3 == 2 ? 16 : 8, run = turn % 3 == 1 ? 4 : 1;
+    const bool int8 = turn % 4 != 3;
+    const Weights w = random_matrix(random, 1 + random.below(50), 4 + random.below(90),
+                                    int8 ? group : 8, run, int8);
+    const size_t lanes = 8 * (1 + random.below(8)), stride = lanes + 8 * random.below(3);
+    std::vector<float> x = random_floats(random, w.matrix.inputs * stride, 3.0f);
+    for (size_t r = 0; r < w.matrix.inputs; ++r) x[r * stride + 2] = 0.0f;  // a silent frame
+    const auto finish = static_cast<Finish>(random.below(4));
+    same(product(kernels, w.matrix, x, stride, lanes, finish),
+         product(kScalarKernels, w.matrix, x, stride, lanes, finish), 2e-5f);
+  }
+}
+
+void extremes(const Kernels& kernels) {
+  // The largest sums there are: every weight and every activation at its limit.
+  Random random(5);
+  Weights w = random_matrix(random, 8, 1024, 8, 1, true);
+  for (int8_t& weight : w.quads) weight = 127;
+  w.matrix.weight_sums.assign(8, 0);
+  for (size_t o = 0; o < 8; ++o) {
+    w.matrix.weight_sums[o] = static_cast<int32_t>(w.matrix.begin[1]) * 4 * 127;
+  }
+  const std::vector<float> x(1024 * 8, -2.0f);
+  same(product(kernels, w.matrix, x, 8, 8, Finish::kStore),
+       product(kScalarKernels, w.matrix, x, 8, 8, Finish::kStore), 1e-6f);
+}
+
+void elementwise(const Kernels& k, Random& random) {
+  const Kernels& ref = kScalarKernels;
+  const size_t rows = 33, lanes = 24, stride = 32;
+  for (float size : {0.001f, 1.0f, 50.0f}) {
+    const auto x = random_floats(random, 2 * rows * stride, size);
+    const auto gain = random_floats(random, rows), bias = random_floats(random, rows);
+    std::vector<float> a(2 * rows * stride), b(a);
+    k.norm(x.data(), rows, stride, lanes, gain.data(), bias.data(), a.data());
+    ref.norm(x.data(), rows, stride, lanes, gain.data(), bias.data(), b.data());
+    same(a, b, 1e-4f);
+    k.gate(x.data(), rows, stride, lanes, a.data(), stride);
+    ref.gate(x.data(), rows, stride, lanes, b.data(), stride);
+    same(a, b, 1e-5f);
+    k.tanh_sum(x.data(), rows, stride, lanes, bias.data(), a.data(), stride);
+    ref.tanh_sum(x.data(), rows, stride, lanes, bias.data(), b.data(), stride);
+    same(a, b, 1e-5f);
+    const auto weight = random_floats(random, rows * 7);
+    k.depthwise(x.data(), rows, stride, lanes, weight.data(), 7, bias.data(), a.data(), stride);
+    ref.depthwise(x.data(), rows, stride, lanes, weight.data(), 7, bias.data(), b.data(), stride);
+    same(a, b, 1e-4f);
+    const float* taps[9];
+    for (size_t i = 0; i < 9; ++i) taps[i] = &x[i * stride];
+    k.convolve9(taps, 5, lanes, weight.data(), bias.data(), a.data(), stride);
+    ref.convolve9(taps, 5, lanes, weight.data(), bias.data(), b.data(), stride);
+    same(a, b, 1e-4f);
+    std::vector<float> turned = x, expected = x;
+    const auto angles = random_floats(random, 2 * 16 * stride);
+    k.rotate(turned.data(), 16, stride, lanes, angles.data(), &angles[16 * stride]);
+    ref.rotate(expected.data(), 16, stride, lanes, angles.data(), &angles[16 * stride]);
+    same(turned, expected, 1e-4f);
+  }
+}
+
+void attention(const Kernels& k, Random& random) {
+  for (size_t count : {1, 3, 4, 21, 84}) {
+    const size_t width = 36, head = 18, lanes = 8 * (1 + count % 5);
+    const auto q = random_floats(random, head * lanes, 4.0f);
+    const auto rows = random_floats(random, 2 * count * width, 4.0f);
+    std::vector<const float*> keys, values;
+    for (size_t j = 0; j < count; ++j) {
+      keys.push_back(&rows[2 * j * width]);
+      values.push_back(&rows[(2 * j + 1) * width]);
+    }
+    std::vector<float> scores(count * 24), a(head * lanes), b(a);
+    k.attend({q.data(), lanes, lanes, head, keys.data(), values.data(), count, head,
+              scores.data(), a.data(), lanes});
+    kScalarKernels.attend({q.data(), lanes, lanes, head, keys.data(), values.data(), count, head,
+                           scores.data(), b.data(), lanes});
+    same(a, b, 1e-4f);
+  }
+}
+
+}  // namespace
+
+int main() {
+  std::istringstream names(kernel_names());
+  for (std::string name; names >> name;) {
+    const Kernels& kernels = choose_kernels(name.c_str());
+    Random random(7);
+    products(kernels, random);
+    extremes(kernels);
+    elementwise(kernels, random);
+    attention(kernels, random);
+    std::printf("kernels %s: ok\n", name.c_str());
+  }
+  return 0;
+}
