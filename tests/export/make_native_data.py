@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from dualmode.model.directory import LoadedModel
 from dualmode.recognizer import Recognizer
 
 DATA = Path(__file__).parents[2] / "engine" / "tests" / "data"
@@ -48,8 +47,8 @@ def native_babble(seconds: float, seed: int) -> npt.NDArray[np.float32]:
     return samples
 
 
-def test_write(talkative: LoadedModel, exported: Callable[[str, str], Path]) -> None:
-    recognizer = Recognizer(talkative.model, talkative.tokens, talkative.recipe)
+def test_write(talkative_model: Path, exported: Callable[[str, str], Path]) -> None:
+    recognizer = Recognizer.load(talkative_model, "torch")
     samples = native_babble(6.0, 1)
     texts = [recognizer.transcribe(samples, name).text for name in ("device", "server")]
     assert all(texts)

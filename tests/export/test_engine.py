@@ -27,8 +27,8 @@ Export = Callable[[str, str], Path]
 
 
 @pytest.fixture(scope="module")
-def recognizer(talkative: LoadedModel) -> Recognizer:
-    return Recognizer(talkative.model, talkative.tokens, talkative.recipe)
+def recognizer(talkative_model: Path) -> Recognizer:
+    return Recognizer.load(talkative_model, "torch")
 
 
 @pytest.fixture(scope="module")

@@ -104,10 +104,11 @@ def engine(
     from dualmode.export.engine import export_engine
     from dualmode.model.directory import load_model
     from dualmode.recognizer import Recognizer
+    from dualmode.runtime.pytorch import TorchModel
 
     loaded = load_model(model)
     chosen = chosen_subnet(
-        Recognizer(loaded.model, loaded.tokens, loaded.recipe),
+        Recognizer(TorchModel(loaded.model, loaded.tokens, loaded.recipe)),
         subnet,
         sparsity=sparsity,
         chunk_ms=chunk_ms,
