@@ -1,17 +1,23 @@
-"""MkDocs hook: pages that live outside docs/ join the site, and links to them are followed.
+"""MkDocs hook: pages that are not written in docs/ join the site, and links to them are followed.
 
-Links in the repository are relative file paths, so that they work where the repository is
-browsed. The site has no place for most files outside docs/: those links become plain text.
+README, CONTRIBUTING and the results live elsewhere in the repository; the page on the command line
+is generated from the commands' help. Links in the repository are relative file paths, so that they
+work where the repository is browsed. The site has no place for most files outside docs/: links to
+those become plain text.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 from mkdocs.structure.files import File
+
+import dualmode
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
@@ -20,21 +26,27 @@ PAGES = {
     "CHANGELOG.md": "changelog.md",
     "benchmarks/RESULTS.md": "results.md",
 }
+COMMANDS = "cli.md"
+REFERENCE = "api.md"
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
+_EXAMPLES = re.compile(r"^([A-Z][a-z ]+:)\n((?:  \S.*\n)+)", re.MULTILINE)
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Add the pages that live outside docs/."""
+    """Add the pages that live outside docs/, and the one on the command line."""
     for source, page in PAGES.items():
         text = (ROOT / source).read_text(encoding="utf-8")
         files.append(File.generated(config, page, content=text))
+    files.append(File.generated(config, COMMANDS, content=command_line()))
     return files
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
     """Rewrite links between files of the repository as links between pages of the site."""
-    origins = {target: source for source, target in PAGES.items()}
     here = page.file.src_uri
+    if here == REFERENCE:
+        return reference(markdown)
+    origins = {target: source for source, target in PAGES.items()}
     source = origins.get(here, f"docs/{here}")
 
     def follow(link: re.Match[str]) -> str:
@@ -49,3 +61,33 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
         return f"{image}[{text}]({relative}{anchor})"
 
     return _LINK.sub(follow, markdown)
+
+
+def reference(markdown: str) -> str:
+    """The API reference, with a last section for public names that have no place in it yet."""
+    missing = sorted(set(public_names()) - set(documented(markdown)))
+    if not missing:
+        return markdown
+    directives = "\n\n".join(f"::: dualmode.{name}" for name in missing)
+    return f"{markdown}\n## Other names\n\n{directives}\n"
+
+
+def documented(markdown: str) -> list[str]:
+    """The top-level names that a page of the reference documents."""
+    names = re.findall(r"^::: dualmode\.(\w+)$", markdown, re.MULTILINE)
+    # The error classes are documented together, as a module.
+    return ["DualmodeError" if name == "errors" else name for name in names]
+
+
+def public_names() -> list[str]:
+    """What ``import dualmode`` offers."""
+    return [name for name in dualmode.__all__ if not name.startswith("__")]
+
+
+def command_line() -> str:
+    """The help of all commands as Markdown, examples as code."""
+    command = [sys.executable, "-m", "typer", "dualmode.cli", "utils", "docs", "--name", "dualmode"]
+    done = subprocess.run(
+        [*command, "--title", "Command line"], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    return _EXAMPLES.sub(lambda match: f"{match[1]}\n\n```sh\n{match[2]}```\n", done.stdout)

@@ -6,8 +6,9 @@ import os
 import re
 import subprocess
 import sys
-from importlib.util import find_spec
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
@@ -18,30 +19,35 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 
 
-def test_every_public_name_is_in_the_reference() -> None:
-    text = (DOCS / "api.md").read_text(encoding="utf-8")
-    documented = re.findall(r"^::: dualmode\.(\w+)$", text, re.MULTILINE)
-    assert len(documented) == len(set(documented))
-    public = {name for name in dualmode.__all__ if not name.startswith("__")}
-    # The error classes are documented together, as a module.
-    assert public - {"DualmodeError"} == set(documented) - {"errors"}
-    assert "errors" in documented
+@pytest.fixture(scope="module")
+def hook() -> ModuleType:
+    """The hook by which pages outside docs/ join the site."""
+    pytest.importorskip("mkdocs", reason="needs the extra docs: pip install -e '.[docs]'")
+    spec = spec_from_file_location("outside_pages", DOCS / "outside_pages.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def test_every_page_is_in_the_navigation() -> None:
-    sys.path.insert(0, str(DOCS))
-    try:
-        from outside_pages import PAGES
-    finally:
-        sys.path.remove(str(DOCS))
+def test_every_public_name_is_in_the_reference(hook: ModuleType) -> None:
+    written = (DOCS / "api.md").read_text(encoding="utf-8")
+    assert set(hook.documented(written)) <= {*dualmode.__all__, "DualmodeError"}
+    names = hook.documented(hook.reference(written))
+    assert len(names) == len(set(names))
+    assert {name for name in dualmode.__all__ if not name.startswith("__")} <= set(names)
+
+
+def test_every_page_is_in_the_navigation(hook: ModuleType) -> None:
     shown = set(_pages_of(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]))
     written = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
-    assert shown == written | set(PAGES.values()), "mend the nav of mkdocs.yml"
+    assert shown == {*written, *hook.PAGES.values(), hook.COMMANDS}, "mend the nav of mkdocs.yml"
 
 
 def test_the_site_builds_without_warnings(tmp_path: Path) -> None:
-    if find_spec("mkdocs") is None or find_spec("mkdocstrings") is None:
-        pytest.skip("needs the extra docs: pip install -e '.[docs]', or make docs")
+    for package in ("mkdocs", "mkdocstrings"):
+        pytest.importorskip(package, reason="needs the extra docs: pip install -e '.[docs]'")
     command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path)]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)

@@ -1,6 +1,6 @@
-"""Recipes: one validated YAML file says everything about a training run.
+"""Recipes: a validated configuration of a training run, stored as one YAML file.
 
-Reading one from a file is the business of :mod:`dualmode.recipe_files`.
+``dualmode.recipe_files`` reads recipes from files.
 """
 
 from __future__ import annotations
@@ -14,28 +14,30 @@ _WIDEST = 1 << 16  # far beyond any speech model: a bound on what a recipe can m
 
 
 class Section(BaseModel):
-    """A part of a recipe: immutable, and a misspelt key is an error."""
+    """A section of a recipe. It is immutable, and an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class TextConfig(Section):
-    """How transcripts become tokens."""
+    """Normalisation of transcripts, and tokens."""
 
     case: Literal["lower", "upper"] = "lower"
     digits: Literal["refuse", "spell"] = "refuse"
     token_kind: Literal["unigram", "bpe"] = "unigram"
-    vocabulary_size: int = Field(500, ge=8, description="tokens, blank and <unk> included")
+    vocabulary_size: int = Field(
+        500, ge=8, description="number of tokens, including blank and <unk>"
+    )
 
 
 class DeviceSubnetConfig(Section):
-    """The device recogniser: its context, in frames of 40 ms, and its sparsity."""
+    """The device recogniser: its context in frames of 40 ms, and its sparsity."""
 
     chunk_frames: int = Field(16, ge=1)
     left_frames: int = Field(64, ge=0)
     lookahead_frames: int = Field(4, ge=0)
     sparsity: float | None = Field(
-        None, description="one of pruning.sparsities; needed only where those are several"
+        None, description="one of pruning.sparsities; required if there are several"
     )
 
 
@@ -48,16 +50,18 @@ class ModelConfig(Section):
     feed_forward: int = Field(
         1024, ge=8, le=_WIDEST, description="inner width of a feed-forward module"
     )
-    kernel_frames: int = Field(15, ge=3, le=1023, description="depthwise convolution, odd")
+    kernel_frames: int = Field(
+        15, ge=3, le=1023, description="kernel of the depthwise convolution; odd"
+    )
     subsampling_channels: int = Field(64, ge=1, le=_WIDEST)
     predictor_width: int = Field(256, ge=8, le=_WIDEST)
     context_tokens: int = Field(
-        2, ge=1, le=64, description="tokens that the stateless predictor sees"
+        2, ge=1, le=64, description="number of previous tokens that the predictor uses"
     )
     joiner_width: int = Field(256, ge=8, le=_WIDEST)
     dropout: float = Field(0.1, ge=0.0, lt=1.0)
     norms: Literal["shared", "separate"] = Field(
-        "separate", description="one set of norm gains, or one for full and one for chunked context"
+        "separate", description="norm gains: shared, or separate for full and chunked context"
     )
 
     @model_validator(mode="after")
@@ -70,19 +74,25 @@ class ModelConfig(Section):
 
 
 class PruningConfig(Section):
-    """Self-pruning: which weights, how far, and when."""
+    """Self-pruning: which weights are pruned, by how much, and when."""
 
     sparsities: tuple[float, ...] = Field(
-        (0.7,), min_length=1, description="targets trained together; several: see sampled_subnet"
+        (0.7,),
+        min_length=1,
+        description="targets trained together; several need training.sampled_subnet",
     )
     block_outputs: int = Field(8, ge=1)
     block_inputs: int = Field(1, ge=1)
     allocation: Literal["uniform", "global"] = "uniform"
-    layer_cap: float = Field(0.95, gt=0, lt=1, description="global: no layer is sparser than this")
-    scope: Literal["encoder", "all"] = Field("encoder", description="all: predictor and joiner too")
+    layer_cap: float = Field(
+        0.95, gt=0, lt=1, description="largest sparsity of a layer under global allocation"
+    )
+    scope: Literal["encoder", "all"] = Field(
+        "encoder", description="all includes predictor and joiner"
+    )
     start: float = Field(0.1, ge=0, lt=1, description="share of the run at which pruning starts")
     end: float = Field(0.6, gt=0, le=1, description="share of the run at which masks are fixed")
-    every_steps: int = Field(50, ge=1, description="steps between two drawings of the masks")
+    every_steps: int = Field(50, ge=1, description="steps between two draws of the masks")
 
     @model_validator(mode="after")
     def _ordered(self) -> PruningConfig:
@@ -98,12 +108,12 @@ class PruningConfig(Section):
 
 
 class DataConfig(Section):
-    """Which CutSets, how they are batched, and how they are disturbed."""
+    """CutSets, batching and augmentation."""
 
     train: tuple[str, ...] = ()
     dev: tuple[str, ...] = ()
     weights: tuple[float, ...] = Field(
-        (), description="how often an epoch has each of train, so that a small one counts; else 1"
+        (), description="how often each of train occurs in an epoch; default 1"
     )
     noise: str | None = Field(None, description="CutSet of noise to mix in")
     batch_seconds: float = Field(
@@ -116,20 +126,20 @@ class DataConfig(Section):
     min_seconds: float = Field(0.1, ge=0)
     max_seconds: float = Field(30.0, gt=0)
     curriculum_seconds: float = Field(
-        0.0, ge=0, description="longest utterance at the first step; 0: no curriculum"
+        0.0, ge=0, description="longest utterance at the first step; 0 disables the curriculum"
     )
-    curriculum_steps: int = Field(0, ge=0, description="steps until every length is let in")
+    curriculum_steps: int = Field(0, ge=0, description="steps until all lengths are used")
     join_probability: float = Field(
-        0.25, ge=0, lt=1, description="that an utterance goes on in the example of another"
+        0.25, ge=0, lt=1, description="probability that an utterance is joined to another one"
     )
     speeds: tuple[float, ...] = (0.9, 1.0, 1.1)
-    calm_steps: int = Field(0, ge=0, description="steps before disturbances, which delay words")
+    calm_steps: int = Field(0, ge=0, description="steps before speeds, noise and masks start")
     noise_probability: float = Field(0.5, ge=0, le=1)
     noise_snr_db: tuple[float, float] = (5.0, 25.0)
     room_probability: float = Field(0.0, ge=0, le=1, description="of a random room's echo")
     telephone_probability: float = Field(0.0, ge=0, le=1, description="of a telephone's band")
     gain_db: tuple[float, float] = Field((0.0, 0.0), description="level changed by, least and most")
-    tail_silence_seconds: float = Field(2.0, ge=0, description="at most; ends half of all audio")
+    tail_silence_seconds: float = Field(2.0, ge=0, description="maximum; half of the audio ends in it")
     time_masks: int = Field(2, ge=0)
     time_mask_frames: int = Field(40, ge=0, description="longest time mask, in mel frames")
     frequency_masks: int = Field(2, ge=0)
@@ -146,24 +156,34 @@ class DataConfig(Section):
 
 
 class PretrainingConfig(Section):
-    """wav2vec 2.0 (Baevski et al., arXiv 2006.11477): what is masked, quantised and contrasted."""
+    """wav2vec 2.0 (Baevski et al., arXiv 2006.11477): masking, quantisation and contrast."""
 
     mask_probability: float = Field(
-        0.65, gt=0, le=1, description="share of an utterance that spans would hide if none met"
+        0.65, gt=0, le=1, description="share of an utterance that spans would mask without overlap"
     )
-    mask_frames: int = Field(5, ge=1, description="frames that a span hides")
-    min_spans: int = Field(2, ge=1, description="spans in an utterance that has room for them")
+    mask_frames: int = Field(5, ge=1, description="frames in a masked span")
+    min_spans: int = Field(
+        2, ge=1, description="minimum number of spans, if the utterance is long enough"
+    )
     codebooks: int = Field(2, ge=1)
     entries: int = Field(160, ge=2, description="codewords in a codebook")
-    code_width: int = Field(128, ge=2, description="of a quantised latent, all codebooks together")
-    projection_width: int = Field(128, ge=2, description="in which prediction and target compare")
+    code_width: int = Field(
+        128, ge=2, description="width of a quantised latent, all codebooks together"
+    )
+    projection_width: int = Field(
+        128, ge=2, description="width in which predictions and targets are compared"
+    )
     distractors: int = Field(50, ge=1)
     similarity_temperature: float = Field(0.1, gt=0)
-    gumbel_start: float = Field(2.0, gt=0, description="temperature of code choice, at first")
+    gumbel_start: float = Field(2.0, gt=0, description="initial temperature of code selection")
     gumbel_end: float = Field(0.5, gt=0)
     gumbel_share: float = Field(0.6, gt=0, le=1, description="share of the run until gumbel_end")
-    diversity_weight: float = Field(0.3, ge=0, description="the paper's 0.1 let codes collapse")
-    penalty_weight: float = Field(0.01, ge=0, description="on the mean square of latents")
+    diversity_weight: float = Field(
+        0.3, ge=0, description="the paper uses 0.1, with which codebooks collapsed"
+    )
+    penalty_weight: float = Field(
+        0.01, ge=0, description="weight of the mean square of the latents"
+    )
 
     @model_validator(mode="after")
     def _shared_out(self) -> PretrainingConfig:
@@ -173,52 +193,54 @@ class PretrainingConfig(Section):
 
 
 class InitConfig(Section):
-    """What a run starts from, where that is not chance."""
+    """The model that a run starts from, if any."""
 
-    model: str | None = Field(None, description="a model directory; --init sets it")
+    model: str | None = Field(None, description="a model directory; set by --init")
     masks: Literal["keep", "fresh"] = Field(
-        "fresh", description="start pruning from the masks that came, or from nothing"
+        "fresh", description="start pruning from the masks of the model, or from dense weights"
     )
     freeze_subsampling_steps: int = Field(0, ge=0)
-    freeze_encoder_steps: int = Field(0, ge=0, description="subsampling included")
+    freeze_encoder_steps: int = Field(0, ge=0, description="includes the subsampling")
     learning_rate_factor: float = Field(
-        0.3, gt=0, description="on training.learning_rate, for the encoder that came trained"
+        0.3, gt=0, description="factor on training.learning_rate for the trained encoder"
     )
 
 
 class DecodingConfig(Section):
-    """How transcripts are found."""
+    """Decoding of transcripts."""
 
     blank_penalty: float = Field(
-        0.0, description="taken off blank's log-probability: more words, fewer deletions"
+        0.0, description="subtracted from the log-probability of blank; reduces deletions"
     )
 
 
 class TrainingConfig(Section):
-    """The optimiser, the losses' weights and the loop."""
+    """Optimiser, weights of the losses, and the loop."""
 
     objective: Literal["finetune", "pretrain"] = "finetune"
     seed: int = 1
     steps: int = Field(10000, ge=1)
     minutes: float | None = Field(
-        None, gt=0, description="end, and all schedules with it, after this long if not before"
+        None, gt=0, description="maximum duration; all schedules scale with it"
     )
     learning_rate: float = Field(1e-3, gt=0)
     warmup_steps: int = Field(500, ge=1)
     final_learning_rate: float = Field(0.02, ge=0, le=1, description="share of the peak at the end")
     weight_decay: float = Field(1e-2, ge=0)
     clip_norm: float = Field(5.0, gt=0)
-    average_decay: float = Field(0.999, ge=0, lt=1, description="exponential average of weights")
+    average_decay: float = Field(
+        0.999, ge=0, lt=1, description="decay of the exponential moving average of the weights"
+    )
     precision: Literal["auto", "32", "bf16"] = "auto"
     processes: int | None = Field(
-        None, ge=1, description="processes that share a batch on CPUs; default: one a core"
+        None, ge=1, description="processes that share a batch on CPUs; default: one per core"
     )
-    band: int = Field(5, ge=2, description="tokens a frame that the pruned transducer looks at")
+    band: int = Field(5, ge=2, description="tokens per frame in the pruned transducer loss")
     transducer_start: float = Field(
-        0.0, ge=0, lt=1, description="share of the run that only the CTC head trains on"
+        0.0, ge=0, lt=1, description="share of the run in which only the CTC head trains"
     )
     transducer_ramp: float = Field(
-        0.05, gt=0, lt=1, description="share of the run over which the transducer then fades in"
+        0.05, gt=0, lt=1, description="share of the run in which the transducer then fades in"
     )
     simple_weight: float = Field(0.3, ge=0)
     ctc_weight: float = Field(0.2, ge=0, description="once the transducer has its full weight")
@@ -228,9 +250,11 @@ class TrainingConfig(Section):
     subnets: tuple[Literal["server", "device"], ...] = Field(
         ("server", "device"),
         min_length=1,
-        description="recognisers that train together; one alone is what the supernet replaces",
+        description="recognisers trained together; one alone serves for comparison",
     )
-    sampled_subnet: bool = Field(False, description="train one more subnet a step, drawn at random")
+    sampled_subnet: bool = Field(
+        False, description="train one more randomly sampled subnet in each step"
+    )
     step_sharing: Literal["all", "split", "split_taught"] = Field(
         "all",
         description="each recogniser hears the whole batch, or a part of it; split_taught: server "
@@ -262,7 +286,7 @@ _NOT_IN_PRETRAINING = ("join_probability", "tail_silence_seconds", "time_masks",
 
 
 class Recipe(Section):
-    """Everything about a run. ``dualmode train RECIPE --set training.steps=100`` overrides keys."""
+    """A complete recipe. ``dualmode train RECIPE --set training.steps=100`` overrides keys."""
 
     name: str
     text: TextConfig = TextConfig()
@@ -279,7 +303,7 @@ class Recipe(Section):
     def _all_masks_train(self) -> Recipe:
         if len(self.pruning.sparsities) > 1 and not self.training.sampled_subnet:
             raise ValueError(
-                "pruning.sparsities has several targets, but device trains one: "
+                "pruning.sparsities has several targets, but device is trained at one of them: "
                 "set training.sampled_subnet to true"
             )
         return self
@@ -296,14 +320,14 @@ class Recipe(Section):
 
     @property
     def device_sparsity(self) -> float:
-        """Share of the prunable weights that the device recogniser leaves out."""
+        """Sparsity of the device recogniser."""
         chosen = self.training.device_subnet.sparsity
         return self.pruning.sparsities[0] if chosen is None else chosen
 
     @model_validator(mode="before")
     @classmethod
     def _pretrains_on_one_utterance(cls, tree: dict[str, Any]) -> dict[str, Any]:
-        """Spans and distractors are of one utterance, and targets of what is really heard in it."""
+        """Spans and distractors must belong to one unmodified utterance."""
         sections = [tree.get(name) for name in ("training", "data")]
         training, data = (section if isinstance(section, dict) else {} for section in sections)
         if training.get("objective") != "pretrain":
@@ -314,5 +338,5 @@ class Recipe(Section):
         return {**tree, "data": {**dict.fromkeys(_NOT_IN_PRETRAINING, 0), **data}}
 
     def to_yaml(self) -> str:
-        """The resolved recipe, every default spelled out."""
+        """The resolved recipe as YAML, including defaults."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)

@@ -1,9 +1,8 @@
-"""A linear probe: how much of the text lies open in an encoder's frames, layer by layer.
+"""A linear probe of an encoder: how well tokens can be classified from the frames of each layer.
 
-Frames are labelled by forced alignment of the transcripts with the CTC head of a recogniser; then
-a linear classifier of each layer's frames is fitted on some utterances and scored on others. What
-pre-training learnt shows against the same encoder with random weights (Alain & Bengio, arXiv
-1610.01644).
+Frames are labelled by forced alignment of the transcripts with the CTC head of a recogniser. For
+each layer a linear classifier is fitted to some utterances and scored on others, and compared with
+the same encoder with random weights (Alain & Bengio, arXiv 1610.01644).
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ from dualmode.model.backbone import Backbone
 from dualmode.model.directory import LoadedModel, read_weights, unpack_state
 from dualmode.model.subnet import Subnet, trained_subnets
 
-_REACH = 3  # frames (120 ms) that a token's label spreads over the blanks beside it
-_HELD_OUT = 5  # one utterance of so many is scored, not learnt from
+_REACH = 3  # frames (120 ms) by which a token's label extends into neighbouring blanks
+_HELD_OUT = 5  # one utterance in five is scored and not used for fitting
 _UNLABELLED = -1
 _ROUNDS = 60  # of L-BFGS
 _DECAY = 1e-3
@@ -43,8 +42,8 @@ class Probe:
     Attributes:
         layers: by recogniser and weights, such as ("server", "trained"): the accuracy of each
             layer, first to last.
-        most_frequent: what always naming the most frequent token would reach.
-        frames: that were learnt from, and scored.
+        most_frequent: accuracy of always predicting the most frequent token.
+        frames: number of frames for fitting, and for scoring.
     """
 
     layers: dict[tuple[str, str], list[float]]
@@ -63,8 +62,9 @@ class Probe:
 
 
 def load_encoder(folder: Path, seed: int = 0) -> tuple[Backbone, Backbone, Recipe]:
-    """The encoder of a model directory, pre-trained or fine-tuned, and the same with random
-    weights; both normalise features alike.
+    """Load the encoder of a model directory, and make the same encoder with random weights.
+
+    Both use the feature statistics and masks of the directory, pre-trained or fine-tuned.
 
     Raises:
         ModelError: the directory cannot be read.
@@ -88,15 +88,16 @@ def probe(
     aligner: LoadedModel,
     progress: Callable[[float, float], None] = lambda done, total: None,
 ) -> Probe:
-    """Probe every layer of the recognisers that were trained, and of the same with random weights.
+    """Probe each layer of the trained recognisers, and of the same encoder with random weights.
 
     Args:
-        cuts: transcribed speech that neither pre-training nor the aligner needs to have heard.
-        aligner: says which token is said when.
-        progress: told what is done, and of how much.
+        folder: a model directory.
+        cuts: transcribed utterances; they need not be in any training set.
+        aligner: a recogniser whose CTC head aligns the transcripts.
+        progress: called with the number of layers done and in total.
 
     Raises:
-        DataError: too little of the speech could be aligned.
+        DataError: too few utterances could be aligned.
         ModelError: ``folder`` cannot be read.
     """
     trained, random, recipe = load_encoder(folder)
@@ -122,12 +123,12 @@ def probe(
 
 
 def _held(name: str) -> bool:
-    """Whether an utterance is scored; by its name, so that every model has the same ones."""
+    """Whether an utterance is scored; a function of its name, the same for all models."""
     return sum(name.encode()) % _HELD_OUT == 0
 
 
 def _labels(aligner: LoadedModel, batch: Any) -> list[Labels]:
-    """(T,) tokens of each utterance's frames, where one is said or was a moment ago."""
+    """Labels (T,) of each utterance: the token at or near each frame, else -1."""
     best, *_ = trained_subnets(aligner.recipe).values()
     frames, lengths = aligner.model(batch.features, batch.feature_lengths, best)
     log_probs = aligner.model.ctc_log_probs(frames).numpy()
@@ -138,7 +139,7 @@ def _labels(aligner: LoadedModel, batch: Any) -> list[Labels]:
 
 
 def spread(path: Labels, reach: int = _REACH) -> Labels:
-    """Give frames of blank the label of the nearest token within ``reach`` frames, else -1."""
+    """Label blank frames with the nearest token within ``reach`` frames, or with -1."""
     said = np.flatnonzero(path)
     if not len(said):
         return np.full(len(path), _UNLABELLED)
@@ -172,7 +173,7 @@ def _frames(model: Backbone, batches: list[Any], subnet: Subnet) -> Iterable[lis
 
 
 def _split(labels: list[list[Labels]], held_out: list[npt.NDArray[np.bool_]]) -> list[Labels]:
-    """All labels that are learnt from, and all that are scored."""
+    """All labels for fitting, and all labels for scoring."""
     parts = []
     for scored in (False, True):
         chosen = [
@@ -184,14 +185,14 @@ def _split(labels: list[list[Labels]], held_out: list[npt.NDArray[np.bool_]]) ->
         joined = np.concatenate(chosen) if chosen else np.zeros(0, np.int64)
         parts.append(joined[joined != _UNLABELLED])
     if min(map(len, parts)) == 0:
-        raise DataError("too few utterances to probe: give some dozens, with transcripts")
+        raise DataError("too few utterances to probe: give several dozen with transcripts")
     return parts
 
 
 def _accuracy(
     frames: list[Tensor], labels: list[list[Labels]], held_out: list[npt.NDArray[np.bool_]]
 ) -> float:
-    """Fit a linear classifier on the utterances that are not held out; score it on the others."""
+    """Fit a linear classifier to the utterances that are not held out; score it on the others."""
     inputs: dict[bool, list[Tensor]] = {False: [], True: []}
     for batch, rows, held in zip(frames, labels, held_out, strict=True):
         for sequence, row, mine in zip(batch, rows, held, strict=True):
@@ -206,7 +207,7 @@ def _accuracy(
 
 @torch.inference_mode(False)
 def _fit(x: Tensor, classes: Tensor) -> Tensor:
-    """Weights (D + 1, V) of multinomial logistic regression, the last row being the bias."""
+    """Weights (D + 1, V) of multinomial logistic regression; the last row is the bias."""
     x, classes = x.clone(), classes.clone()
     weights = torch.zeros(x.shape[1] + 1, int(classes.max()) + 1, requires_grad=True)
     optimizer: Any = torch.optim.LBFGS([weights], max_iter=_ROUNDS, line_search_fn="strong_wolfe")

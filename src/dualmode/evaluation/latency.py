@@ -1,4 +1,4 @@
-"""How late text comes: what the chunks cost by design, and what is measured word by word."""
+"""Latency: what chunks cost by construction, and the measured emission delay of words."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from dualmode.features import FRAME_MELS, MEL_FRAME_SAMPLES
 from dualmode.model.subnet import ChunkedContext, Subnet, chunked_context
 from dualmode.recognizer import Recognizer
 
-# A mel frame's window of 25 ms lies in the middle of its 10 ms: it ends so much after its start.
+# End of a mel frame's window relative to the frame's start: 25 ms, centred on 10 ms.
 _MEL_WINDOW_END = MEL_FRAME_SAMPLES // 2 + SAMPLE_RATE_HZ * 25 // 2000
 
 
 @dataclass(frozen=True)
 class TimedWord:
-    """A word of the reference, and when it ended in the audio; None where that is not known."""
+    """A word of the reference and its end in the audio, or None if that is unknown."""
 
     text: str
     end_s: float | None
@@ -28,11 +28,11 @@ class TimedWord:
 
 @dataclass(frozen=True)
 class EmissionDelay:
-    """How much audio after the end of a word had to be heard before its text was there.
+    """Delay between the end of a word in the audio and its appearance in the text.
 
     Attributes:
-        words: correctly recognised words that were measured.
-        median_ms, p90_ms: of their delays; ``nan`` without words.
+        words: number of correctly recognised words that were measured.
+        median_ms, p90_ms: median and 90th percentile; ``nan`` without words.
     """
 
     words: int
@@ -42,14 +42,14 @@ class EmissionDelay:
 
 @dataclass(frozen=True)
 class TailReport:
-    """What more silence at the end of the audio changes.
+    """The effect of silence appended to the audio.
 
     Attributes:
-        utterances: how many were tried.
-        lost: ids of those whose last word is right only with more silence.
-        end_bound: ids of those whose last word is right only without it: the recogniser waits for
-            the end before it says the word, which in a stream that goes on does not come.
-        changed: ids of those whose text changes at all.
+        utterances: number of utterances.
+        lost: ids of utterances whose last word is right only with appended silence.
+        end_bound: ids of utterances whose last word is right only without it: the recogniser
+            emits the word at the end of the audio, which a live stream does not have.
+        changed: ids of utterances whose text changes at all.
     """
 
     utterances: int
@@ -59,7 +59,7 @@ class TailReport:
 
 
 def audio_needed_s(context: ChunkedContext, frame: int) -> float:
-    """Seconds of audio that a stream must hear before it gives ``frame`` (unless it ends)."""
+    """Seconds of audio that a stream needs before it computes ``frame`` (unless it ends)."""
     first_mel = frame // context.chunk * FRAME_MELS * context.chunk
     last_mel = first_mel + context.step_mels - 1
     return (last_mel * MEL_FRAME_SAMPLES + _MEL_WINDOW_END) / SAMPLE_RATE_HZ
@@ -71,13 +71,13 @@ def word_delays_s(
     vocabulary: Vocabulary,
     subnet: Subnet,
 ) -> list[float]:
-    """Delays of the words that were recognised correctly and whose end is known.
+    """Emission delays of the correctly recognised words whose end is known.
 
-    A word is there once its last token is: greedy search takes nothing back. At the end of the
-    audio a stream is finished, so no more than the audio has to be heard.
+    A word appears with its last token, because greedy search does not retract tokens. A stream is
+    finished at the end of the audio, so no word needs more audio than there is.
 
     Raises:
-        SubnetError: ``subnet`` has full context: all its words come after the end.
+        SubnetError: ``subnet`` has full context: all its words appear after the end.
     """
     context = chunked_context(subnet)
     spans = token_spans(transcript.tokens, vocabulary)
@@ -99,7 +99,7 @@ def summarize(delays_s: Sequence[float]) -> EmissionDelay:
 
 
 def matches(reference: Sequence[str], hypothesis: Sequence[str]) -> list[tuple[int, int]]:
-    """Positions (reference, hypothesis) of the words that an alignment finds equal."""
+    """Positions (reference, hypothesis) of the words that are equal in an alignment."""
     if not reference or not hypothesis:
         return []
     output = jiwer.process_words(" ".join(reference), " ".join(hypothesis))

@@ -41,17 +41,20 @@ def evaluate(
 ) -> Evaluation:
     """Score recognisers on cuts with transcripts.
 
-    Subnets that stream are streamed, many utterances side by side; the others hear whole
-    utterances. Cuts that cannot be read or normalised are listed in ``skipped``.
+    Subnets with chunked context are streamed, many utterances in one batch; subnets with full
+    context recognise whole utterances. Cuts that cannot be read or normalised are listed in
+    ``skipped``.
 
     Args:
         model: a recogniser or a model directory.
-        subnets: names, or names with the subnets that they stand for.
-        batch_seconds: audio that is recognised together; it changes the speed, not the text.
-        progress: called with seconds done and seconds in all.
+        cuts: the utterances.
+        subnets: names, or a mapping from names to subnets.
+        search: ``greedy`` or ``beam``.
+        batch_seconds: audio in a batch; it affects the speed, not the text.
+        progress: called with the seconds done and the seconds in total.
 
     Raises:
-        DataError: none of the cuts can be scored.
+        DataError: no cut can be scored.
         SubnetError: the model holds no such subnet.
         ModelError: the directory is not a model.
     """
@@ -95,7 +98,7 @@ class _Evaluator:
     def run(self, cuts: list[Cut]) -> Evaluation:
         streams = any(run.subnet.streams for run in self.runs.values())
         aligned = any(_alignment(cut) for cut in cuts)
-        # Without alignments somebody has to say when words ended.
+        # Without alignments, server provides the ends of words.
         server = next((r for r in self.runs.values() if r.subnet == SERVER), None)
         helper = _Run(self.recognizer, SERVER, "greedy")
         needs_helper = streams and not aligned and server is None
@@ -119,7 +122,7 @@ class _Evaluator:
         )
 
     def _batches(self, cuts: list[Cut]) -> Iterator[list[Samples]]:
-        """Samples of about ``batch_seconds``, of alike lengths; notes what was said in them."""
+        """Yield samples of about ``batch_seconds`` and similar lengths; collect the references."""
         batch: list[Samples] = []
         for cut in sorted(cuts, key=lambda c: (c.duration, c.id)):
             try:
@@ -150,7 +153,7 @@ class _Evaluator:
         ), samples
 
     def _timed_words(self, server: list[Transcript], aligned: bool) -> list[list[TimedWord]]:
-        """For each utterance, the reference's words with the ends that are known."""
+        """For each utterance, the words of the reference with their ends, if known."""
         timed = []
         for row, utterance in enumerate(self.utterances):
             words = utterance.reference.split()
@@ -178,7 +181,7 @@ class _Evaluator:
 
 
 def _raise_errors(results: list[Transcript | AudioError]) -> list[Transcript]:
-    """Samples were checked when they were read, so an error here is one to be seen."""
+    """Raise the first error: samples were checked when they were read, so there should be none."""
     for result in results:
         if isinstance(result, AudioError):
             raise result

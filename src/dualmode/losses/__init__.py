@@ -1,1 +1,1 @@
-"""Training losses: the pruned transducer loss and what it is built from."""
+"""Training losses: the pruned transducer loss and its parts, distillation, contrastive loss."""

@@ -1,8 +1,8 @@
-"""Losses of wav2vec 2.0 (Baevski et al., arXiv 2006.11477): contrast, and diversity of codes.
+"""Contrastive and diversity losses of wav2vec 2.0 (Baevski et al., arXiv 2006.11477).
 
-Hidden frames of an utterance are padded to K. Distractors are numbers of other hidden frames of
-the same utterance, so similarities of all pairs (K, K) hold whatever is compared, and cost less
-than gathering the distractors' vectors.
+The masked frames of an utterance are padded to K. Distractors are indices of other masked frames
+of the same utterance, so the similarities of all pairs (K, K) contain every comparison, and cost
+less than gathering the vectors of the distractors.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from torch.nn import functional as F
 
 
 class Contrast(NamedTuple):
-    """Sums over hidden frames: the loss (nats), correct choices, and cosines of predictions with
-    their own targets and, on average, with their distractors. All but the loss are detached."""
+    """Sums over masked frames: the loss (nats), the number of right choices, and the cosines of
+    predictions with their targets and, on average, with their distractors. All but the loss are
+    detached."""
 
     loss: Tensor
     correct: Tensor
@@ -32,14 +33,14 @@ def contrastive_loss(
     valid: Tensor,
     temperature: float,
 ) -> Contrast:
-    """InfoNCE of each hidden frame's prediction between its own target and its distractors.
+    """InfoNCE loss of the prediction of each masked frame, over its target and its distractors.
 
     Args:
         predictions, targets: (B, K, P).
-        entries: (B, K, G) code of each target; a distractor of the same code does not count.
-        distractors: (B, K, N) numbers 0 .. K - 1 of hidden frames.
-        valid: (B, K) True where a hidden frame exists.
-        temperature: that cosines are divided by.
+        entries: (B, K, G) code of each target; distractors with the same code are excluded.
+        distractors: (B, K, N) indices 0 .. K - 1 of masked frames.
+        valid: (B, K) True where a masked frame exists.
+        temperature: divisor of the cosines.
     """
     predictions = F.normalize(predictions.float(), dim=-1, eps=1e-8)
     targets = F.normalize(targets.float(), dim=-1, eps=1e-8)
@@ -61,7 +62,7 @@ def contrastive_loss(
 
 
 def _same_code(entries: Tensor, distractors: Tensor) -> Tensor:
-    """(B, K, N): whether a distractor has the code of the frame itself."""
+    """(B, K, N): whether a distractor has the same code as the target."""
     same = torch.ones_like(distractors, dtype=torch.bool)
     for codebook in entries.unbind(-1):
         theirs = codebook[:, None, :].expand(-1, distractors.shape[1], -1).gather(2, distractors)
@@ -74,13 +75,13 @@ def _sum(values: Tensor, valid: Tensor) -> Tensor:
 
 
 def perplexities(mean_probabilities: Tensor) -> Tensor:
-    """Perplexity (G,) of codebooks' mean distributions (G, E): how many codewords are in use."""
+    """Perplexity (G,) of the mean distributions (G, E): the effective number of codewords."""
     # The floor changes no value, but it keeps the gradient finite where a softmax underflows.
     logs = torch.xlogy(mean_probabilities, mean_probabilities.clamp_min(1e-30))
     return torch.exp(-logs.sum(dim=-1))
 
 
 def diversity_loss(mean_probabilities: Tensor) -> Tensor:
-    """The share of codewords (G, E) that are not in use, as their perplexity counts them."""
+    """Share of the codewords (G, E) that are not in use, measured by their perplexity."""
     total = mean_probabilities.numel()
     return (total - perplexities(mean_probabilities).sum()) / total

@@ -1,7 +1,7 @@
-"""In-place distillation: the server recogniser, as it is in this step, teaches the others.
+"""In-place distillation: server, in its current state, is the teacher of the other subnets.
 
-Yu et al., "Dual-mode ASR" (arXiv 2010.06030), distil over the lattice reduced to next token,
-blank and the rest, as here; distilling frame posteriors of the CTC head is the cheaper choice.
+As in Yu et al., "Dual-mode ASR" (arXiv 2010.06030), the lattice is reduced to next token, blank
+and all other tokens. Distilling the frame posteriors of the CTC head is the cheaper alternative.
 """
 
 from __future__ import annotations

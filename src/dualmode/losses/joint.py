@@ -1,7 +1,7 @@
-"""Log-probabilities of the next token and of blank: the two numbers a lattice node needs.
+"""Log-probabilities of the next token and of blank, the two values of a lattice node.
 
-Both functions compute in float32 (float64 for float64 scores) also under autocast, and keep as
-little as they can for the backward pass, since logits dominate the memory of a transducer.
+Both functions compute in float32 (float64 for float64 scores), also under autocast. They store as
+little as possible for the backward pass, because logits dominate the memory of a transducer.
 """
 
 from __future__ import annotations

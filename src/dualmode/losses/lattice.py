@@ -2,7 +2,7 @@
 
 One recursion serves the full lattice and the pruned one (Kuang et al. 2022,
 "Pruned RNN-T for fast, memory-efficient ASR training", arXiv 2206.13236). A lattice is a *band*:
-of frame ``t`` it holds the nodes ``(t, u)`` with ``u = starts[t] + k`` and ``0 <= k < S``, where
+of frame ``t`` it contains the nodes ``(t, u)`` with ``u = starts[t] + k`` and ``0 <= k < S``, where
 ``u`` counts the tokens emitted so far. A token moves from ``u`` to ``u + 1`` and stays on its
 frame, blank moves to the next frame, and the blank at ``u = U`` of the last frame closes the
 alignment. The full lattice is the band ``S = U + 1`` that starts at 0 on every frame.
@@ -57,13 +57,13 @@ def lattice_loss(
 
 
 def effective_band(band: int, frame_lengths: Tensor, token_lengths: Tensor) -> int:
-    """Nodes per frame that the pruned loss really uses for a batch.
+    """Number of nodes per frame that the pruned loss uses for a batch.
 
-    At most U + 1 of the longest targets, and enough for every utterance to reach its last token
-    with the band rising by less than its width a frame.
+    It is at most U + 1 of the longest targets, and large enough for every utterance to reach its
+    last token while the band rises by less than its width from frame to frame.
 
     Args:
-        band: Wished nodes per frame, at least 1.
+        band: Requested number of nodes per frame, at least 1.
         frame_lengths: (B,) frames of every utterance, at least 1.
         token_lengths: (B,) tokens of every utterance.
 
@@ -81,7 +81,7 @@ def effective_band(band: int, frame_lengths: Tensor, token_lengths: Tensor) -> i
 def pruning_bounds(
     occupancy: Tensor, frame_lengths: Tensor, token_lengths: Tensor, band: int
 ) -> Tensor:
-    """Band that keeps as much as it can of the node posteriors of every frame.
+    """Choose the band that keeps most of the node posteriors of each frame.
 
     Args:
         occupancy: (B, T, U + 1) posterior probability of every node.
@@ -116,7 +116,7 @@ def pruning_bounds(
 
 
 class _LatticeLoss(torch.autograd.Function):
-    """Computes the gradients together with the loss: both need the same two sweeps."""
+    """Computes the gradients together with the loss, because both need the same two sweeps."""
 
     @staticmethod
     def forward(
@@ -228,8 +228,8 @@ def _sweep(edges: _Edges) -> tuple[Tensor, Tensor]:
     """Runs the forward recursion and the backward one, mirrored in time and slots, as one batch.
 
     Returns:
-        The potentials (T + 1, 2B, S) by row, and (T, 2B, S) what arrived by blank in each row
-        after the first. The forward sweep is the first half of the batch.
+        The potentials (T + 1, 2B, S) of each row, and the contributions (T, 2B, S) that arrive by
+        blank in each row after the first. The forward sweep is the first half of the batch.
     """
     arrivals = torch.cat([edges.arriving, edges.leaving.flip(0, 2)], dim=1)
     frames, count, width = arrivals.shape

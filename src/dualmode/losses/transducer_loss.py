@@ -1,7 +1,7 @@
 """Pruned transducer loss (Kuang et al. 2022, arXiv 2206.13236) in plain PyTorch.
 
-A cheap additive joiner is summed over the full lattice; its posteriors say which few nodes of
-every frame matter, and only on that band is the real joiner evaluated. The lattice itself is
+A cheap additive joiner is evaluated on the full lattice. Its posteriors select a band of a few
+nodes on every frame, and only there is the full joiner evaluated. The lattice itself is
 described in :mod:`dualmode.losses.lattice`. Frames are encoder output frames, ``u`` counts the
 tokens emitted so far, blank has id 0, and all log-probabilities are natural (nats).
 """
@@ -39,7 +39,7 @@ sizes it sees need not be those of the batch.
 
 @dataclass(frozen=True)
 class TransducerLoss:
-    """Both terms of the pruned transducer loss, and what the pruned one was computed from.
+    """Both terms of the pruned transducer loss, and the inputs of the pruned term.
 
     Attributes:
         simple: Loss of the additive joiner over the full lattice, (B,) or reduced.
@@ -73,8 +73,8 @@ def pruned_transducer_loss(
 ) -> TransducerLoss:
     """Pruned transducer loss of a batch.
 
-    Train on a weighted sum of ``simple`` and ``pruned``: the band follows the additive joiner,
-    so that has to learn as well. What padding holds, NaN included, changes nothing.
+    Train on a weighted sum of ``simple`` and ``pruned``: the additive joiner selects the band, so
+    it has to be trained as well. The contents of padding, even NaN, have no effect.
 
     Args:
         frames: (B, T, J) encoder output, already projected for the joiner.
@@ -85,10 +85,10 @@ def pruned_transducer_loss(
         targets: (B, U) int64 token ids from 1 to V - 1.
         frame_lengths: (B,) frames of every utterance, 1 to T.
         token_lengths: (B,) tokens of every utterance, 0 to U.
-        band: Nodes kept per frame. Less where the lattice is narrower, more where an utterance
-            has so many tokens for its frames that no alignment would fit (see
+        band: Nodes kept per frame. Fewer if the lattice is narrower, more if an utterance has
+            so many tokens for its frames that no alignment would fit (see
             :func:`~dualmode.losses.lattice.effective_band`).
-        starts: (B, T) band to use instead of the one found here, of the same effective width.
+        starts: (B, T) band to use instead of computing it, of the same effective width.
         reduction: "mean" is the mean over utterances.
 
     Raises:
@@ -173,7 +173,7 @@ def band_log_probs(
     token_lengths: Tensor,
     frame_lengths: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Evaluates a joiner on a band, for instance one that another recogniser chose.
+    """Evaluate a joiner on a given band, for example that of another recogniser.
 
     Args:
         frames: (B, T, J) encoder output, already projected for the joiner.
@@ -184,8 +184,8 @@ def band_log_probs(
         band: Nodes per frame S; ``TransducerLoss.token_log_probs.shape[2]`` is the width that
             belongs to its ``starts``.
         token_lengths: (B,) tokens of every utterance.
-        frame_lengths: (B,) frames of every utterance; None where all have T. Given these, the
-            joiner sees no padding, which saves its share of time and memory.
+        frame_lengths: (B,) frames of every utterance, or None if all have T. If given, the
+            joiner is not evaluated on padding, which saves time and memory.
 
     Returns:
         Log-probabilities (B, T, S) of the next token and of blank with their gradients, float32

@@ -1,4 +1,4 @@
-"""What every supernet shares, whatever it is trained for: an encoder, and subnets of it."""
+"""The part that all supernets share: an encoder and its subnets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dualmode.model.subnet import Subnet
 
 
 class Backbone(nn.Module):
-    """An encoder that runs any :class:`Subnet`; heads on top of it make a recogniser or a
+    """An encoder that runs any ``Subnet``. With heads on top it becomes a recogniser or a
     pre-training model.
 
     Args:
@@ -30,7 +30,7 @@ class Backbone(nn.Module):
 
     @property
     def sparsities(self) -> tuple[float, ...]:
-        """Target sparsities that have masks."""
+        """Target sparsities for which there are masks."""
         return self.pruning.sparsities
 
     def prunable(self) -> list[PrunableLinear]:
@@ -38,10 +38,10 @@ class Backbone(nn.Module):
         return list(prunable(self.encoder).values())
 
     def active_weights(self, subnet: Subnet) -> ActiveWeights:
-        """How layers see ``subnet``.
+        """The mask and norms that ``subnet`` uses.
 
         Raises:
-            SubnetError: there is no mask of that sparsity.
+            SubnetError: there is no mask for its sparsity.
         """
         norm = int(subnet.streams)
         if subnet.sparsity == 0.0:
@@ -51,18 +51,18 @@ class Backbone(nn.Module):
                 return ActiveWeights(index, norm)
         held = ", ".join(f"{s:g}" for s in (0.0, *self.sparsities))
         raise SubnetError(
-            f"the model holds no masks of sparsity {subnet.sparsity:g}; it was trained with {held}"
+            f"the model has no masks for sparsity {subnet.sparsity:g}; it was trained with {held}"
         )
 
     def latents(self, features: Tensor, feature_lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Subsample mel frames (B, M, 80) to latents (B, T, D) and their lengths (B,).
 
-        They are the same for all subnets, so a step of training computes them once.
+        Latents are the same for all subnets, so a training step computes them once.
         """
         return self.encoder.subsampling(features), encoder_frame_counts(feature_lengths)
 
     def encode(self, latents: Tensor, frame_lengths: Tensor, subnet: Subnet) -> Tensor:
-        """Encode latents (B, T, D) by ``subnet`` to frames (B, T, D), zero past the lengths."""
+        """Encode latents (B, T, D) with ``subnet`` to frames (B, T, D), zero beyond the lengths."""
         output: Tensor = self.encoder(
             latents, frame_lengths, subnet.context, self.active_weights(subnet)
         )
@@ -71,6 +71,6 @@ class Backbone(nn.Module):
     def forward(
         self, features: Tensor, feature_lengths: Tensor, subnet: Subnet
     ) -> tuple[Tensor, Tensor]:
-        """Frames (B, T, D) and their lengths (B,) of mel frames (B, M, 80), by ``subnet``."""
+        """Map mel frames (B, M, 80) with ``subnet`` to frames (B, T, D) and their lengths (B,)."""
         latents, lengths = self.latents(features, feature_lengths)
         return self.encode(latents, lengths, subnet), lengths

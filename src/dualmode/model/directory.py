@@ -1,6 +1,6 @@
 """A model on disk: a directory with config.yaml, model.safetensors, tokens.model and tokens.txt.
 
-Masks travel inside model.safetensors, packed eight blocks to a byte.
+Masks are stored in model.safetensors, packed eight blocks to a byte.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CONFIG = "config.yaml"
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A supernet ready to run, with what is needed to use it."""
+    """A supernet ready to run, with its recipe and tokens."""
 
     model: Supernet
     recipe: Recipe
@@ -40,7 +40,7 @@ class LoadedModel:
 
 
 def pack_state(model: nn.Module) -> dict[str, Tensor]:
-    """All weights and buffers on the CPU, masks packed to bits."""
+    """All weights and buffers on the CPU, with masks packed to bits."""
     masks = {f"{name}.blocks" for name in prunable(model)}
     return {
         key: pack_bits(value) if key in masks else value.detach().cpu().contiguous()
@@ -49,7 +49,7 @@ def pack_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def unpack_state(model: nn.Module, packed: dict[str, Tensor]) -> None:
-    """Put what :func:`pack_state` gave into ``model``.
+    """Load the output of ``pack_state`` into ``model``.
 
     Raises:
         ModelError: names or shapes do not fit the model.
@@ -66,9 +66,9 @@ def unpack_state(model: nn.Module, packed: dict[str, Tensor]) -> None:
 
 
 def save_model(out: Path, model: nn.Module, recipe: Recipe) -> None:
-    """Write weights and recipe; whoever trained the tokens has put them there already.
+    """Write weights and recipe. The tokens are written when they are trained.
 
-    Each file is replaced whole, so a process killed in between leaves a usable model.
+    Each file is replaced whole, so a process that is killed leaves a usable model.
     """
     out.mkdir(parents=True, exist_ok=True)
     replace_text(out / CONFIG, recipe.to_yaml())
@@ -87,7 +87,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> LoadedMo
     missing = [n for n in (CONFIG, WEIGHTS, "tokens.model") if not (folder / n).is_file()]
     if missing == ["tokens.model"] and is_pretrained(folder):
         raise ModelError(
-            f"{folder} is pre-trained but recognises nothing yet: "
+            f"{folder} is pre-trained but not a recogniser yet; fine-tune it: "
             f"dualmode train RECIPE --init {folder} --out DIR"
         )
     if missing:

@@ -19,7 +19,7 @@ from dualmode.model.windows import Windows, fold, make_windows, step_layout, who
 class Subsampling(nn.Module):
     """Normalise log-mels and subsample by 4 with two unpadded 3x3 convolutions of stride 2.
 
-    Its output is the latents of wav2vec 2.0 and the same for every subnet.
+    The output is what wav2vec 2.0 calls latents; it is the same for every subnet.
     """
 
     mean: Tensor
@@ -79,7 +79,7 @@ class Encoder(nn.Module):
         self.norm = Norms(model.width, norm_sets(model))
 
     def initial_state(self, batch: int, left: int) -> EncoderState:
-        """The state of ``batch`` streams that have heard nothing yet and see ``left`` frames."""
+        """The initial state of ``batch`` streams with ``left`` frames of left context."""
         device = self.norm.gain.device
         attended = torch.zeros(batch, left, self.heads, self.width // self.heads, device=device)
         conv = torch.zeros(batch, self.reach, self.width, device=device)
@@ -90,9 +90,10 @@ class Encoder(nn.Module):
     def forward(
         self, latents: Tensor, lengths: Tensor, context: Context, active: ActiveWeights
     ) -> Tensor:
-        """Encode whole utterances: latents (B, T, D), of which ``lengths`` (B,) are real.
+        """Encode whole utterances: latents (B, T, D) with valid lengths ``lengths`` (B,).
 
-        Returns frames (B, T, D), zero past the lengths.
+        Returns:
+            Frames (B, T, D), zero beyond the lengths.
         """
         layout = whole_layout(context, latents.shape[1])
         state = self.initial_state(latents.shape[0], layout.left)
@@ -108,12 +109,12 @@ class Encoder(nn.Module):
         active: ActiveWeights,
         state: EncoderState,
     ) -> tuple[Tensor, EncoderState]:
-        """Advance streams by as many chunks as ``mels`` holds whole windows of.
+        """Advance streams by all chunks whose windows are complete in ``mels``.
 
         Args:
             mels: (B, 4 (N C + R) + 3, 80) mel frames: N chunks and their look-ahead; the next
-                call starts 4 N C mel frames later. Zeros stand in past the end of a stream.
-            counts: (B,) how many of the N C + R frames exist: all, but at the end of a stream.
+                call starts 4 N C mel frames later. Beyond the end of a stream, pass zeros.
+            counts: (B,) how many of the N C + R frames exist; all of them, except at the end.
         Returns:
             frames (B, N C, D), equal to those of :meth:`forward` over the whole utterance, and
             the state to pass to the next call.

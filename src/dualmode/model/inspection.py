@@ -1,9 +1,9 @@
-"""What a supernet is made of: parameters, sparsity, and the bytes that its recognisers need.
+"""Parameters and sparsity of a supernet, and the size of its recognisers in bytes.
 
-Bytes are those of a file that holds one recogniser and nothing else. In the block-sparse format
-each kept block of a linear map is stored as its weights and a 16-bit column; 32-bit row pointers
-say where each row of blocks begins. In int8 every linear map, pruned or not, has one byte a
-weight and an fp32 scale for each output; everything else stays fp32.
+Sizes are those of a file that contains one recogniser and nothing else. In the block-sparse format
+each kept block of a linear map is stored as its weights and a 16-bit column index; 32-bit row
+pointers mark where each row of blocks starts. In int8 every linear map, pruned or not, has one byte
+per weight and one fp32 scale per output; everything else remains fp32.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dualmode.model.supernet import Supernet
 
 _FP32, _INT8 = 4, 1
 _COLUMN_BYTES, _ROW_POINTER_BYTES = 2, 4
-_WIDEST = 1 << 16  # blocks that a 16-bit column can tell apart
+_WIDEST = 1 << 16  # number of 16-bit column indices
 _TRAINING_ONLY = ("simple_frames", "simple_predictions", "ctc")
 
 
@@ -52,13 +52,14 @@ class Footprint:
 
 @dataclass(frozen=True)
 class Inspection:
-    """All of it.
+    """Result of ``inspect_model``.
 
     Attributes:
-        parameters: of the supernet, with what only training uses.
+        parameters: number of parameters, including those that only training uses.
         parts: parameters of each part.
         prunable: weights that masks may remove.
-        sparsities: targets that have masks; ``measured``: shares of blocks really removed.
+        sparsities: targets for which there are masks.
+        measured: shares of blocks that the masks remove.
     """
 
     parameters: int
@@ -78,7 +79,7 @@ class Inspection:
 
 
 def inspect_model(model: Supernet) -> Inspection:
-    """Count everything; the weights' values do not matter, the masks do."""
+    """Count parameters, blocks and bytes. The result depends on masks, not on weights."""
     layers = model.prunable()
     numbers = range(len(model.sparsities))
     names = {id(module): name for name, module in model.named_modules()}
@@ -140,7 +141,7 @@ def _device_footprints(model: Supernet, mask: int, recogniser: str) -> list[Foot
 
 
 def _linear_maps(model: Supernet) -> list[PrunableLinear | nn.Linear]:
-    """The linear maps that recognition runs."""
+    """The linear maps that recognition uses."""
     return [
         module
         for name, module in model.named_modules()
@@ -149,8 +150,8 @@ def _linear_maps(model: Supernet) -> list[PrunableLinear | nn.Linear]:
 
 
 def _recogniser_values(model: Supernet) -> int:
-    """Values that one recogniser needs dense: one set of norms, the features' statistics, no
-    heads that only training uses."""
+    """Values that are stored densely: one set of norms and the feature statistics, but no heads
+    that only training uses."""
     unused = sum(_count(getattr(model, name)) for name in _TRAINING_ONLY)
     for module in model.modules():
         if isinstance(module, Norms):
@@ -161,7 +162,7 @@ def _recogniser_values(model: Supernet) -> int:
 
 
 def _kept_weights(layer: PrunableLinear, mask: int) -> int:
-    """Weights stored for the kept blocks; blocks at ragged edges are stored whole."""
+    """Number of weights stored for the kept blocks; blocks at ragged edges are stored whole."""
     return int(layer.blocks[mask].sum()) * math.prod(layer.block)
 
 

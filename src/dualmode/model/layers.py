@@ -1,7 +1,7 @@
 """Conformer layers over windows (Gulati et al., arXiv 2005.08100): pre-norm, rotary positions.
 
-Every module maps windows (B, N, W, D) to windows, with its past passed in and handed back:
-training passes zeros, a stream passes what the step before returned.
+Every module maps windows (B, N, W, D) to windows. Its past is passed in and returned: training
+passes zeros, a stream passes the past that the previous step returned.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from dualmode.model.windows import Windows, rotate, unfold_left
 
 
 class ActiveWeights(NamedTuple):
-    """A subnet as its layers see it: the number of its mask (None: dense) and of its norms."""
+    """A subnet as its layers use it: the index of its mask (None is dense) and of its norms."""
 
     mask: int | None
     norm: int
 
 
 class LayerState(NamedTuple):
-    """A layer's past in a stream: rotated keys and values (B, L, H, head width) of the last L
+    """The past of a layer in a stream: rotated keys and values (B, L, H, head width) of the last L
     centre frames, and the last (kernel - 1) / 2 inputs (B, (kernel - 1) / 2, D) of the depthwise
     convolution."""
 
@@ -35,7 +35,7 @@ class LayerState(NamedTuple):
 
 
 class Norms(nn.Module):
-    """LayerNorm with one gain and bias a set, so that server and device can have their own."""
+    """LayerNorm with one gain and bias per set, so that server and device can have their own."""
 
     def __init__(self, width: int, sets: int) -> None:
         super().__init__()
@@ -140,8 +140,8 @@ class Convolution(nn.Module):
         return self.out(mixed, active.mask), new_past
 
     def _depthwise(self, image: Tensor) -> Tensor:
-        """oneDNN never comes back from some bfloat16 depthwise convolutions (16 channels; 144 of a
-        single window, with two threads), and in float32 they are as fast on a CPU."""
+        """Compute in float32 on CPUs: oneDNN hangs in some bfloat16 depthwise convolutions (16
+        channels; 144 channels of a single window with two threads), and float32 is as fast."""
         if image.device.type != "cpu":
             return self.depthwise(image)  # type: ignore[no-any-return]
         with torch.autocast("cpu", enabled=False):
@@ -171,9 +171,9 @@ class ConformerLayer(nn.Module):
         return x, LayerState(key, value, conv)
 
     def _add(self, x: Tensor, branch: Tensor, scale: float = 1.0) -> Tensor:
-        """Add a branch, with dropout in training: one mask for all frames of an utterance (Gal &
-        Ghahramani, 1512.05287), for random numbers an element would cost a CPU more time than
-        the layer's matrix products."""
+        """Add a branch, with dropout in training. All frames of an utterance share one dropout mask
+        (Gal & Ghahramani, 1512.05287): one random number per element would cost a CPU more time
+        than the layer's matrix products."""
         if not self.training or self.dropout == 0:
             return torch.add(x, branch, alpha=scale)
         keep = torch.rand(x.shape[0], 1, 1, x.shape[-1], device=x.device) >= self.dropout
@@ -183,8 +183,8 @@ class ConformerLayer(nn.Module):
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
     """Scaled dot-product attention over (B, H, frames, head width).
 
-    On CPUs the fused kernel of torch is several times slower in bfloat16 than plain products, so
-    those are used there.
+    On CPUs the fused kernel of PyTorch is several times slower in bfloat16 than separate matrix
+    products, which are used instead.
     """
     if query.device.type != "cpu" or query.dtype != torch.bfloat16:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
@@ -202,7 +202,7 @@ def last_frames(past: Tensor, centre: Tensor, count: int) -> Tensor:
 
 
 def norm_sets(model: ModelConfig) -> int:
-    """How many sets of norm gains the model has: full context, and chunked context."""
+    """Number of sets of norm gains: one, or two for full and chunked context."""
     return 2 if model.norms == "separate" else 1
 
 

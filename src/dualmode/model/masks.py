@@ -1,9 +1,9 @@
 """Block masks: which weights a sparse subnet keeps, and how they are drawn from the weights.
 
-A block is ``block_outputs`` consecutive outputs x ``block_inputs`` inputs of a linear map, 8 x 1
-unless the recipe says otherwise: what one SIMD register of a sparse kernel holds. A mask is a
-boolean per block, True where the block is kept; there is one mask for each target sparsity, and
-since all are cut from the same ranking, a sparser mask is a subset of a denser one.
+A block is ``block_outputs`` consecutive outputs x ``block_inputs`` inputs of a linear map, by
+default 8 x 1: the contents of one SIMD register of a sparse kernel. A mask has one boolean per
+block, True where the block is kept. There is one mask for each target sparsity; all are cut from
+the same ranking, so a sparser mask is a subset of a denser one.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ class PrunableLinear(nn.Module):
         self.register_buffer("blocks", torch.ones(shape, dtype=torch.bool))
 
     def forward(self, x: Tensor, mask: int | None) -> Tensor:
-        """Map (..., inputs) to (..., outputs); ``mask`` numbers the mask, None runs dense."""
+        """Map (..., inputs) to (..., outputs) with mask number ``mask``; None runs dense."""
         return F.linear(x, self.effective_weight(mask), self.bias)
 
     def effective_weight(self, mask: int | None) -> Tensor:
-        """The weight (outputs, inputs) that a subnet computes with."""
+        """The weight (outputs, inputs) after masking."""
         if mask is None:
             return self.weight
         outputs, inputs = self.weight.shape
@@ -56,14 +56,14 @@ class PrunableLinear(nn.Module):
         return self.weight * self.expand(kept)
 
     def expand(self, kept: Tensor) -> Tensor:
-        """Spread a mask over blocks to one over weights (outputs, inputs)."""
+        """Expand a mask over blocks to one over weights (outputs, inputs)."""
         height, width = self.block
         full = kept.repeat_interleave(height, 0).repeat_interleave(width, 1)
         return full[: self.weight.shape[0], : self.weight.shape[1]]
 
     def scores(self) -> Tensor:
-        """L2 norm of each block (block rows, block columns), in float64: ties cannot depend on
-        the order of summation."""
+        """L2 norm of each block (block rows, block columns). Computed in float64, so that the
+        ranking does not depend on the order of summation."""
         outputs, inputs = self.weight.shape
         height, width = self.block
         squares = self.weight.detach().double().square()
@@ -80,11 +80,11 @@ def prunable(module: nn.Module) -> dict[str, PrunableLinear]:
 def pruned_counts(
     scores: Sequence[Tensor], sparsity: float, allocation: str, layer_cap: float
 ) -> list[int]:
-    """How many blocks each layer loses, so that the target is met exactly in whole blocks.
+    """Number of blocks to remove from each layer, so that the total meets the target exactly.
 
-    ``uniform`` takes the same share of every layer; ``global`` ranks all blocks together, after
-    dividing by each layer's mean score so that layers of different scale compare, and takes at
-    most ``layer_cap`` of a layer.
+    ``uniform`` removes the same share of every layer. ``global`` ranks all blocks together, after
+    dividing by the mean score of each layer so that layers of different scale are comparable, and
+    removes at most ``layer_cap`` of a layer.
     """
     sizes = [s.numel() for s in scores]
     if allocation == "uniform":
@@ -108,9 +108,9 @@ def draw_masks(
     allocation: str = "uniform",
     layer_cap: float = 0.95,
 ) -> None:
-    """Redraw every mask from the current weights; mask ``i`` gets ``sparsities[i]``.
+    """Draw every mask from the current weights, mask ``i`` with ``sparsities[i]``.
 
-    The same ranking serves all targets, so masks nest when ``sparsities`` do not decrease.
+    All targets share one ranking, so masks are nested if ``sparsities`` do not decrease.
     """
     scores = [layer.scores() for layer in layers]
     orders = [score.flatten().argsort(stable=True) for score in scores]

@@ -1,7 +1,7 @@
-"""Product quantisation with Gumbel softmax: what wav2vec 2.0 predicts instead of the latents.
+"""Product quantisation with Gumbel softmax, the targets of wav2vec 2.0.
 
-Each codebook gives one of its codewords, and a latent's code is those of all codebooks side by
-side (Jegou et al., 2011; Jang et al., arXiv 1611.01144; Baevski et al., arXiv 1910.05453).
+Each codebook contributes one of its codewords; the code of a latent is their concatenation
+(Jegou et al., 2011; Jang et al., arXiv 1611.01144; Baevski et al., arXiv 1910.05453).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ class Codes(NamedTuple):
     """Quantised latents.
 
     Attributes:
-        vectors: (..., Q) codewords of all codebooks, side by side.
-        entries: (..., G) int64, the codeword that each codebook gave.
-        probabilities: (..., G, E) how likely each was, noise left out.
+        vectors: (..., Q) codewords of all codebooks, concatenated.
+        entries: (..., G) int64, index of the codeword in each codebook.
+        probabilities: (..., G, E) of each codeword, without noise.
     """
 
     vectors: Tensor
@@ -38,7 +38,7 @@ class Quantizer(nn.Module):
         super().__init__()
         self.codebooks, self.entries = codebooks, entries
         self.score = nn.Linear(width, codebooks * entries)
-        # Far apart to begin with, so that the first codes already tell latents from each other.
+        # Far apart initially, so that the first codes already distinguish latents.
         nn.init.normal_(self.score.weight)
         nn.init.zeros_(self.score.bias)
         self.codewords = nn.Parameter(torch.rand(codebooks, entries, code_width // codebooks))
@@ -47,9 +47,9 @@ class Quantizer(nn.Module):
         """Quantise latents (..., D).
 
         Args:
-            noise: (..., G, E) Gumbel noise, with which a codeword is drawn, and gradients pass
-                straight through to the scores; None takes the likeliest codeword.
-            temperature: of the softmax that the gradients are those of.
+            noise: (..., G, E) Gumbel noise for sampling a codeword, with a straight-through
+                gradient to the scores; None selects the most probable codeword.
+            temperature: of the softmax that gives the gradients.
         """
         scores = self.score(latents).unflatten(-1, (self.codebooks, self.entries)).float()
         drawn = scores if noise is None else (scores + noise) / temperature

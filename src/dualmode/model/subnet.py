@@ -1,4 +1,4 @@
-"""Subnets are values: how far a recogniser sees, and how sparse its weights are."""
+"""Subnets are values: the context of a recogniser, and the sparsity of its weights."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from dualmode.features import FRAME_MS, mels_read
 
 @dataclass(frozen=True)
 class FullContext:
-    """Every frame sees the whole utterance."""
+    """Every frame attends to the whole utterance."""
 
 
 @dataclass(frozen=True)
 class ChunkedContext:
-    """Frames are seen in chunks; all numbers in frames of 40 ms.
+    """Context of a recogniser that streams. All values are in frames of 40 ms.
 
     Attributes:
-        chunk: what a stream advances by.
+        chunk: frames by which a stream advances.
         left: frames before the chunk that each layer attends to.
-        lookahead: frames after the chunk that the chunk, and only it, may see.
+        lookahead: frames after the chunk that this chunk alone may use.
+
+    Raises:
+        ValueError: ``chunk`` is below 1, or another value is negative.
     """
 
     chunk: int
@@ -34,12 +37,12 @@ class ChunkedContext:
 
     @property
     def window(self) -> int:
-        """Frames that one step of a stream computes: chunk and look-ahead."""
+        """Frames computed by one step of a stream: chunk and look-ahead."""
         return self.chunk + self.lookahead
 
     @property
     def step_mels(self) -> int:
-        """Mel frames that one step reads: ``4 * window + 3``; it advances by ``4 * chunk``."""
+        """Mel frames read by one step, ``4 * window + 3``; a step advances by ``4 * chunk``."""
         return mels_read(self.window)
 
     @property
@@ -56,7 +59,7 @@ Context = FullContext | ChunkedContext
 
 @dataclass(frozen=True)
 class Subnet:
-    """A recogniser inside the supernet: ``sparsity`` 0 is dense, else a target that has masks."""
+    """A recogniser of the supernet. ``sparsity`` is 0 (dense) or one of the trained targets."""
 
     context: Context
     sparsity: float = 0.0

@@ -1,4 +1,4 @@
-"""The supernet: one set of weights that holds every recogniser."""
+"""The supernet: one set of weights that contains every recogniser."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dualmode.model.transducer import (
 
 
 class Supernet(Backbone):
-    """Encoder, predictor, joiner and auxiliary heads; a :class:`Subnet` says which part runs.
+    """Encoder, predictor, joiner and auxiliary heads; a ``Subnet`` selects the part that runs.
 
     Args:
         vocabulary: number of tokens V, blank included.
@@ -71,7 +71,7 @@ class Supernet(Backbone):
         return output
 
     def initial_state(self, batch: int, subnet: Subnet) -> EncoderState:
-        """The state of ``batch`` streams that have heard nothing yet.
+        """The initial state of ``batch`` streams.
 
         Raises:
             SubnetError: ``subnet`` has full context, which cannot stream.
@@ -92,7 +92,7 @@ class Supernet(Backbone):
         return self.project_frames(frames, subnet), after
 
     def scorer(self, subnet: Subnet) -> TransducerScorer:
-        """What decoding with ``subnet`` searches over."""
+        """The scorer for decoding with ``subnet``."""
         return TransducerScorer(self.predictor, self.joiner, self._transducer_mask(subnet))
 
     def _transducer_mask(self, subnet: Subnet) -> int | None:

@@ -15,7 +15,7 @@ from dualmode.text import BLANK
 
 
 class Predictor(nn.Module):
-    """Stateless predictor (Ghodsi et al., 2020): the last few tokens, embedded and mixed."""
+    """Stateless predictor (Ghodsi et al., 2020): embeds and mixes the last few tokens."""
 
     def __init__(self, vocabulary: int, model: ModelConfig, pruning: PruningConfig) -> None:
         super().__init__()
@@ -30,14 +30,14 @@ class Predictor(nn.Module):
         return F.relu(self.mix(embedded, mask))
 
     def over_targets(self, targets: Tensor, mask: int | None) -> Tensor:
-        """Map targets (B, U) to the predictions (B, U + 1, P) before each of them and after."""
+        """Map targets (B, U) to predictions (B, U + 1, P), before each token and after the last."""
         padded = F.pad(targets, (self.context_tokens, 0), value=BLANK)
         output: Tensor = self(padded.unfold(1, self.context_tokens, 1), mask)
         return output
 
 
 class Joiner(nn.Module):
-    """Additive joiner with tanh: frames and predictions, each projected to J, summed."""
+    """Additive joiner with tanh; frames and predictions are each projected to J and summed."""
 
     def __init__(self, vocabulary: int, model: ModelConfig, pruning: PruningConfig) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class Joiner(nn.Module):
 
 
 def transducer_mask(pruning: PruningConfig, mask: int | None) -> int | None:
-    """The mask number that predictor and joiner use: none unless their weights are pruned too."""
+    """The mask that predictor and joiner use: None unless their weights are pruned as well."""
     return mask if pruning.scope == "all" else None
 
 
@@ -86,7 +86,7 @@ class TransducerScorer:
 def prunable_parts(
     encoder: nn.Module, predictor: Predictor, joiner: Joiner, pruning: PruningConfig
 ) -> list[PrunableLinear]:
-    """The linear maps that pruning may thin out, in a fixed order."""
+    """The prunable linear maps, in a fixed order."""
     parts: list[nn.Module] = [encoder]
     if pruning.scope == "all":
         parts += [predictor, joiner]

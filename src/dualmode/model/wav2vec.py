@@ -1,7 +1,7 @@
-"""wav2vec 2.0 in supernet form: a model to be pre-trained, of which the encoder is kept.
+"""wav2vec 2.0 (Baevski et al., arXiv 2006.11477) in supernet form; only its encoder is kept.
 
-Baevski et al., arXiv 2006.11477. Targets are quantised latents, seen unmasked; predictions are
-what a subnet makes of the same latents with spans hidden. Every subnet has the same targets.
+Targets are quantised, unmasked latents. Predictions are the output of a subnet for the same
+latents with spans masked. All subnets share the targets.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dualmode.model.quantizer import Codes, Quantizer
 
 
 class Wav2Vec(Backbone):
-    """An encoder, a quantizer of its latents, and projections in which the two compare."""
+    """An encoder, a quantizer of its latents, and projections for comparing the two."""
 
     def __init__(
         self, model: ModelConfig, pruning: PruningConfig, pretraining: PretrainingConfig
@@ -30,20 +30,20 @@ class Wav2Vec(Backbone):
         self.from_codes = nn.Linear(pretraining.code_width, pretraining.projection_width)
 
     def hide(self, latents: Tensor, mask: Tensor) -> Tensor:
-        """Put one learnt vector in the place of latents (B, T, D) where ``mask`` (B, T)."""
+        """Replace latents (B, T, D) by one learnt vector where ``mask`` (B, T) is True."""
         return torch.where(mask[..., None], self.hidden.to(latents.dtype), latents)
 
     def quantize(
         self, latents: Tensor, frames: Tensor, noise: Tensor | None, temperature: float
     ) -> Codes:
-        """Codes (B, K, ...) of the latents (B, T, D) at ``frames`` (B, K), normalised first."""
+        """Normalise and quantise latents (B, T, D) at ``frames`` (B, K) to codes (B, K, ...)."""
         chosen = pick(latents, frames)
         return self.quantizer(  # type: ignore[no-any-return]
             F.layer_norm(chosen, chosen.shape[-1:]), noise, temperature
         )
 
     def targets(self, codes: Codes) -> Tensor:
-        """Targets (B, K, P) that codes stand for."""
+        """Project codes to targets (B, K, P)."""
         output: Tensor = self.from_codes(codes.vectors)
         return output
 
@@ -54,5 +54,5 @@ class Wav2Vec(Backbone):
 
 
 def pick(sequence: Tensor, frames: Tensor) -> Tensor:
-    """(B, K, D): of a sequence (B, T, D), those at ``frames`` (B, K)."""
+    """Select the elements (B, K, D) of a sequence (B, T, D) at ``frames`` (B, K)."""
     return sequence.gather(1, frames[..., None].expand(-1, -1, sequence.shape[-1]))

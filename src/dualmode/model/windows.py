@@ -1,4 +1,4 @@
-"""Folding a sequence into windows: the geometry that every layer shares.
+"""Folds a sequence into windows, the geometry that all layers share.
 
 Window ``n`` holds the C centre frames ``nC .. nC + C - 1`` and private copies of the R look-ahead
 frames after them (Emformer's hard copy, Shi et al., arXiv 2010.10759), so latency does not grow
@@ -20,7 +20,7 @@ from dualmode.model.subnet import ChunkedContext, Context
 
 @dataclass(frozen=True)
 class Windows:
-    """What a layer needs to know besides its input (B, N, W, D).
+    """The arguments of a layer besides its input (B, N, W, D).
 
     Attributes:
         chunk: C, centre frames a window.
@@ -39,7 +39,7 @@ class Windows:
 
 
 class WindowLayout(NamedTuple):
-    """How a sequence is cut: N windows of C centre and R look-ahead frames, L to their left."""
+    """Division of a sequence into N windows of C centre and R look-ahead frames, L to the left."""
 
     windows: int
     chunk: int
@@ -56,7 +56,7 @@ def whole_layout(context: Context, frames: int) -> WindowLayout:
 
 
 def step_layout(context: ChunkedContext, frames: int) -> WindowLayout:
-    """The windows of which all frames, look-ahead included, are among ``frames`` frames."""
+    """The windows that fit completely, with their look-ahead, into ``frames`` frames."""
     count = (frames - context.lookahead) // context.chunk
     return WindowLayout(count, context.chunk, context.lookahead, context.left)
 
