@@ -139,7 +139,9 @@ class DataConfig(Section):
     room_probability: float = Field(0.0, ge=0, le=1, description="of a random room's echo")
     telephone_probability: float = Field(0.0, ge=0, le=1, description="of a telephone's band")
     gain_db: tuple[float, float] = Field((0.0, 0.0), description="level changed by, least and most")
-    tail_silence_seconds: float = Field(2.0, ge=0, description="maximum; half of the audio ends in it")
+    tail_silence_seconds: float = Field(
+        2.0, ge=0, description="maximum; half of the audio ends in silence"
+    )
     time_masks: int = Field(2, ge=0)
     time_mask_frames: int = Field(40, ge=0, description="longest time mask, in mel frames")
     frequency_masks: int = Field(2, ge=0)
