@@ -29,6 +29,7 @@ PAGES = {
 COMMANDS = "cli.md"
 REFERENCE = "api.md"
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
+_ROLE = re.compile(r":(?:class|func|meth|mod|attr|data|exc):<code>(?:~[\w.]+\.(?=\w))?")
 _EXAMPLES = re.compile(r"^([A-Z][a-z ]+:)\n((?:  \S.*\n)+)", re.MULTILINE)
 
 
@@ -61,6 +62,11 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
         return f"{image}[{text}]({relative}{anchor})"
 
     return _LINK.sub(follow, markdown)
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Docstrings name other things by Sphinx's roles, which Markdown prints as they stand."""
+    return _ROLE.sub("<code>", html)
 
 
 def reference(markdown: str) -> str:

@@ -56,6 +56,7 @@ def test_the_site_builds_without_warnings(tmp_path: Path) -> None:
     for name in dualmode.__all__:
         if not name.startswith("__"):
             assert re.search(rf'id="dualmode\.(\w+\.)*{name}"', reference), name
+    assert not re.search(r":(class|func|meth|mod|attr|data|exc):", reference)
 
 
 def _pages_of(tree: str | list[object] | dict[str, object]) -> list[str]:
