@@ -1,6 +1,7 @@
 """What a supernet step costs: against its two recognisers trained apart, and against the machine.
 
     python -m benchmarks.supernet_step [--json FILE] [--recipes NAME ...]
+    python -m benchmarks.supernet_step --corpus runs/quickstart/corpus [--processes 2]
 
 For recipes, by default those of 1.5 and 10 million parameters, on random audio, in one process of
 one thread (training runs one such process a core) or on one GPU:
@@ -9,6 +10,9 @@ one thread (training runs one such process a core) or on one GPU:
 - hours of audio per hour, of this one process;
 - FLOPs a second (counted by torch's own counter, forward and backward) over what a large matrix
   product reaches in the same run and precision.
+
+With ``--corpus``, see :mod:`benchmarks.real_steps`: the whole training step on real batches, loader
+included, for each way to share a step between recognisers.
 
 Contenders take turns, and medians are reported: machines are noisy.
 """
@@ -21,6 +25,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -28,6 +33,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.real_steps import measure_real_steps, table
 from dualmode.config import Recipe
 from dualmode.data.batches import Batch
 from dualmode.model.masks import draw_masks
@@ -142,21 +148,35 @@ def main() -> None:
     parser.add_argument(
         "--recipes", nargs="+", default=["quickstart", "conformer-10m"], help="shipped, or files"
     )
+    parser.add_argument("--corpus", type=Path, help="folder of train and dev: real batches")
+    parser.add_argument("--processes", type=int, default=1, help="with --corpus")
     arguments = parser.parse_args()
+    if arguments.corpus:
+        real = {
+            name: measure_real_steps(name, arguments.corpus, arguments.processes, arguments.rounds)
+            for name in arguments.recipes
+        }
+        Console().print(table(real))
+        _write(arguments.json, real)
+        return
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(1)
     results = {name: measure(name, arguments.rounds, device) for name in arguments.recipes}
-    table = Table("recipe", "supernet / (dense + streaming)", "hours per hour", "share of matmul")
+    shown = Table("recipe", "supernet / (dense + streaming)", "hours per hour", "share of matmul")
     for name, values in results.items():
-        table.add_row(
+        shown.add_row(
             name,
             f"{values['supernet_over_apart']:.2f}",
             f"{values['audio_hours_per_hour']:.0f}",
             f"{values['share_of_matmul']:.2f} of {values['matmul_gflops']:.0f} GFLOP/s",
         )
-    Console().print(table)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    Console().print(shown)
+    _write(arguments.json, results)
+
+
+def _write(path: Path | None, results: dict[str, Any]) -> None:
+    if path:
+        path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from dualmode.training.stopping import graceful_stop
 _ERROR_MARK = "dualmode error: "
 # oneDNN prepares a kernel for each shape of each operation. Batches have few shapes, but a step has
 # more operations than its cache of 1024 holds. Read when the first kernel is made, and inherited.
-_KERNELS_KEPT = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "4096")
+KERNELS_KEPT = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "4096")
 # What the others report, sometimes first, when one process of a group is gone.
 _PEER_IS_GONE = ("Connection closed by peer", "Connection reset by peer")
 
@@ -53,7 +53,7 @@ def train(
         DataError: the CutSets cannot be used.
     """
     out, console = Path(out), console or Console()
-    os.environ.setdefault(*_KERNELS_KEPT)
+    os.environ.setdefault(*KERNELS_KEPT)
     processes = cpu_processes(recipe)
     fabric = make_fabric(recipe.training, processes)
     if processes == 1:

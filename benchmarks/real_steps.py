@@ -1,0 +1,100 @@
+"""Speed of training as it is: real batches, their loader, all processes.
+
+    python -m benchmarks.supernet_step --corpus runs/quickstart/corpus [--processes 2]
+
+Ways to share a step between recognisers (``training.step_sharing``) take turns of a few steps, each
+on batches that come from its loader, and on one batch that is in memory. The second is what the
+first would reach if shapes, loader and lengths cost nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from rich.table import Table
+
+from dualmode.config import Recipe
+from dualmode.data.batches import Batch
+from dualmode.recipe_files import load_recipe
+from dualmode.training.checkpoint import Progress
+from dualmode.training.launch import KERNELS_KEPT
+from dualmode.training.setup import Run, make_fabric, set_up
+from dualmode.training.step import take_step, update_masks
+
+WAYS = ("all", "split", "split_taught")
+_TURN = 4  # steps
+_WARM_UP = 2  # turns
+_LATE = 0.9  # share of the run: the transducer has its full weight, the masks are there
+
+
+def measure_real_steps(name: str, corpus: Path, processes: int, rounds: int) -> dict[str, Any]:
+    """Hours of audio an hour of wall clock and an hour of one core, by way and kind of batch."""
+    os.environ.setdefault(*KERNELS_KEPT)
+    folders = [f"data.{split}=[{corpus / split}]" for split in ("train", "dev")]
+    # From the first step on, batches are what they are once curriculum and calm are over.
+    recipe = load_recipe(name, [*folders, "data.curriculum_steps=0", "data.calm_steps=0"])
+    fabric = make_fabric(recipe.training, processes)
+    if processes > 1:
+        found: dict[str, Any] = fabric.launch(_rates, recipe, processes, rounds)
+        return found
+    fabric.launch()
+    return _rates(fabric, recipe, processes, rounds)
+
+
+def _rates(fabric: Fabric, recipe: Recipe, processes: int, rounds: int) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    with ExitStack() as stack:
+        contenders: dict[tuple[str, str], tuple[Run, Iterator[Batch]]] = {}
+        for way in WAYS:
+            training = recipe.training.model_copy(update={"step_sharing": way})
+            out = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            ours = recipe.model_copy(update={"training": training})
+            run = set_up(fabric, ours, out, processes, resuming=False)
+            update_masks(run, Progress(), recipe.pruning.end)
+            batches = stack.enter_context(closing(run.source.batches()))
+            real = (batch for batch, _ in batches)
+            contenders[way, "real"] = run, real
+            contenders[way, "one batch"] = run, itertools.repeat(next(real))
+        rates: dict[tuple[str, str], list[tuple[float, float]]] = {key: [] for key in contenders}
+        for turn in range(_WARM_UP + rounds):
+            for key, (run, source) in contenders.items():
+                rate = _turn(run, source, turn)
+                if turn >= _WARM_UP:
+                    rates[key].append(rate)
+    return {
+        f"{way}, {kind}": {
+            "hours_per_hour": statistics.median(wall for wall, _ in found),
+            "hours_per_core_hour": statistics.median(core for _, core in found),
+        }
+        for (way, kind), found in rates.items()
+    }
+
+
+def _turn(run: Run, batches: Iterator[Batch], turn: int) -> tuple[float, float]:
+    """Seconds of audio a second of wall clock, and a second of this process's computing."""
+    began, computed, heard = time.perf_counter(), time.process_time(), 0.0
+    for number in range(_TURN):
+        heard += take_step(run, next(batches), turn * _TURN + number, _LATE, False).seconds
+    computed = time.process_time() - computed
+    return heard / (time.perf_counter() - began), heard / run.fabric.world_size / computed
+
+
+def table(results: dict[str, dict[str, Any]]) -> Table:
+    """The results of :func:`measure_real_steps` by recipe."""
+    shown = Table("recipe", "step", "batches", "hours an hour", "hours an hour of a core")
+    for recipe, found in results.items():
+        for key, values in found.items():
+            way, kind = key.split(", ")
+            speeds = (values["hours_per_hour"], values["hours_per_core_hour"])
+            shown.add_row(recipe, way, kind, *(f"{speed:.0f}" for speed in speeds))
+    return shown
