@@ -117,7 +117,7 @@ class DataConfig(Section):
     )
     noise: str | None = Field(None, description="CutSet of noise to mix in")
     batch_seconds: float = Field(
-        120.0, gt=0, description="audio in a batch; each process of torchrun brings as much"
+        120.0, gt=0, description="a batch, padding and tails included, of each process of torchrun"
     )
     buckets: int = Field(30, ge=1)
     max_unreadable_share: float = Field(
