@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dualmode.config import Recipe
@@ -51,6 +51,7 @@ def test_resolved_recipe_reads_back(name: str, tmp_path: Path) -> None:
     assert load_recipe(path) == recipe
 
 
+@settings(deadline=None)
 @given(
     steps=st.integers(1, 10**7),
     sparsities=st.lists(st.integers(1, 99), min_size=1, max_size=4, unique=True),

@@ -213,3 +213,17 @@ def test_nothing_branches_on_values(net: Supernet, context: FullContext | Chunke
         window = mels[:, : 4 * (2 * context.chunk + context.lookahead) + 3]
         chunks, _ = net.stream(window, lengths, net.initial_state(2, subnet), subnet)
         assert chunks.shape == (2, 2 * context.chunk, 16)
+
+
+def test_latents_and_their_gradients_are_the_same_in_training(
+    net: Supernet, batch: tuple[Tensor, Tensor]
+) -> None:
+    """Training convolves with another memory layout."""
+    found = []
+    for training in (False, True):
+        front_end = copy.deepcopy(net.encoder.subsampling).train(training)
+        latents = front_end(batch[0])
+        latents.square().sum().backward()
+        found.append([latents, *(p.grad for p in front_end.parameters())])
+    for expected, in_training in zip(*found, strict=True):
+        torch.testing.assert_close(in_training, expected, rtol=1e-4, atol=1e-4)

@@ -40,10 +40,17 @@ class Subsampling(nn.Module):
         mels = (mels - self.mean) / self.deviation
         if mels.shape[1] < FRAME_REACH_MELS:
             mels = F.pad(mels, (0, 0, 0, FRAME_REACH_MELS - mels.shape[1]))
-        x = F.relu(self.first(mels.unsqueeze(1)))
-        x = F.relu(self.second(x))
+        x = F.relu(self._convolve(self.first, mels.unsqueeze(1)))
+        x = F.relu(self._convolve(self.second, x))
         output: Tensor = self.out(x.permute(0, 2, 3, 1).flatten(2))
         return output
+
+    def _convolve(self, convolution: nn.Conv2d, x: Tensor) -> Tensor:
+        """In training with channels last, which a CPU computes and differentiates twice as fast."""
+        if not self.training:
+            return convolution(x)  # type: ignore[no-any-return]
+        weight = convolution.weight.contiguous(memory_format=torch.channels_last)
+        return F.conv2d(x, weight, convolution.bias, convolution.stride)
 
 
 @dataclass(frozen=True)
