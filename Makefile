@@ -15,7 +15,14 @@ PIP_INSTALL := $(BIN)/python -m pip install --only-binary :all: --no-binary doco
 # Test processes share the cores by files, so each computes with one thread.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
+# The engine is native: it needs a compiler, and CMake, which pip brings.
+CXX_FOUND := $(shell command -v c++ || command -v g++ || command -v clang++)
+ENGINE_TOOLS := $(VENV)/.engine-tools
+CMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" cmake -G Ninja
+NO_COMPILER := the engine needs a C++17 compiler: apt-get install g++ (Debian), xcode-select --install (macOS)
+
 .PHONY: help quickstart install test check format docs
+.PHONY: engine sanitize aarch64 web require-compiler
 .DEFAULT_GOAL := help
 
 help:  ## show this
@@ -29,7 +36,8 @@ quickstart: $(INSTALLED)  ## synthesise speech, train both recognisers, score th
 
 install: $(INSTALLED)  ## make .venv with dualmode and all that tests need
 
-test: check $(REFERENCE)  ## run the checks and every test
+test: check $(REFERENCE) $(if $(CXX_FOUND),engine)  ## run the checks and every test
+	@$(if $(CXX_FOUND),:,echo "the engine's own tests are left out: $(NO_COMPILER)")
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 check: $(INSTALLED)  ## ruff, mypy and the architecture test
@@ -45,6 +53,46 @@ format: $(INSTALLED)  ## let ruff format the code and sort its imports
 docs: $(DOCS)  ## build the documentation site into build/docs; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 	@echo "build/docs/index.html"
+
+engine: require-compiler $(ENGINE_TOOLS)  ## build the device engine (library, command, wheel) and run its native tests
+	$(CMAKE) -S engine -B build/engine
+	$(BIN)/cmake --build build/engine
+	$(BIN)/ctest --test-dir build/engine --output-on-failure
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation -w build/wheels ./engine
+	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall build/wheels/dualmode_engine-*.whl
+	@ln -sf ../../build/engine/command/dualmode-engine $(BIN)/dualmode-engine
+	@echo "build/engine/command/dualmode-engine, build/engine/libdualmode_engine.a, build/wheels"
+
+sanitize: require-compiler $(ENGINE_TOOLS)  ## the engine's tests under the address, undefined behaviour and thread sanitizers
+	$(CMAKE) -S engine -B build/sanitize -DDUALMODE_SANITIZE=address,undefined -DDUALMODE_COMMAND=OFF
+	$(BIN)/cmake --build build/sanitize
+	$(BIN)/ctest --test-dir build/sanitize --output-on-failure
+	build/sanitize/tests/test_artifact 100000
+	$(CMAKE) -S engine -B build/threads -DDUALMODE_SANITIZE=thread -DDUALMODE_COMMAND=OFF
+	$(BIN)/cmake --build build/threads
+	build/threads/tests/test_api
+
+aarch64: $(ENGINE_TOOLS)  ## cross-compile the engine for 64-bit ARM and test it under qemu
+	@command -v aarch64-linux-gnu-g++ && command -v qemu-aarch64 || \
+		{ echo "this needs a cross compiler and an emulator: apt-get install g++-aarch64-linux-gnu qemu-user"; exit 1; }
+	$(CMAKE) -S engine -B build/aarch64 -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
+		-DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ \
+		"-DCMAKE_CROSSCOMPILING_EMULATOR=qemu-aarch64;-L;/usr/aarch64-linux-gnu"
+	$(BIN)/cmake --build build/aarch64
+	$(BIN)/ctest --test-dir build/aarch64 --output-on-failure
+
+web: $(ENGINE_TOOLS)  ## compile the engine for browsers; the page is then in build/web
+	@command -v emcmake || { echo "this needs Emscripten: apt-get install emscripten"; exit 1; }
+	PATH="$(CURDIR)/$(BIN):$$PATH" emcmake cmake -G Ninja -S web -B build/web
+	NODE_PATH="$${NODE_PATH:-/usr/share/nodejs}" $(BIN)/cmake --build build/web
+	cp web/index.html web/*.js build/web
+
+require-compiler:
+	@test -n "$(CXX_FOUND)" || { echo "$(NO_COMPILER)"; exit 1; }
+
+$(ENGINE_TOOLS): $(INSTALLED)
+	$(PIP_INSTALL) -e '.[engine]'
+	@touch $@
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

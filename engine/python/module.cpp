@@ -147,7 +147,7 @@ Output predict(const Handle& self, const std::vector<std::vector<uint32_t>>& con
     }
   }
   dualmode::Workspace w;
-  dualmode::Scorer scorer(*self.model, w);
+  dualmode::Scorer scorer(*self.model, w, 0.0f);
   std::vector<float> lanes, all;
   for (size_t at = 0; at < contexts.size(); at += kLanes) {
     const size_t count = std::min(kLanes, contexts.size() - at);
@@ -159,7 +159,7 @@ Output predict(const Handle& self, const std::vector<std::vector<uint32_t>>& con
   return array_of(std::move(all), contexts.size(), s.joiner_width);
 }
 
-// Log-probabilities (B, V) of frames (B, J) and predictions (B, J).
+// Log-probabilities (B, V), without blank's penalty, of frames (B, J) and predictions (B, J).
 Output score(const Handle& self, const Rows& frames, const Rows& predictions) {
   const dualmode::Settings& s = self.model->settings;
   const size_t count = frames.shape(0), width = s.joiner_width;
@@ -168,7 +168,7 @@ Output score(const Handle& self, const Rows& frames, const Rows& predictions) {
     throw Error(DUALMODE_INVALID_ARGUMENT, "frames and predictions must both be (B, J)");
   }
   dualmode::Workspace w;
-  dualmode::Scorer scorer(*self.model, w);
+  dualmode::Scorer scorer(*self.model, w, 0.0f);
   std::vector<float> sums(width * kLanes), all(count * s.vocabulary);
   const std::vector<float> nothing(width, 0.0f);
   for (size_t at = 0; at < count; at += kLanes) {
@@ -197,6 +197,10 @@ class Encoder {
     }
   }
 
+  // Another stream with the same past.
+  Encoder copy() const { return *this; }
+  uint64_t processed() const { return state_.processed; }
+
   // Frames (at most C, J) of a window of which `valid` frames exist. `mels` (m, 80) begin after
   // those that earlier windows used: 4 (C + R) the first, 4 C each other.
   Output step(const Rows& mels, size_t valid) {
@@ -204,21 +208,22 @@ class Encoder {
     if (mels.shape(1) != kMels || valid > s.window()) {
       throw Error(DUALMODE_INVALID_ARGUMENT, "mels must be (m, 80), valid at most a window");
     }
+    if (valid == 0) return array_of({}, 0, s.joiner_width);
     const size_t fresh = state_.processed == 0 ? s.window() : s.chunk;
     const size_t count = std::min<size_t>(valid, s.chunk);
+    dualmode::Workspace w;
     {
       nb::gil_scoped_release release;
       dualmode::run_windows(*model_, {{&state_, mels.data(), mels.shape(0), fresh, valid}},
-                            s.window(), s.chunk, workspace_);
+                            s.window(), s.chunk, w);
     }
-    return array_of(frames_of(workspace_.frames, s.joiner_width, workspace_.stride, count), count,
+    return array_of(frames_of(w.frames, s.joiner_width, w.stride, count), count,
                     s.joiner_width);
   }
 
  private:
   std::shared_ptr<const Model> model_;
   dualmode::EncoderState state_;
-  dualmode::Workspace workspace_;
 };
 
 // Log-mels of a stream, with tables of its own.
@@ -281,6 +286,8 @@ NB_MODULE(_engine, m) {
       .def("score", &score, arg("frames"), arg("predictions"));
   nb::class_<Encoder>(m, "Encoder")
       .def(nb::init<const Handle&>(), arg("model"))
+      .def("copy", &Encoder::copy)
+      .def_prop_ro("processed", &Encoder::processed)
       .def("step", &Encoder::step, arg("mels"), arg("valid"));
   nb::class_<Session>(m, "Stream")
       .def(

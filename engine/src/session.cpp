@@ -37,7 +37,7 @@ Session::Session(std::shared_ptr<const Model> model, const dualmode_options& opt
       options_(options),
       features_(&model_->features),
       state_(*model_),
-      scorer_(*model_, workspace_),
+      scorer_(*model_, workspace_, model_->settings.blank_penalty),
       search_(make_search(model_->settings, options.beam_width)) {
   if (model_->settings.streams == 0) {
     throw Error(DUALMODE_UNSUPPORTED,

@@ -50,7 +50,7 @@ const float* Scorer::logits_of(const float* x, size_t stride) {
                           kLanes);
   apply(model_.kernels, model_.out, joined_.data(), kLanes, kLanes, logits_.data(), kLanes,
         Finish::kStore, 1.0f, w_);
-  for (size_t lane = 0; lane < kLanes; ++lane) logits_[lane] -= s.blank_penalty;
+  for (size_t lane = 0; lane < kLanes; ++lane) logits_[lane] -= blank_penalty_;
   return logits_.data();
 }
 

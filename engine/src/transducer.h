@@ -12,7 +12,9 @@ constexpr uint32_t kBlank = 0, kUnknown = 1;
 
 class Scorer {
  public:
-  Scorer(const Model& model, Workspace& workspace) : model_(model), w_(workspace) {}
+  // `blank_penalty` is taken off blank's logits.
+  Scorer(const Model& model, Workspace& workspace, float blank_penalty)
+      : model_(model), w_(workspace), blank_penalty_(blank_penalty) {}
 
   // Predictions (J, lanes) after the last tokens of up to kLanes hypotheses; `contexts` holds
   // context_tokens of each. Lane k is contexts[k].
@@ -34,6 +36,7 @@ class Scorer {
 
   const Model& model_;
   Workspace& w_;
+  const float blank_penalty_;
   std::vector<float> shift_, joined_, logits_, embedded_, mixed_;
 };
 

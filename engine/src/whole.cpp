@@ -45,7 +45,7 @@ void recognize_piece(const Model& model, const dualmode_options& options, const 
   const size_t frames = rows < 3 ? 0 : (rows - 3) / 4;
   if (frames == 0) return;
   run_windows(model, {{nullptr, mels.data(), rows, frames, frames}}, frames, frames, workspace);
-  Scorer scorer(model, workspace);
+  Scorer scorer(model, workspace, model.settings.blank_penalty);
   const auto search = make_search(model.settings, options.beam_width);
   search->advance(scorer, workspace.frames.data(), workspace.stride, frames);
   for (Token token : search->best()) {

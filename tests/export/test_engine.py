@@ -16,9 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dualmode.decoding.stream import Endpointing
+from dualmode.errors import SubnetError
 from dualmode.features import fbank
 from dualmode.model.directory import LoadedModel
-from dualmode.recognizer import Recognizer
+from dualmode.model.subnet import SERVER
+from dualmode.recognizer import Recognizer, load
 
 from .conftest import CORNERS
 
@@ -238,3 +240,32 @@ def test_the_engine_needs_no_torch(engine: Any, exported: Export) -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", CORNERS)
+def test_a_recognizer_runs_it_without_torch(
+    engine: Any,
+    exported: Export,
+    recognizer: Recognizer,
+    corner: Callable[..., Any],
+    talkative: LoadedModel,
+    audio: Samples,
+    name: str,
+) -> None:
+    """Behind the seam: batches, streams, beam search, all by the searches of this package."""
+    subnet = corner(talkative, name)
+    behind = load(exported(name, "fp32"))
+    audios = [audio, audio[:30000], audio[:1000]]
+    for search in ("greedy", "beam"):
+        ours = behind.transcribe_batch(audios, subnet, search)
+        theirs = recognizer.transcribe_batch(audios, subnet, search)
+        assert [t.text for t in ours] == [t.text for t in theirs]
+    if not subnet.streams:
+        return
+    stream, reference = behind.stream(subnet), recognizer.stream(subnet)
+    for cut in cuts_of(audio, 3):
+        stream.push(cut)
+        reference.push(cut)
+    assert stream.finish().text == reference.finish().text
+    with pytest.raises(SubnetError, match="the artifact holds"):
+        behind.subnet(SERVER)

@@ -14,6 +14,7 @@ never sees text, and the rest never sees its weights.
 
     dualmode.runtime.pytorch   PyTorch, every subnet of a model directory
     dualmode.runtime.onnx      ONNX Runtime, the recognisers of an export; no torch
+    dualmode.runtime.engine    the device engine, the recogniser of an artifact; no torch
     dualmode.runtime.arrays    what runtimes whose arrays are NumPy's share
 """
 
@@ -171,6 +172,9 @@ RUNTIMES: dict[str, RuntimeKind] = {
     "onnx": RuntimeKind(
         "dualmode.runtime.onnx",
         lambda path: any((path / name / "encoder.onnx").is_file() for name in ("device", "server")),
+    ),
+    "engine": RuntimeKind(
+        "dualmode.runtime.engine", lambda path: path.suffix == ".dual" and path.is_file()
     ),
 }
 

@@ -1,0 +1,53 @@
+// The engine as an object: bytes of a model in, samples in, text out. Runs in a page's worker and
+// in Node; sends nothing anywhere.
+"use strict";
+
+class Recognizer {
+  // `engine`: what createEngine() resolves to. `bytes`: a Uint8Array with an artifact.
+  constructor(engine, bytes) {
+    this.engine = engine;
+    const place = engine._malloc(bytes.length);
+    engine.HEAPU8.set(bytes, place);
+    this.model = engine._web_open(place, bytes.length);
+    if (!this.model) throw new Error(this.error());
+    this.stream = engine._web_stream(this.model);
+    if (!this.stream) throw new Error(this.error());
+    this.room = 0;
+    this.roomFor = 0;
+  }
+
+  error() {
+    return this.engine.UTF8ToString(this.engine._web_error());
+  }
+
+  text(pointer) {
+    if (!pointer) throw new Error(this.error());
+    return this.engine.UTF8ToString(pointer);
+  }
+
+  // Hear a Float32Array of 16 kHz samples. Gives {segments, partial} if the text changed, or null.
+  push(samples) {
+    const engine = this.engine;
+    if (samples.length > this.roomFor) {
+      engine._free(this.room);
+      this.room = engine._malloc(4 * samples.length);
+      this.roomFor = samples.length;
+    }
+    engine.HEAPF32.set(samples, this.room / 4);
+    const changed = engine._web_push(this.stream, this.room, samples.length);
+    if (changed < 0) throw new Error(this.error());
+    if (changed === 0) return null;
+    const segments = [];
+    for (let at; (at = engine._web_segment(this.stream)); ) segments.push(engine.UTF8ToString(at));
+    return { segments, partial: this.text(engine._web_partial(this.stream)) };
+  }
+
+  // The text of everything heard; then the recogniser is ready for another stream.
+  finish() {
+    const whole = this.text(this.engine._web_finish(this.stream));
+    this.engine._web_reset(this.stream);
+    return whole;
+  }
+}
+
+if (typeof module !== "undefined") module.exports = { Recognizer };

@@ -1,0 +1,32 @@
+// Recognition beside the page's own thread.
+"use strict";
+
+importScripts("engine.js", "recognizer.js");
+
+let recognizer = null;
+
+const actions = {
+  async open({ bytes }) {
+    const engine = await createEngine();
+    recognizer = new Recognizer(engine, new Uint8Array(bytes));
+    return { ready: true, kernels: engine.UTF8ToString(engine._web_kernels()) };
+  },
+  push({ samples }) {
+    return { heard: recognizer.push(samples) };
+  },
+  finish() {
+    return { whole: recognizer.finish() };
+  },
+};
+
+// One message at a time, in order.
+let queue = Promise.resolve();
+onmessage = ({ data }) => {
+  queue = queue.then(async () => {
+    try {
+      postMessage({ id: data.id, ...(await actions[data.action](data)) });
+    } catch (error) {
+      postMessage({ id: data.id, error: error.message });
+    }
+  });
+};
