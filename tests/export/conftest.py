@@ -30,8 +30,7 @@ def talkative(talkative_model: Path) -> LoadedModel:
 @pytest.fixture(scope="session")
 def corner() -> Callable[[LoadedModel, str], Any]:
     """The subnet of a model that a name of CORNERS stands for."""
-    from dualmode.model.subnet import ChunkedContext, FullContext, Subnet
-    from dualmode.model.subnet import named_subnet
+    from dualmode.model.subnet import ChunkedContext, FullContext, Subnet, named_subnet
 
     def find(loaded: LoadedModel, name: str) -> Subnet:
         if name in {"device", "server"}:
