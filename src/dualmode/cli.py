@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from dualmode import __version__
 from dualmode.commands import (
+    copy,
     evaluate,
     export,
     inspect,
@@ -88,6 +89,7 @@ app.command("probe")(probe.probe)
 app.command("inspect")(inspect.inspect)
 app.command("serve")(serve.serve)
 app.add_typer(export.app, name="export")
+app.command("copy")(copy.copy)
 
 
 def main() -> None:

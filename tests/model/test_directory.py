@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import yaml
@@ -9,8 +11,9 @@ from safetensors.torch import save_file
 
 from dualmode.config import ModelConfig, Recipe, TextConfig
 from dualmode.errors import ModelError
-from dualmode.model.directory import load_model, pack_state, save_model
+from dualmode.model.directory import copy_model, load_model, pack_state, save_model
 from dualmode.model.masks import draw_masks
+from dualmode.model.shipped import model_folder, shipped_models
 from dualmode.model.supernet import Supernet
 from dualmode.text import train_tokens
 
@@ -118,3 +121,36 @@ def test_weights_of_another_type_are_refused(saved):
     save_file({**tensors, masks[0]: tensors[masks[0]].float()}, path / "model.safetensors")
     with pytest.raises(ModelError, match="do not fit"):
         load_model(path)
+
+
+def test_half_of_the_bytes_is_nearly_the_same_model(saved, tmp_path):
+    path, net, recipe = saved
+    out = tmp_path / "given"
+    (path / "README.md").write_text("# A card\n", encoding="utf-8")
+    copy_model(path, out, half=True)
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (path, out)]
+    assert sizes[1] < 0.65 * sizes[0]
+    assert (out / "README.md").read_text(encoding="utf-8") == "# A card\n"
+    loaded = load_model(out)
+    assert loaded.recipe == recipe
+    for name, value in loaded.model.state_dict().items():
+        assert value.dtype == net.state_dict()[name].dtype
+        assert torch.allclose(value, net.state_dict()[name], rtol=1e-3, atol=1e-6), name
+    with pytest.raises(ModelError, match="another folder"):
+        copy_model(out, out)
+
+
+def test_shipped_models_go_by_name_unless_a_directory_has_it(saved, tmp_path, monkeypatch):
+    path, _, _ = saved
+    monkeypatch.setattr("dualmode.model.shipped._models", lambda: path.parent)
+    monkeypatch.chdir(tmp_path)
+    name = path.name
+    assert name in shipped_models()
+    assert load_model(name).recipe.name == "small"
+    assert model_folder("no-such-model") == Path("no-such-model")
+    with pytest.raises(ModelError, match=name):
+        load_model("no-such-model")
+    own = tmp_path / name
+    own.mkdir()
+    (own / "config.yaml").write_text("", encoding="utf-8")
+    assert model_folder(name) == Path(name)

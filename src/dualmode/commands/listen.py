@@ -31,7 +31,9 @@ _BLOCK_MS = 40
 
 
 def listen(
-    model: Annotated[Path, typer.Argument(help="A model directory.")],
+    model: Annotated[Path, typer.Argument(help="A model directory, or a shipped model.")] = Path(
+        "talk"
+    ),
     microphone: Annotated[
         str | None, typer.Option("--microphone", help="Its name or number; the default one if not.")
     ] = None,
@@ -47,6 +49,7 @@ def listen(
 
     \b
     Examples:
+      dualmode listen
       dualmode listen runs/quickstart/model
       dualmode listen MODEL --microphone 2 --chunk-ms 320
     """

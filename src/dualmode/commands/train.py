@@ -64,12 +64,13 @@ def run(
     """
     from dualmode.display import make_console
     from dualmode.errors import RecipeError
+    from dualmode.model.shipped import model_folder
     from dualmode.recipe_files import load_recipe
     from dualmode.training.launch import train as run_training
 
     changes = list(overrides or [])
     if init is not None:
-        changes.append(f"init.model={json.dumps(str(init))}")
+        changes.append(f"init.model={json.dumps(str(model_folder(init)))}")
     resolved = load_recipe(recipe, changes)
     if resolved.training.objective != objective:
         command = {"finetune": "train", "pretrain": "pretrain"}[resolved.training.objective]

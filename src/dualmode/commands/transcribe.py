@@ -33,7 +33,7 @@ _PIECE_S = 0.1  # audio that --stream hears at a time
 
 
 def transcribe(
-    model: Annotated[Path, typer.Argument(help="A model directory.")],
+    model: Annotated[Path, typer.Argument(help="A model directory, or a shipped model: talk.")],
     files: Annotated[list[Path], typer.Argument(help="WAV, FLAC, MP3, Ogg or Opus, any rate.")],
     subnet: Annotated[
         Literal["server", "device"] | None,
@@ -61,6 +61,7 @@ def transcribe(
 
     \b
     Examples:
+      dualmode transcribe talk recording.wav
       dualmode transcribe runs/quickstart/model recording.wav
       dualmode transcribe MODEL recording.wav --subnet device --stream
       dualmode transcribe MODEL talk.mp3 --format srt > talk.srt

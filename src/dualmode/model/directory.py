@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from dualmode.config import Recipe
 from dualmode.errors import ModelError, RecipeError, TextError
 from dualmode.model.masks import pack_bits, prunable, unpack_bits
+from dualmode.model.shipped import model_folder, shipped_models
 from dualmode.model.subnet import Subnet, device_subnet
 from dualmode.model.supernet import Supernet
 from dualmode.recipe_files import load_recipe
@@ -24,6 +25,7 @@ from dualmode.whole_files import replace_text, replacing
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.yaml"
+CARD = "README.md"
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,17 @@ def pack_state(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
+def halved(packed: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What :func:`pack_state` gave, in half of the bytes: matrices and kernels as float16.
+
+    Vectors stay as they are, for norms, biases and the statistics of the features are few.
+    """
+    return {
+        key: value.half() if value.dim() > 1 and value.dtype == torch.float32 else value
+        for key, value in packed.items()
+    }
+
+
 def unpack_state(model: nn.Module, packed: dict[str, Tensor]) -> None:
     """Load the output of ``pack_state`` into ``model``.
 
@@ -65,23 +78,43 @@ def unpack_state(model: nn.Module, packed: dict[str, Tensor]) -> None:
         raise ModelError(f"the weights do not fit the recipe: {error}") from None
 
 
-def save_model(out: Path, model: nn.Module, recipe: Recipe) -> None:
+def save_model(out: Path, model: nn.Module, recipe: Recipe, *, half: bool = False) -> None:
     """Write weights and recipe. The tokens are written when they are trained.
 
     Each file is replaced whole, so a process that is killed leaves a usable model.
+
+    Args:
+        half: store matrices in 16 bits, to give the model away; it is loaded like any other.
     """
     out.mkdir(parents=True, exist_ok=True)
     replace_text(out / CONFIG, recipe.to_yaml())
-    replace_tensors(out / WEIGHTS, pack_state(model), {"format": "dualmode-1"})
+    packed = pack_state(model)
+    replace_tensors(out / WEIGHTS, halved(packed) if half else packed, {"format": "dualmode-1"})
+
+
+def copy_model(source: str | Path, out: Path, *, half: bool = False) -> None:
+    """Copy all that recognition needs of a model directory, and its card if it has one.
+
+    Raises:
+        ModelError: ``source`` is not a model, or ``out`` is the same directory.
+    """
+    folder = model_folder(source)
+    if folder.resolve() == out.resolve():
+        raise ModelError(f"{out} is the model to copy: give another folder")
+    loaded = load_model(folder)
+    loaded.tokens.save(out)
+    save_model(out, loaded.model, loaded.recipe, half=half)
+    if (folder / CARD).is_file():
+        replace_text(out / CARD, (folder / CARD).read_text(encoding="utf-8"))
 
 
 def load_model(path: str | Path, device: str | torch.device = "cpu") -> LoadedModel:
-    """Read a model directory.
+    """Read a model directory, given by its path or by the name of a model that is shipped.
 
     Raises:
         ModelError: the directory is missing, incomplete or corrupt.
     """
-    folder = Path(path)
+    folder = model_folder(path)
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         raise ModelError("there is no CUDA device here: run on cpu")
     missing = [n for n in (CONFIG, WEIGHTS, "tokens.model") if not (folder / n).is_file()]
@@ -93,7 +126,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> LoadedMo
     if missing:
         raise ModelError(
             f"{folder} is not a model: {', '.join(missing)} missing; "
-            "give the directory that `dualmode train --out` wrote"
+            f"give the directory that `dualmode train --out` wrote{_or_shipped()}"
         )
     recipe, packed = read_weights(folder)
     try:
@@ -133,6 +166,11 @@ def pack_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
         name: (-(-value.numel() // 8),) if name in masks else tuple(value.shape)
         for name, value in model.state_dict().items()
     }
+
+
+def _or_shipped() -> str:
+    names = ", ".join(shipped_models())
+    return f", or the name of a model that is shipped: {names}" if names else ""
 
 
 def is_pretrained(folder: Path) -> bool:
