@@ -15,6 +15,7 @@ from dualmode.commands import (
     evaluate,
     export,
     inspect,
+    label,
     listen,
     prepare,
     pretrain,
@@ -79,6 +80,7 @@ def dualmode(
 
 app.command("quickstart")(quickstart.quickstart)
 app.add_typer(prepare.app, name="prepare")
+app.command("label")(label.label)
 app.command("read")(read.read)
 app.command("pretrain")(pretrain.pretrain)
 app.command("train")(train.train)

@@ -125,6 +125,10 @@ class DataConfig(Section):
     )
     min_seconds: float = Field(0.1, ge=0)
     max_seconds: float = Field(30.0, gt=0)
+    min_confidence: float = Field(0.0, ge=0, le=1, description="of a teacher's text; else left out")
+    confidence_power: float = Field(
+        0.0, ge=0, description="an epoch has a teacher's text as often as its confidence to this"
+    )
     curriculum_seconds: float = Field(
         0.0, ge=0, description="longest utterance at the first step; 0 disables the curriculum"
     )

@@ -18,6 +18,9 @@ from dualmode.features import encoder_frames, mel_frames
 from dualmode.text import UNKNOWN_ID, Tokens, normalize
 
 
+CONFIDENCE = "confidence"  # a supervision's custom field: how sure its teacher was, 0 to 1
+
+
 class UnusableError(Exception):
     """Why a cut or a file is left out: a short kind to count by, and a sentence."""
 
@@ -58,6 +61,12 @@ def usable_cuts(
         first = f"; the first: {report.problems[0].why}" if report.problems else ""
         raise DataError(f"no cut can be used ({report.summary()}){first}")
     return CutSet.from_cuts(kept.values()), report
+
+
+def confidence_of(cut: Cut) -> float:
+    """How sure a teacher was of a cut's text; 1 where people wrote it."""
+    custom = cut.supervisions[0].custom if cut.supervisions else None
+    return float((custom or {}).get(CONFIDENCE, 1.0))
 
 
 def source_of(cut: Cut) -> str:
@@ -107,6 +116,10 @@ def _normalized(cut: Cut, tokens: Tokens, text: TextConfig, data: DataConfig) ->
     ids = tokens.encode(normalized)
     if UNKNOWN_ID in ids:
         raise UnusableError("text", f"symbols without a token in {normalized!r}")
+    if confidence_of(cut) < data.min_confidence:
+        raise UnusableError(
+            "unsure", f"its teacher's confidence is {confidence_of(cut):.2f}: see min_confidence"
+        )
     if not fits(ids, cut.duration / max((1.0, *data.speeds))):
         raise UnusableError(
             "text too long",

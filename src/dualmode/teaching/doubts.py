@@ -1,0 +1,95 @@
+"""Why what a teacher wrote cannot be believed: loops, hallucinations, speech that nobody can say.
+
+A loop has a *high* mean log-probability, since every turn of it is easy to guess. What gives it
+away is that it repeats itself, and says more than the time allows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from dualmode.config import TextConfig
+from dualmode.errors import TextError
+from dualmode.evaluation.wer import word_errors
+from dualmode.teaching.teachers import Heard
+from dualmode.text import normalize
+
+TEXT = TextConfig(digits="spell")
+
+_MOST_WORDS_A_SECOND = 5.0
+_FREE_WORDS = 2  # short clips are cut close to their words
+_MOST_LETTERS_A_SECOND = 25.0
+_FEWEST_WORDS_A_SECOND = 0.15
+_LONG_S = 8.0  # with hardly a word in it: most was not written down
+_NO_SPEECH, _UNSURE_LOG_PROB = 0.6, -0.8
+_LEAST_ENGLISH = 0.4
+# Numbers and spelled words repeat by nature, so it takes many of the same to make a loop.
+_LOOP_LENGTHS = (1, 2, 3, 4, 5)
+_LOOP_TURNS = 4
+# What Whisper writes over silence and music, learnt from subtitles.
+_FROM_SUBTITLES = re.compile(
+    r"thank(s| you) (so much |very much )?for (watching|listening)|subtitles? by|"
+    r"(please )?(like and )?subscribe|see you (in the next|next time)|transcri(bed|ption) by|"
+    r"copyright|www\.|amara\.org",
+    re.IGNORECASE,
+)
+_LONE = {"you", "thank you", "bye", "so", "the", "oh", "uh", "hmm", "mm", "music", "applause"}
+
+
+def doubt(heard: Heard, seconds: float) -> tuple[str, str] | None:
+    """A kind and a reason not to believe what was heard in ``seconds``, or None."""
+    try:
+        text = normalize(heard.text, TEXT)
+    except TextError as error:
+        return "text", str(error)
+    words = text.split()
+    if heard.english < _LEAST_ENGLISH:
+        return "language", f"English with probability {heard.english:.2f} only"
+    if heard.no_speech > _NO_SPEECH and heard.log_prob < _UNSURE_LOG_PROB:
+        return "no speech", f"silence with probability {heard.no_speech:.2f}, and yet {text!r}"
+    if _FROM_SUBTITLES.search(heard.text) or (text in _LONE and heard.no_speech > _NO_SPEECH):
+        return "hallucination", f"{text!r} is what teachers write over silence"
+    if (looped := loop(words)) is not None:
+        return "loop", f"{looped!r} over and over"
+    return _pace(words, seconds)
+
+
+def loop(words: list[str]) -> str | None:
+    """The words that a text repeats ``_LOOP_TURNS`` times on end or more, if it does."""
+    for length in _LOOP_LENGTHS:
+        turns = _LOOP_TURNS + (2 if length == 1 else 0)
+        for start in range(len(words) - length * turns + 1):
+            first = words[start : start + length]
+            if all(
+                words[start + turn * length : start + (turn + 1) * length] == first
+                for turn in range(1, turns)
+            ):
+                return " ".join(first)
+    if len(words) >= 20:
+        trigrams = Counter(zip(words, words[1:], words[2:], strict=False))
+        most, count = trigrams.most_common(1)[0]
+        if count >= _LOOP_TURNS and 3 * count > len(words) / 2:
+            return " ".join(most)
+    return None
+
+
+def _pace(words: list[str], seconds: float) -> tuple[str, str] | None:
+    letters = sum(map(len, words))
+    if len(words) > _FREE_WORDS + _MOST_WORDS_A_SECOND * seconds:
+        return "too fast", f"{len(words)} words in {seconds:.1f} s"
+    if letters > _MOST_LETTERS_A_SECOND * max(seconds, 0.5):
+        return "too fast", f"{letters} letters in {seconds:.1f} s"
+    if seconds > _LONG_S and len(words) < _FEWEST_WORDS_A_SECOND * seconds:
+        return "too slow", f"{len(words)} words in {seconds:.1f} s"
+    return None
+
+
+def difference(one: str, other: str) -> float:
+    """Word errors of what one teacher wrote against what another did, both normalised: 0 to 1 or
+    more; 1 where one of them cannot be normalised."""
+    try:
+        first, second = normalize(one, TEXT), normalize(other, TEXT)
+    except TextError:
+        return 1.0
+    return word_errors([first], [second]).rate

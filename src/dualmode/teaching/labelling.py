@@ -1,0 +1,288 @@
+"""Recordings without text written down by a teacher, as a CutSet with text and confidence.
+
+Clips are heard in short windows, which is cheap; what comes out doubtful is heard again in whole
+windows, and what is doubtful still is left out with the reason. Everything that was heard is kept
+in ``labels.jsonl``, a line a clip, so that a run which was stopped goes on, and another
+``min_confidence`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from dualmode.audio import SAMPLE_RATE_HZ, Samples
+from dualmode.data.left_out import Report
+from dualmode.data.manifests import CUTS, REPORT, write_cuts
+from dualmode.data.render import Utterance, to_int16, write_flac
+from dualmode.data.synth import cut_of
+from dualmode.data.usable import CONFIDENCE
+from dualmode.errors import AudioError, DataError
+from dualmode.teaching.doubts import TEXT, difference, doubt
+from dualmode.teaching.recordings import Source, find_recordings
+from dualmode.teaching.teachers import Heard, Teacher, open_teacher
+from dualmode.text import normalize
+
+LABELS = "labels.jsonl"
+PICTURE = "labels.png"
+
+_SUMMARY = "label.json"
+_TOGETHER = 64  # clips that are sorted by length, so that those of a window are alike
+_IN_A_WINDOW = 8
+_UNSURE_LOG_PROB = -0.6  # in a short window; heard again in a whole one
+_SHORTEST_S = 0.2
+_MOST_DIFFERENT = 0.1  # of the words, between two teachers who agree
+
+
+@dataclass(frozen=True)
+class _Clip:
+    id: str
+    path: Path
+    speaker: str
+    samples: Samples
+
+    @property
+    def seconds(self) -> float:
+        return len(self.samples) / SAMPLE_RATE_HZ
+
+
+def label(
+    audio: str | Path,
+    out: str | Path,
+    *,
+    teacher: str | Path | Teacher,
+    agree: str | Path | Teacher | None = None,
+    min_confidence: float = 0.0,
+) -> Report:
+    """Write ``audio`` down into ``out``: cuts.jsonl.gz, FLAC files of 16 kHz, report.json, a picture.
+
+    Args:
+        audio: a folder of sound files, a table, a CutSet, or a file of any length.
+        teacher: a folder (see :func:`open_teacher`), or anything that is a :class:`Teacher`.
+        agree: a second teacher; what it writes down differently is left out.
+        min_confidence: clips with less are left out.
+
+    Raises:
+        DataError: no recordings, no teacher, or ``out`` holds the labels of another.
+    """
+    out = Path(out).resolve()
+    sources = find_recordings(Path(audio))
+    settings = {"teacher": _name(teacher), "agree": _name(agree) if agree else None}
+    _claim(out, settings)
+    teachers = [_opened(teacher), *([_opened(agree)] if agree else [])]
+    done = {record["recording"] for record in _records(out) if "recording" in record}
+    waiting = [source for source in sources if source.id not in done]
+    console = Console(stderr=True)
+    shown = track(
+        waiting, "Writing down", console=console, disable=not console.is_terminal or not waiting
+    )
+    with (out / LABELS).open("a", encoding="utf-8") as file:
+        for group in _groups(shown):
+            lines = _written_down(group, teachers, out)
+            file.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+            file.flush()
+    return _finish(out, str(audio), {source.id for source in sources}, min_confidence)
+
+
+def _groups(sources: Iterator[Source]) -> Iterator[list[tuple[Source, list[Any]]]]:
+    """Recordings with their clips, or with the error of reading them, some at a time."""
+    group: list[tuple[Source, list[Any]]] = []
+    for source in sources:
+        try:
+            clips: list[Any] = list(source.clips())
+        except AudioError as error:
+            clips = [error]
+        group.append((source, clips))
+        if sum(len(clips) for _, clips in group) >= _TOGETHER:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _written_down(
+    group: list[tuple[Source, list[Any]]], teachers: Sequence[Teacher], out: Path
+) -> list[dict[str, Any]]:
+    """The lines of a group: one a clip, and one a recording that says that it is done."""
+    lines: list[dict[str, Any]] = []
+    clips = []
+    for source, found in group:
+        for one in found:
+            if isinstance(one, AudioError):
+                lines.append({"id": source.id, "problem": ["audio", str(one)]})
+                continue
+            name, samples = one
+            path = out / "audio" / (re.sub(r"[^A-Za-z0-9._@/-]", "_", name) + ".flac")
+            clips.append(_Clip(name, path, source.speaker, samples))
+    clips.sort(key=lambda clip: (len(clip.samples), clip.id))
+    audible = [clip for clip in clips if clip.seconds >= _SHORTEST_S and clip.samples.any()]
+    heard = _hear(audible, teachers[0])
+    others = _others(audible, heard, teachers[1:])
+    for clip in audible:
+        lines.append(_line(clip, *heard[clip.id], others.get(clip.id), out))
+    silent = [clip for clip in clips if clip.id not in heard]
+    lines += [{"id": clip.id, "problem": ["silence", "nothing in it"]} for clip in silent]
+    return [*lines, *({"recording": source.id} for source, _ in group)]
+
+
+def _hear(clips: Sequence[_Clip], teacher: Teacher) -> dict[str, tuple[Heard, str]]:
+    """What was heard and in which window, by clip; doubtful clips are heard twice."""
+    heard: dict[str, tuple[Heard, str]] = {}
+    for window in ("short", "whole"):
+        wanted = [clip for clip in clips if _is_doubtful(clip, heard)]
+        for at in range(0, len(wanted), _IN_A_WINDOW):
+            some = wanted[at : at + _IN_A_WINDOW]
+            found = teacher.hear([c.samples for c in some], whole_windows=window == "whole")
+            heard.update({c.id: (one, window) for c, one in zip(some, found, strict=True)})
+    return heard
+
+
+def _is_doubtful(clip: _Clip, heard: dict[str, tuple[Heard, str]]) -> bool:
+    if clip.id not in heard:
+        return True
+    one, _ = heard[clip.id]
+    return one.log_prob < _UNSURE_LOG_PROB or doubt(one, clip.seconds) is not None
+
+
+def _others(
+    clips: Sequence[_Clip], heard: dict[str, tuple[Heard, str]], teachers: Sequence[Teacher]
+) -> dict[str, Heard]:
+    """What the second teacher heard in what the first could write down, in short windows."""
+    others: dict[str, Heard] = {}
+    sure = [clip for clip in clips if doubt(heard[clip.id][0], clip.seconds) is None]
+    for teacher in teachers:
+        for at in range(0, len(sure), _IN_A_WINDOW):
+            some = sure[at : at + _IN_A_WINDOW]
+            found = teacher.hear([c.samples for c in some], whole_windows=False)
+            others.update({c.id: one for c, one in zip(some, found, strict=True)})
+    return others
+
+
+def _line(clip: _Clip, heard: Heard, window: str, other: Heard | None, out: Path) -> dict[str, Any]:
+    problem = doubt(heard, clip.seconds)
+    if problem is None and other is not None:
+        problem = _disagreement(heard, other)
+    if problem is None:
+        clip.path.parent.mkdir(parents=True, exist_ok=True)
+        write_flac(clip.path, to_int16(clip.samples))
+    return {
+        "id": clip.id,
+        "path": clip.path.relative_to(out).as_posix(),
+        "samples": len(clip.samples),
+        "speaker": clip.speaker,
+        "text": heard.text,
+        "log_prob": round(heard.log_prob, 4),
+        "no_speech": round(heard.no_speech, 4),
+        "english": round(heard.english, 4),
+        "window": window,
+        **({"other": other.text} if other else {}),
+        "problem": list(problem) if problem else None,
+    }
+
+
+def _disagreement(heard: Heard, other: Heard) -> tuple[str, str] | None:
+    if difference(heard.text, other.text) <= _MOST_DIFFERENT:
+        return None
+    return "disagreement", f"{heard.text!r} or {other.text!r}"
+
+
+def _finish(out: Path, name: str, wanted: set[str], min_confidence: float) -> Report:
+    """The CutSet of what can be believed, the report and the picture."""
+    report, cuts = Report(name), []
+    confidences: list[tuple[float, float]] = []
+    for record in _records(out):
+        if "recording" in record or record["id"].partition("@")[0] not in wanted | {record["id"]}:
+            continue
+        if record["problem"]:
+            kind, why = record["problem"]
+            report.leave_out(record["id"], record.get("path", record["id"]), kind, why)
+            continue
+        confidence = Heard("", record["log_prob"]).confidence
+        seconds = record["samples"] / SAMPLE_RATE_HZ
+        confidences.append((confidence, seconds))
+        if confidence < min_confidence:
+            why = f"confidence {confidence:.2f} is under {min_confidence:g}"
+            report.leave_out(record["id"], record["path"], "unsure", why)
+            continue
+        text = normalize(record["text"], TEXT)
+        path, speaker = out / record["path"], record["speaker"]
+        cut = cut_of(Utterance(record["id"], path, speaker, record["samples"], text, ()), "labelled")
+        cut.supervisions[0].custom[CONFIDENCE] = round(confidence, 4)
+        cuts.append(cut)
+        report.keep(seconds)
+    report.write(out / REPORT)
+    if confidences:
+        _draw(confidences, min_confidence, out / PICTURE)
+    if not cuts:
+        raise DataError(f"{name}: nothing could be written down; {out / REPORT} says why")
+    write_cuts(cuts, out / CUTS)
+    return report
+
+
+def _records(out: Path) -> Iterator[dict[str, Any]]:
+    """Lines of an earlier sitting; one that a killed process left half written is dropped."""
+    path = out / LABELS
+    if not path.is_file():
+        return
+    found: dict[str, dict[str, Any]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        key = f"id {record['id']}" if "id" in record else f"recording {record['recording']}"
+        found[key] = record
+    yield from found.values()
+
+
+def _draw(confidences: list[tuple[float, float]], chosen: float, path: Path) -> None:
+    """Hours by confidence, and hours that each threshold would keep."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    values, seconds = np.array(sorted(confidences)).T
+    figure, (share, kept) = pyplot.subplots(1, 2, figsize=(10, 4))
+    share.hist(values, bins=40, range=(0, 1), weights=seconds / 3600)
+    share.set(xlabel="confidence", ylabel="hours")
+    kept.plot(values, np.cumsum(seconds[::-1])[::-1] / 3600)
+    kept.axvline(chosen, ls=":", color="tab:red")
+    kept.set(xlabel="least confidence", ylabel="hours kept", xlim=(0, 1), ylim=(0, None))
+    for axis in (share, kept):
+        axis.grid(alpha=0.3)
+    figure.tight_layout()
+    unfinished = path.with_name(f"partial-{path.name}")
+    figure.savefig(unfinished, dpi=100)
+    pyplot.close(figure)
+    unfinished.replace(path)
+
+
+def _claim(out: Path, settings: dict[str, Any]) -> None:
+    summary = out / _SUMMARY
+    if summary.is_file():
+        found = json.loads(summary.read_text(encoding="utf-8"))
+        if found != settings:
+            raise DataError(f"{out} was labelled with {found}, not {settings}: give a new folder")
+        return
+    if out.is_dir() and any(out.iterdir()):
+        raise DataError(f"{out} holds something else: give an empty or new folder")
+    out.mkdir(parents=True, exist_ok=True)
+    summary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+
+
+def _name(teacher: str | Path | Teacher) -> str:
+    known = isinstance(teacher, str | Path)
+    return Path(str(teacher)).name if known else type(teacher).__name__
+
+
+def _opened(teacher: str | Path | Teacher) -> Teacher:
+    return open_teacher(teacher) if isinstance(teacher, str | Path) else teacher
