@@ -25,7 +25,7 @@ from dualmode.data.loading import load_noise
 from dualmode.data.manifests import WEIGHT
 from dualmode.data.planning import PlannedBatch, Planner
 from dualmode.data.spans import Hidden, hide
-from dualmode.data.usable import usable_cuts
+from dualmode.data.usable import confidence_of, usable_cuts
 from dualmode.errors import AudioError, DualmodeError
 from dualmode.features import encoder_frames
 from dualmode.text import Tokens
@@ -127,7 +127,7 @@ class BatchSource:
         self._rank = rank
         self._world_size = world_size
         durations = [cut.duration for cut in kept]
-        weights = [float((getattr(cut, "custom", None) or {}).get(WEIGHT, 1)) for cut in kept]
+        weights = [_weight(cut, data.confidence_power) for cut in kept]
         self._planner = Planner(
             durations, data, seed=seed, train=train, world_size=world_size, weights=weights
         )
@@ -258,6 +258,12 @@ def _padded(rows: list[Tensor], length: int) -> Tensor:
 def _up_to(grid: int, rows: list[Tensor]) -> int:
     """The longest row, rounded up to the ``grid``."""
     return -(-max(map(len, rows)) // grid) * grid
+
+
+def _weight(cut: Cut, confidence_power: float) -> float:
+    """How often an epoch has a cut: as its corpus asks for, and as its teacher was sure."""
+    weight = float((getattr(cut, "custom", None) or {}).get(WEIGHT, 1))
+    return weight * confidence_of(cut) ** confidence_power if confidence_power else weight
 
 
 def _until_killed(loader: DataLoader[_Made]) -> Iterator[_Made]:

@@ -17,7 +17,6 @@ from dualmode.errors import DataError, TextError
 from dualmode.features import encoder_frames, mel_frames
 from dualmode.text import UNKNOWN_ID, Tokens, normalize
 
-
 CONFIDENCE = "confidence"  # a supervision's custom field: how sure its teacher was, 0 to 1
 
 

@@ -30,6 +30,7 @@ from dualmode.teaching.doubts import TEXT, difference, doubt
 from dualmode.teaching.recordings import Source, find_recordings
 from dualmode.teaching.teachers import Heard, Teacher, open_teacher
 from dualmode.text import normalize
+from dualmode.whole_files import replace_text, replacing
 
 LABELS = "labels.jsonl"
 PICTURE = "labels.png"
@@ -62,7 +63,7 @@ def label(
     agree: str | Path | Teacher | None = None,
     min_confidence: float = 0.0,
 ) -> Report:
-    """Write ``audio`` down into ``out``: cuts.jsonl.gz, FLAC files of 16 kHz, report.json, a picture.
+    """Write ``audio`` down into ``out``: a CutSet, FLAC files of 16 kHz, a report, a picture.
 
     Args:
         audio: a folder of sound files, a table, a CutSet, or a file of any length.
@@ -84,6 +85,7 @@ def label(
     shown = track(
         waiting, "Writing down", console=console, disable=not console.is_terminal or not waiting
     )
+    _end_last_line(out / LABELS)
     with (out / LABELS).open("a", encoding="utf-8") as file:
         for group in _groups(shown):
             lines = _written_down(group, teachers, out)
@@ -214,7 +216,9 @@ def _finish(out: Path, name: str, wanted: set[str], min_confidence: float) -> Re
             continue
         text = normalize(record["text"], TEXT)
         path, speaker = out / record["path"], record["speaker"]
-        cut = cut_of(Utterance(record["id"], path, speaker, record["samples"], text, ()), "labelled")
+        cut = cut_of(
+            Utterance(record["id"], path, speaker, record["samples"], text, ()), "labelled"
+        )
         cut.supervisions[0].custom[CONFIDENCE] = round(confidence, 4)
         cuts.append(cut)
         report.keep(seconds)
@@ -243,6 +247,13 @@ def _records(out: Path) -> Iterator[dict[str, Any]]:
     yield from found.values()
 
 
+def _end_last_line(path: Path) -> None:
+    """So that what a killed process left half written spoils no line after it."""
+    if path.is_file() and not path.read_bytes().endswith(b"\n"):
+        with path.open("a", encoding="utf-8") as file:
+            file.write("\n")
+
+
 def _draw(confidences: list[tuple[float, float]], chosen: float, path: Path) -> None:
     """Hours by confidence, and hours that each threshold would keep."""
     import matplotlib
@@ -260,10 +271,9 @@ def _draw(confidences: list[tuple[float, float]], chosen: float, path: Path) -> 
     for axis in (share, kept):
         axis.grid(alpha=0.3)
     figure.tight_layout()
-    unfinished = path.with_name(f"partial-{path.name}")
-    figure.savefig(unfinished, dpi=100)
+    with replacing(path) as part:
+        figure.savefig(part, dpi=100)
     pyplot.close(figure)
-    unfinished.replace(path)
 
 
 def _claim(out: Path, settings: dict[str, Any]) -> None:
@@ -275,8 +285,7 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
         return
     if out.is_dir() and any(out.iterdir()):
         raise DataError(f"{out} holds something else: give an empty or new folder")
-    out.mkdir(parents=True, exist_ok=True)
-    summary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    replace_text(summary, json.dumps(settings, indent=1) + "\n")
 
 
 def _name(teacher: str | Path | Teacher) -> str:

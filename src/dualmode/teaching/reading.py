@@ -27,6 +27,7 @@ from dualmode.data.synth import cut_of
 from dualmode.errors import DataError, TextError
 from dualmode.teaching.voices import Manner, Synthesiser, open_voices
 from dualmode.text import normalize
+from dualmode.whole_files import replace_text
 
 LANGUAGES = {"quickstart": draw_phrase, "talk": draw_everyday}
 
@@ -123,9 +124,7 @@ def read_part(part: _Part, synthesiser: Synthesiser | None = None) -> None:
             continue
         seconds += utterance.samples / SAMPLE_RATE_HZ
         lines.append(json.dumps(_to_json(utterance)) + "\n")
-    unfinished = part.folder / "partial.jsonl"
-    unfinished.write_text("".join(lines), encoding="utf-8")
-    unfinished.replace(_table(part))
+    replace_text(_table(part), "".join(lines))
 
 
 def draw_sentence(source: str | Sequence[Sentence], rng: Random) -> Sentence:
@@ -206,8 +205,7 @@ def _claim(out: Path, settings: dict[str, object]) -> None:
         return
     if out.is_dir() and any(out.iterdir()):
         raise DataError(f"{out} holds something else: give an empty or new folder")
-    out.mkdir(parents=True, exist_ok=True)
-    summary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    replace_text(summary, json.dumps(settings, indent=1) + "\n")
 
 
 def _table(part: _Part) -> Path:
