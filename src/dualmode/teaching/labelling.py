@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,7 @@ def label(
     return _finish(out, str(audio), {source.id for source in sources}, min_confidence)
 
 
-def _groups(sources: Iterator[Source]) -> Iterator[list[tuple[Source, list[Any]]]]:
+def _groups(sources: Iterable[Source]) -> Iterator[list[tuple[Source, list[Any]]]]:
     """Recordings with their clips, or with the error of reading them, some at a time."""
     group: list[tuple[Source, list[Any]]] = []
     for source in sources:
