@@ -31,6 +31,7 @@ from dualmode.audio import SAMPLE_RATE_HZ, Samples
 from dualmode.config import TextConfig
 from dualmode.data.loading import load_samples
 from dualmode.data.manifests import read_cuts
+from dualmode.data.phrases import cardinal
 from dualmode.errors import TextError
 from dualmode.evaluation.wer import bootstrap_interval, word_errors
 from dualmode.model.shipped import model_folder
@@ -40,39 +41,8 @@ from dualmode.text import normalize
 
 _TOGETHER = 8
 _SPELL = TextConfig(digits="spell")
-_VALUES = {
-    word: str(value)
-    for value, word in enumerate(
-        [
-            "zero",
-            "one",
-            "two",
-            "three",
-            "four",
-            "five",
-            "six",
-            "seven",
-            "eight",
-            "nine",
-            "ten",
-            "eleven",
-            "twelve",
-            "thirteen",
-            "fourteen",
-            "fifteen",
-            "sixteen",
-            "seventeen",
-            "eighteen",
-            "nineteen",
-        ]
-    )
-} | {"oh": "0"}
-_TENS = {
-    word: value
-    for value, word in enumerate(
-        ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], start=2
-    )
-}
+_VALUES = {cardinal(value): str(value) for value in range(20)} | {"oh": "0"}
+_TENS = {cardinal(10 * value): value for value in range(2, 10)}
 _CAPITALS = re.compile(r"\b(?:[A-Z][.\-]?){2,}\b|\b[A-Z]+(?=\d)|(?<=\d)[A-Z]+\b")
 
 Hear = Callable[[list[Samples]], list[str]]
