@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from lhotse import CutSet
+from lhotse.cut import Cut
 from torch import Tensor
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
