@@ -70,6 +70,7 @@ class Subnet:
 
 
 SERVER = Subnet(FullContext(), 0.0)
+"""The dense recogniser with full context."""
 
 
 def chunked_context(subnet: Subnet) -> ChunkedContext:
