@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,9 +45,24 @@ def flops_per_audio_second(recipe: Recipe) -> float:
 
 @contextmanager
 def _counter() -> Iterator[FlopCounterMode]:
-    """torch's counter knows no formula for the fused attention of CPUs, and would count it as 0."""
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    """torch's counter knows no formula for the fused attention of CPUs, and would count it as 0.
+
+    In the backward pass of a convolution it ignores the groups, so that the weights of a depthwise
+    one would count for as many operations as those of a dense one.
+    """
+    formulas = {torch.ops.aten.convolution_backward: _convolution_backward}
+    counter = FlopCounterMode(display=False, custom_mapping=formulas)
+    with sdpa_kernel(SDPBackend.MATH), counter:
         yield counter
+
+
+def _convolution_backward(
+    grad_out: Sequence[int], _x: Sequence[int], weight: Sequence[int], *rest: Any, **_: Any
+) -> int:
+    """As many operations as forward for the input, if that has a gradient, and for the weight."""
+    wanted = rest[-1]  # gradients of input, weight and bias
+    positions = grad_out[0] * math.prod(grad_out[2:])
+    return 2 * positions * math.prod(weight) * sum(map(bool, wanted[:2]))
 
 
 def _subnets(recipe: Recipe) -> dict[str, Subnet]:

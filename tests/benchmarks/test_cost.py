@@ -47,7 +47,7 @@ def by_hand() -> float:
 
 
 def test_the_count_of_the_ctc_part_is_that_by_hand() -> None:
-    assert _finetuning(RECIPE, Weights(0.0, 1.0)) == pytest.approx(by_hand(), rel=0.02)
+    assert _finetuning(RECIPE, Weights(0.0, 1.0)) == pytest.approx(by_hand(), rel=1e-6)
 
 
 def test_stages_of_a_run_are_weighted_by_their_share() -> None:

@@ -58,3 +58,12 @@ def test_memory_is_bounded_by_a_block_and_a_piece() -> None:
 def test_pieces_too_short_to_cut_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 2"):
         list(cut_pieces([np.zeros(100, np.float32)], 0.5))
+
+
+def test_a_cut_lies_in_the_middle_of_the_quiet() -> None:
+    rng = np.random.default_rng(2)
+    samples = rng.standard_normal(16000 * 5).astype(np.float32)
+    first = 60  # of five quiet frames
+    samples[first * FRAME_SAMPLES : (first + 5) * FRAME_SAMPLES] *= 0.01
+    _, second = cut_pieces([samples], 4.0)
+    assert second.start in (first + 2, first + 3)

@@ -87,8 +87,10 @@ def test_more_than_a_share_of_them_ends_a_run(
 def test_a_killed_process_ends_in_one_line_and_the_run_resumes(
     tiny_recipe: Path, start: Any, tmp_path: Path
 ) -> None:
-    options = ("--set", "training.processes=2", "--set", "data.workers=0")
-    process = start(tiny_recipe, tmp_path, *options)
+    common = ("data.workers=0", "training.checkpoint_every_steps=1", "training.steps=8")
+    common = (*common, "training.validate_every_steps=8")
+    options = [word for setting in common for word in ("--set", setting)]
+    process = start(tiny_recipe, tmp_path, *options, "--set", "training.processes=2")
     process.wait_until(process.checkpoint.is_file)
     pid = process._process.pid
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
@@ -103,6 +105,6 @@ def test_a_killed_process_ends_in_one_line_and_the_run_resumes(
     assert "a training process was killed" in process.output
     assert "resumes from the last checkpoint" in " ".join(process.output.split())
     assert "Traceback" not in process.output
-    again = start(tiny_recipe, tmp_path, "--set", "training.processes=1", "--set", "data.workers=0")
+    again = start(tiny_recipe, tmp_path, *options, "--set", "training.processes=1")
     assert again.wait() == 0, again.output
     assert "resuming after step" in again.output

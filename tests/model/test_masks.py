@@ -144,3 +144,17 @@ def test_ragged_blocks_cover_the_edges():
     assert layer.blocks.shape == (1, 2, 3)
     assert int((~layer.blocks[0]).sum()) == 3
     assert torch.equal(weight != 0, layer.expand(layer.blocks[0]) & (layer.weight != 0))
+
+
+def test_scores_are_norms_of_blocks():
+    layer = PrunableLinear(5, 16, targets=1, block=(8, 1))
+    expected = layer.weight.detach().double().view(2, 8, 5).norm(dim=1)
+    torch.testing.assert_close(layer.scores(), expected)
+
+
+def test_the_scale_of_a_layer_does_not_decide_what_global_allocation_takes_from_it():
+    scores = [torch.rand(40, 3), torch.rand(30, 5) ** 2]
+    counts = pruned_counts(scores, 0.5, "global", 0.95)
+    scaled = [scores[0] * 1000, scores[1]]
+    assert pruned_counts(scaled, 0.5, "global", 0.95) == counts
+    assert counts != pruned_counts(scores, 0.5, "uniform", 0.95), "they are ranked together"

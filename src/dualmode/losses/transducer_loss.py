@@ -101,10 +101,10 @@ def pruned_transducer_loss(
     _check_scores("simple_frames", simple_frames, (batch, count, None))
     vocabulary = simple_frames.shape[2]
     _check_scores("simple_predictions", simple_predictions, (batch, positions, vocabulary))
-    frame_lengths, token_lengths = _check_lengths(
+    frame_lengths, token_lengths, host_lengths = _check_lengths(
         targets, frame_lengths, token_lengths, count, vocabulary, frames.device
     )
-    band = effective_band(band, frame_lengths, token_lengths)
+    band = effective_band(band, *host_lengths)
     if starts is not None:
         _check_starts(starts, band, count, frame_lengths, token_lengths)
 
@@ -152,7 +152,7 @@ def full_transducer_loss(
     batch, positions = _check_targets(targets)
     _check_scores("logits", logits, (batch, None, positions, None))
     _, count, _, vocabulary = logits.shape
-    frame_lengths, token_lengths = _check_lengths(
+    frame_lengths, token_lengths, _ = _check_lengths(
         targets, frame_lengths, token_lengths, count, vocabulary, logits.device
     )
     tokens = next_tokens(targets, token_lengths).unsqueeze(1).expand(-1, count, -1)
@@ -276,8 +276,9 @@ def _check_lengths(
     frames: int,
     vocabulary: int,
     device: torch.device,
-) -> tuple[Tensor, Tensor]:
-    """Checks lengths and token ids and returns the lengths as int64 on ``device``."""
+) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+    """Checks lengths and token ids; returns the lengths as int64 on ``device``, and both again in
+    the memory of the host."""
     batch, longest = targets.shape
     for name, lengths in (("frame_lengths", frame_lengths), ("token_lengths", token_lengths)):
         _check_shape(name, lengths, (batch,))
@@ -286,20 +287,22 @@ def _check_lengths(
     frame_lengths = frame_lengths.to(device, torch.int64)
     token_lengths = token_lengths.to(device, torch.int64)
     used = length_mask(longest, token_lengths)
+    known = (((targets > BLANK) & (targets < vocabulary)) | ~used).all()
+    # One copy to the host serves all checks and the width of the band.
+    host = torch.cat([frame_lengths, token_lengths, known.long().view(1)]).cpu()
+    host_lengths = host[:batch], host[batch:-1]
     _check_all(
         {
             f"frame_lengths must lie between 1 and T = {frames}": (
-                (frame_lengths >= 1) & (frame_lengths <= frames)
+                (host_lengths[0] >= 1) & (host_lengths[0] <= frames)
             ),
             f"token_lengths must lie between 0 and U = {longest}": (
-                (token_lengths >= 0) & (token_lengths <= longest)
+                (host_lengths[1] >= 0) & (host_lengths[1] <= longest)
             ),
-            f"targets must lie between 1 and V - 1 = {vocabulary - 1}": (
-                ((targets > BLANK) & (targets < vocabulary)) | ~used
-            ),
+            f"targets must lie between 1 and V - 1 = {vocabulary - 1}": host[-1] > 0,
         }
     )
-    return frame_lengths, token_lengths
+    return frame_lengths, token_lengths, host_lengths
 
 
 def _check_starts(

@@ -270,8 +270,9 @@ def _validate(run: Run[Model], progress: Progress, share: float, journal: Journa
     for warning in found.warnings:
         journal.say(f"[yellow]{warning}[/yellow]")
     best, score = progress.best, found.score
+    # Nothing is the best until figures count, so until then the newest weights are kept.
     better = score is None or best is None or score < best
-    if run.fabric.is_global_zero and (better or not settled):
+    if run.fabric.is_global_zero and better:
         save_model(run.out, run.average, run.recipe)
     if settled and better:
         progress = replace(progress, best=found.score)

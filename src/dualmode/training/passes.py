@@ -34,20 +34,28 @@ class TrainingBatch(Protocol):
 
 @dataclass(frozen=True)
 class Utterances:
-    """What losses compare frames with: ``frame_lengths`` (B,) and tokens (B, U) of (B,) lengths."""
+    """What losses compare frames with: ``frame_lengths`` (B,) and tokens (B, U) of (B,) lengths;
+    ``host_lengths`` (2, B) are both lengths in the memory of the host."""
 
     frame_lengths: Tensor
     tokens: Tensor
     token_lengths: Tensor
+    host_lengths: Tensor
 
     def of(self, rows: Tensor) -> Utterances:
         """Those of some rows."""
-        return Utterances(self.frame_lengths[rows], self.tokens[rows], self.token_lengths[rows])
+        return Utterances(
+            self.frame_lengths[rows],
+            self.tokens[rows],
+            self.token_lengths[rows],
+            self.host_lengths[:, rows.cpu()],
+        )
 
 
 def utterances(batch: TrainingBatch, frame_lengths: Tensor) -> Utterances:
     """Those of a whole batch."""
-    return Utterances(frame_lengths, batch.tokens, batch.token_lengths)
+    host = torch.stack([frame_lengths, batch.token_lengths]).cpu()
+    return Utterances(frame_lengths, batch.tokens, batch.token_lengths, host)
 
 
 @dataclass(frozen=True)
@@ -101,8 +109,8 @@ def forward(
     ctc = F.ctc_loss(
         ctc_log_probs.transpose(0, 1),
         heard.tokens,
-        heard.frame_lengths,
-        heard.token_lengths,
+        heard.host_lengths[0],  # where torch copies them to, waiting for the device each time
+        heard.host_lengths[1],
         reduction="none",
         zero_infinity=True,
     )
