@@ -1,12 +1,12 @@
-"""The service under load: streams in real time, delays, word error rates through the socket, soak.
+"""The service under load: rates of the runtimes, delays, word error rates, soak.
 
-    python -m benchmarks.serving rates MODEL EXPORT CUTS      streams that each runtime keeps up with
-    python -m benchmarks.serving delays MODEL CUTS            real-time clients of one service
-    python -m benchmarks.serving words MODEL CUTS             WER of captions, final text and device
+    python -m benchmarks.serving rates MODEL EXPORT CUTS     streams that a runtime keeps up with
+    python -m benchmarks.serving delays MODEL CUTS           real-time clients of one service
+    python -m benchmarks.serving words MODEL CUTS            WER through the socket
     python -m benchmarks.serving soak MODEL CUTS --minutes 30
 
-MODEL is a model directory, EXPORT what `dualmode export sherpa-onnx` wrote of it, CUTS a CutSet. All
-clients and services are of this machine, on 127.0.0.1. Every computation has one thread, and rates
+MODEL is a model directory, EXPORT what `dualmode export sherpa-onnx` wrote of it, CUTS a CutSet.
+Clients and service are on this machine, on 127.0.0.1. Every computation has one thread, and rates
 are taken in turns, so that what else the machine does falls on all alike.
 """
 
@@ -194,9 +194,7 @@ def delays(options: argparse.Namespace) -> None:
     pause = np.zeros(2 * SECOND, np.float32)
     whole = np.concatenate([part for samples, _ in said for part in (samples, pause)])
     context: Any = Recognizer.load(options.model).subnet("device").context
-    print(
-        "| clients | caption, median | 95 % | 99 % | of a word, median | server's text, median | 95 % |"
-    )
+    print("| clients | caption 50 % | 95 % | 99 % | word 50 % | server's text 50 % | 95 % |")
     print("|---|---|---|---|---|---|---|")
     with service(options.model) as (address, _):
         for count in options.streams:
@@ -229,12 +227,8 @@ def delays(options: argparse.Namespace) -> None:
                         segments[event["segment"]] = at
                     elif event["type"] == "revised":
                         server.append(at - segments[event["segment"]])
-            cells = [
-                *(ms(caption, q) for q in (50, 95, 99)),
-                ms(word, 50),
-                ms(server, 50),
-                ms(server, 95),
-            ]
+            quantiles = [ms(caption, q) for q in (50, 95, 99)]
+            cells = [*quantiles, ms(word, 50), ms(server, 50), ms(server, 95)]
             print(f"| {count} | " + " | ".join(cells) + " |", flush=True)
 
 
@@ -247,7 +241,7 @@ def words(options: argparse.Namespace) -> None:
     """WER of what the socket says, and of both recognisers on whole files."""
     said = utterances(options.cuts, options.most)
     recognizer = Recognizer.load(options.model)
-    texts = [recognizer_text for _, recognizer_text in said]
+    texts = [text for _, text in said]
     found: dict[str, list[str]] = {"captions (device)": [], "final (server)": []}
     same = revised = 0
     with service(options.model) as (address, _):
@@ -352,17 +346,15 @@ def soak(options: argparse.Namespace) -> None:
             left = re.findall(r"^dualmode_(?:streams|connections) \S+", page.read().decode(), re.M)
     third = max(1, len(sizes) // 3)
     print(f"streams of good clients: {asked}, of which another text than alone: {lost}")
-    print(
-        f"memory: {np.median(sizes[:third]):.0f} MB at first, {np.median(sizes[-third:]):.0f} MB at last"
-    )
+    first, last = np.median(sizes[:third]), np.median(sizes[-third:])
+    print(f"memory: {first:.0f} MB at first, {last:.0f} MB at last")
     print("left:", ", ".join(left))
 
 
 def main() -> None:
     """Run one of the benchmarks."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    layout = argparse.RawTextHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
     commands = parser.add_subparsers(required=True)
     for run in (rates, delays, words, soak):
         command = commands.add_parser(run.__name__, help=run.__doc__)
