@@ -105,7 +105,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 # What tests compare with, and nothing else needs; the quickstart does not wait for it.
 $(REFERENCE): $(INSTALLED)
-	$(PIP_INSTALL) -e '.[reference,onnx,serve]'
+	$(PIP_INSTALL) -e '.[reference,onnx,serve,ray]'
 	@touch $@
 
 # What builds the documentation site, and nothing else needs.

@@ -26,7 +26,7 @@ FLOORS = (
     ("training",),
     ("display",),
     ("teaching", "export"),
-    ("quickstart",),
+    ("quickstart", "archive"),
     ("serving",),
     ("commands",),
     ("cli",),

@@ -21,7 +21,7 @@ from dualmode.commands.subnets import (
 from dualmode.errors import AudioError, SubnetError
 
 if TYPE_CHECKING:
-    from dualmode.commands.subnets import SearchName
+    from dualmode.commands.subnets import SearchName, SubnetName
     from dualmode.decoding.transcript import Transcript
     from dualmode.model.subnet import Subnet
     from dualmode.recognizer import Recognizer
@@ -54,6 +54,14 @@ def transcribe(
     lookahead_ms: LookaheadOption = None,
     left_ms: LeftOption = None,
     run_on: RunOnOption = "cpu",
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray",
+            metavar="ADDRESS",
+            help="Recognise archives on a Ray cluster; auto: this machine's; local: start one.",
+        ),
+    ] = None,
 ) -> None:
     """Turn sound files into text.
 
@@ -66,7 +74,11 @@ def transcribe(
       dualmode transcribe MODEL recording.wav --subnet device --stream
       dualmode transcribe MODEL talk.mp3 --format srt > talk.srt
       dualmode transcribe MODEL *.wav --format json
+      dualmode transcribe MODEL archive/ cuts.jsonl.gz --ray auto --out texts.jsonl
     """
+    if ray is not None:
+        _archive(model, files, out, ray, subnet or "server")
+        return
     from dualmode.recognizer import load
 
     if form in ("srt", "vtt") and len(files) > 1 and out is None:
@@ -91,6 +103,25 @@ def transcribe(
         else:
             _give(path, result, form, out, name=len(files) > 1)
     if failed:
+        raise typer.Exit(1)
+
+
+def _archive(
+    model: Path, places: list[Path], out: Path | None, address: str, subnet: SubnetName
+) -> None:
+    """Files, folders and CutSets, on a cluster; killed and run again, it goes on."""
+    from dualmode.archive import transcribe_archive
+
+    if out is None:
+        raise typer.BadParameter("--ray needs --out FILE.jsonl or --out FOLDER.parquet")
+
+    def report(done: int, of: int) -> None:
+        typer.echo(f"{done} of {of} files", err=True)
+
+    counts = transcribe_archive(model, places, out, address=address, subnet=subnet, report=report)
+    typer.echo(f"{out}: {counts.recognised} recognised, {counts.before} were done before")
+    if counts.failed:
+        typer.secho(f"{counts.failed} files cannot be read; {out} says why", fg="red", err=True)
         raise typer.Exit(1)
 
 
