@@ -140,7 +140,7 @@ def _cluster(address: str) -> Iterator[Any]:
     local: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray raises plain ones, too, where a node does not start
         raise DualmodeError(f"no Ray cluster at {address}: {error}") from None
     try:
         yield ray

@@ -88,7 +88,7 @@ class Page:
     def press(self, key: str) -> None:
         """A key, down and up."""
         for kind in ("keyDown", "keyUp"):
-            text = {"text": key} if kind == "keyDown" else {}
+            text = {"text": key} if kind == "keyDown" and len(key) == 1 else {}
             self.call("Input.dispatchKeyEvent", type=kind, key=key, **text)
 
     def open(self, url: str, width: int = 1200, height: int = 900) -> None:
