@@ -64,8 +64,8 @@ class Examples:
     def make(
         self, items: Sequence[Planned], epoch: int, step: int
     ) -> tuple[list[Example], list[Problem]]:
-        """The examples planned for a batch, but for those of which a cut cannot be read, and why
-        not. If that would leave none, training gets one that is drawn instead."""
+        """The examples planned for a batch, and the problems of those that cannot be read, which
+        are left out. If none is left, training gets another utterance, drawn at random."""
         made, problems = self._readable(items, epoch, step)
         if not made and self.train:
             names = "+".join(self._cuts[row].id for item in items for row in item.rows)

@@ -1,4 +1,4 @@
-"""Which frames pre-training hides, and what each is to be told from.
+"""The frames that pre-training masks, and the distractors of each.
 
 All draws follow from the generator of one utterance, so that neither batches nor processes
 change them.
@@ -83,7 +83,7 @@ def hide(
 def draw_spans(length: int, config: PretrainingConfig, rng: Random) -> Indices:
     """Frames to hide of ``length``, in order; spans may overlap, and none reaches past the end.
 
-    None at all where there would be fewer than two: nothing could be told from anything.
+    Empty if fewer than two frames would be hidden: there would be no distractors.
     """
     starts = length - config.mask_frames + 1
     if starts < 1:

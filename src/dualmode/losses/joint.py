@@ -75,7 +75,7 @@ def gathered_log_probs(
 
 
 class _LogProbs(torch.autograd.Function):
-    """Two entries of a log-softmax, of which only the logits are kept.
+    """Two entries of a log-softmax; only the logits are kept for the backward pass.
 
     ``log_softmax`` and two ``gather`` would hold a second tensor as large as the logits until
     the backward pass, and there build a third of zeros beside the gradient.

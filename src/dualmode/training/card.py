@@ -128,10 +128,10 @@ def _percentages(
     recipe: Recipe, keys: dict[str, str], record: dict[str, Any], digits: int
 ) -> dict[str, str]:
     """Shares of a log record as text, and a word for what is not there."""
-    told = {}
+    shares = {}
     for name, key in keys.items():
         if name not in recipe.training.subnets:
-            told[name] = "not trained"
+            shares[name] = "not trained"
         else:
-            told[name] = f"{record[key]:.{digits}%}" if record else "not measured"
-    return told
+            shares[name] = f"{record[key]:.{digits}%}" if record else "not measured"
+    return shares

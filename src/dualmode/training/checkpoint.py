@@ -39,7 +39,7 @@ class Progress:
         masks_fixed: whether the masks are final.
         best: lowest mean WER of server and device since the masks were fixed.
         skipped: steps dropped for gradients that were not finite.
-        sparsity_kept: share of the target sparsity that the masks came with from another model.
+        sparsity_kept: share of the target sparsity that masks taken from another model have.
         unreadable: utterances of the training set that were left out of steps so far.
     """
 

@@ -1,4 +1,4 @@
-"""Starting a training: on as many processes as serve it, with errors told as what they are."""
+"""Start a training run on one or several processes, and report the errors of any of them."""
 
 from __future__ import annotations
 
@@ -90,24 +90,24 @@ def _on_one_core(
     try:
         progress, finished = train_here(fabric, recipe, out, processes, fresh, Console(width=width))
     except DualmodeError as error:
-        told = json.dumps([type(error).__name__, str(error)])
-        raise RuntimeError(f"{_ERROR_MARK}{told}") from None
+        carried = json.dumps([type(error).__name__, str(error)])
+        raise RuntimeError(f"{_ERROR_MARK}{carried}") from None
     return asdict(progress), finished
 
 
 def _carried_error(message: str) -> DualmodeError | None:
-    """The error that a process told of, found in the text of its traceback."""
+    """The error that a process raised, read from the text of its traceback."""
     for line in message.splitlines():
-        _, mark, told = line.partition(_ERROR_MARK)
+        _, mark, carried = line.partition(_ERROR_MARK)
         if mark:
-            name, text = json.loads(told)
+            name, text = json.loads(carried)
             kind: type[DualmodeError] = getattr(errors, name)
             return kind(text)
     return None
 
 
 def _killed(error: ProcessException, out: Path) -> DualmodeError | None:
-    """What to do where a process did not raise anything, but was killed."""
+    """The error for a process that was killed without raising anything; None in other cases."""
     if isinstance(error, ProcessExitedException):
         how = error.signal_name or f"exit code {error.exit_code}"
     elif any(sign in str(error) for sign in _PEER_IS_GONE):

@@ -114,8 +114,8 @@ def _check_output(out: Path, recipe: Recipe, fresh: bool) -> None:
 
 
 def _clean(out: Path, *, keep: bool) -> None:
-    """Remove what a killed process left half written and, unless its run goes on, what an earlier
-    run of this directory made: its tokens and scores would pass for ours."""
+    """Remove files that a killed process left unfinished and, unless its run is resumed, the files
+    of an earlier run in this directory, so that its tokens and scores are not mistaken for ours."""
     (out / FOLDER).mkdir(parents=True, exist_ok=True)
     for folder in (out, out / FOLDER):
         remove_unfinished(folder)
@@ -200,7 +200,7 @@ def _check_skipped(run: Run[Model], in_a_row: int) -> None:
 def _note_unreadable(
     run: Run[Model], progress: Progress, problems: Sequence[Problem], journal: Journal
 ) -> Progress:
-    """Report utterances that were left out of a step, those that are new; all processes agree.
+    """Report utterances that were left out of a step for the first time. All processes agree.
 
     Raises:
         DataError: more of the training set is unreadable than the recipe allows.
@@ -229,8 +229,8 @@ def _agreed(run: Run[Model], share: float) -> float:
     """The first process's share of the run: clocks differ, but all must stop at the same step."""
     if run.fabric.world_size == 1 or run.recipe.training.minutes is None:
         return share
-    told = run.fabric.broadcast(torch.tensor(share, dtype=torch.float64))
-    return float(told)
+    agreed = run.fabric.broadcast(torch.tensor(share, dtype=torch.float64))
+    return float(agreed)
 
 
 def _log(run: Run[Model], progress: Progress, share: float, meter: Meter, journal: Journal) -> None:

@@ -189,13 +189,13 @@ def wants_bf16(precision: str) -> bool:
 
 def make_optimizer(model: Backbone, recipe: Recipe) -> torch.optim.Optimizer:
     """AdamW; biases, norms and other vectors are not decayed. A group's ``factor`` is on the
-    learning rate: that of layers which came trained is the recipe's to lower."""
+    learning rate: the recipe can lower the rate of pre-trained layers."""
     config = recipe.training
-    came = {id(p) for p in model.encoder.parameters()} if recipe.init.model else set()
+    pretrained = {id(p) for p in model.encoder.parameters()} if recipe.init.model else set()
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         decay = config.weight_decay if parameter.dim() >= 2 and "norm" not in name else 0.0
-        factor = recipe.init.learning_rate_factor if id(parameter) in came else 1.0
+        factor = recipe.init.learning_rate_factor if id(parameter) in pretrained else 1.0
         groups.setdefault((decay, factor), []).append(parameter)
     listed = [
         {"params": parameters, "weight_decay": decay, "factor": factor}

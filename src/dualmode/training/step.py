@@ -97,7 +97,7 @@ def update_masks(run: Run[Model], progress: Progress, share: float) -> Progress:
 
 
 def _freeze(model: Backbone, step: int, init: InitConfig) -> None:
-    """Hold still, for the first steps, what came trained while the rest finds its place."""
+    """Freeze pre-trained layers during the first steps, while the other layers begin to learn."""
     if init.model is None:
         return
     encoder = step >= init.freeze_encoder_steps
@@ -168,7 +168,7 @@ def _problems(run: Run[Model], batch: Batch, count: float) -> list[Problem]:
 
 
 def _average_gradients(run: Run[Model], parameters: list[torch.nn.Parameter]) -> Tensor:
-    """Gradients of all recognisers and processes as one flat tensor, of which those of the
+    """Average the gradients over processes in one flat tensor; those of the
     parameters become views: one all-reduce, one norm and one scaling serve all of them."""
     flat = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
     if run.fabric.world_size > 1:
