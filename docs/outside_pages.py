@@ -28,6 +28,12 @@ PAGES = {
 }
 COMMANDS = "cli.md"
 REFERENCE = "api.md"
+SECTIONS = {
+    "Results": ("Transcript", "Word"),
+    "Subnets": ("Subnet", "FullContext", "ChunkedContext", "SERVER"),
+    "Streams": ("StreamSession", "StreamGroup", "Partial", "Endpointing"),
+    "Training and evaluation": ("train", "evaluate"),
+}
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
 _ROLE = re.compile(r":(?:class|func|meth|mod|attr|data|exc):<code>(?:~[\w.]+\.(?=\w))?")
 _EXAMPLES = re.compile(r"^([A-Z][a-z ]+:)\n((?:  \S.*\n)+)", re.MULTILINE)
@@ -70,12 +76,15 @@ def on_page_content(html: str, **_: Any) -> str:
 
 
 def reference(markdown: str) -> str:
-    """The API reference, with a last section for public names that have no place in it yet."""
-    missing = sorted(set(public_names()) - set(documented(markdown)))
-    if not missing:
-        return markdown
-    directives = "\n\n".join(f"::: dualmode.{name}" for name in missing)
-    return f"{markdown}\n## Other names\n\n{directives}\n"
+    """The API reference, with sections for the public names that the page itself does not have."""
+    missing = set(public_names()) - set(documented(markdown))
+    sections = [(title, [n for n in names if n in missing]) for title, names in SECTIONS.items()]
+    grouped = {name for _, names in sections for name in names}
+    sections.append(("Other names", sorted(missing - grouped)))
+    for title, names in sections:
+        if names:
+            markdown += f"\n## {title}\n\n" + "".join(f"::: dualmode.{n}\n\n" for n in names)
+    return markdown
 
 
 def documented(markdown: str) -> list[str]:
