@@ -85,7 +85,7 @@ def test_recipes_and_keys_exist(document: Path) -> None:
     sections = r"`((?:text|data|model|training|pruning|pretraining|init|decoding)(?:\.[a-z_]+)+)"
     for key in re.findall(sections, document.read_text(encoding="utf-8")):
         node = tree
-        for part in key.split(".") if not key.endswith((".py", ".safetensors")) else ():
+        for part in key.split(".") if not key.endswith((".py", ".cpp", ".safetensors")) else ():
             assert part in node, f"{document.name} speaks of {key}"
             node = node[part]
 
