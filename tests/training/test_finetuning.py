@@ -232,3 +232,13 @@ def test_a_split_step_without_the_transducer_trains_encoder_and_ctc_head(net):
     )
     assert losses["server"].transducer == losses["device"].simple == 0
     assert {name.split(".")[0] for name in found} == {"encoder", "ctc"}
+
+
+def test_without_distillation_nobody_is_taught_and_no_teacher_runs(net, monkeypatch):
+    config = TrainingConfig(step_sharing="split_taught", distillation="none")
+    encoded = []
+    encode = net.encode
+    monkeypatch.setattr(net, "encode", lambda *args: encoded.append(1) or encode(*args))
+    losses, _ = split(net, make_batch(), {"server": [0], "device": [1, 2]}, config)
+    assert losses["device"].distillation == 0
+    assert len(encoded) == 2

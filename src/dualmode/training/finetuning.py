@@ -155,6 +155,7 @@ def accumulate_split(
     losses = {name: no_losses(leaf) for name in subnets}
     hearing = [name for name in subnets if len(parts[name].rows)]
     teacher_name = next(iter(subnets))
+    teaching = config.step_sharing == "split_taught" and config.distillation != "none"
     for names in [hearing] if model.pruning.scope == "encoder" else [[name] for name in hearing]:
         rows = [parts[name].rows.to(leaf.device) for name in names]
         encoded = [
@@ -168,7 +169,7 @@ def accumulate_split(
             own = result.of(slice(start, start + len(mine)))
             start += len(mine)
             taught = leaf.new_zeros(())
-            if config.step_sharing == "split_taught" and name != teacher_name:
+            if teaching and name != teacher_name:
                 theirs = all_heard.of(mine)
                 teacher = _teach(model, leaf[mine], theirs, subnets[teacher_name], config, weights)
                 taught = distill(model, teacher, own, theirs, subnets[name], config)
