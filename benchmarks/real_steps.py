@@ -25,10 +25,12 @@ from rich.table import Table
 
 from dualmode.config import Recipe
 from dualmode.data.batches import Batch
+from dualmode.model.supernet import Supernet
 from dualmode.recipe_files import load_recipe
 from dualmode.training.checkpoint import Progress
+from dualmode.training.finetuning import Finetuning
 from dualmode.training.launch import KERNELS_KEPT
-from dualmode.training.setup import Run, make_fabric, set_up
+from dualmode.training.setup import Run, make_fabric, read_corpora, set_up
 from dualmode.training.step import take_step, update_masks
 
 WAYS = ("all", "split", "split_taught")
@@ -54,12 +56,15 @@ def measure_real_steps(name: str, corpus: Path, processes: int, rounds: int) -> 
 def _rates(fabric: Fabric, recipe: Recipe, processes: int, rounds: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     with ExitStack() as stack:
-        contenders: dict[tuple[str, str], tuple[Run, Iterator[Batch]]] = {}
+        contenders: dict[tuple[str, str], tuple[Run[Supernet], Iterator[Batch]]] = {}
         for way in WAYS:
             training = recipe.training.model_copy(update={"step_sharing": way})
             out = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             ours = recipe.model_copy(update={"training": training})
-            run = set_up(fabric, ours, out, processes, resuming=False)
+            corpora = read_corpora(fabric, ours, out, processes)
+            assert corpora.tokens is not None
+            objective = Finetuning(ours, corpora.tokens)
+            run = set_up(fabric, ours, out, objective, corpora, resuming=False)
             update_masks(run, Progress(), recipe.pruning.end)
             batches = stack.enter_context(closing(run.source.batches()))
             real = (batch for batch, _ in batches)
@@ -80,7 +85,7 @@ def _rates(fabric: Fabric, recipe: Recipe, processes: int, rounds: int) -> dict[
     }
 
 
-def _turn(run: Run, batches: Iterator[Batch], turn: int) -> tuple[float, float]:
+def _turn(run: Run[Supernet], batches: Iterator[Batch], turn: int) -> tuple[float, float]:
     """Seconds of audio a second of wall clock, and a second of this process's computing."""
     began, computed, heard = time.perf_counter(), time.process_time(), 0.0
     for number in range(_TURN):
