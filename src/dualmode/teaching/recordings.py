@@ -12,8 +12,9 @@ from lhotse.cut import Cut
 from dualmode.audio import SAMPLE_RATE_HZ, Samples, stream_audio
 from dualmode.data.loading import load_samples
 from dualmode.data.manifests import CUTS, read_cuts
-from dualmode.decoding.pieces import FRAME_SAMPLES, cut_pieces
+from dualmode.decoding.pieces import cut_pieces
 from dualmode.errors import DataError
+from dualmode.features import FRAME_SAMPLES
 
 SOUNDS = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au", ".sph"}
 LONGEST_S = 28.0
