@@ -63,7 +63,9 @@ def rates(options: argparse.Namespace) -> None:
     said = utterances(options.cuts, 64)
     whole = np.concatenate([samples for samples, _ in said])
     seconds = options.seconds
-    torch_one, onnx_one = Recognizer.load(options.model), Recognizer.load(options.export)
+    ours = {"torch": Recognizer.load(options.model), "onnx": Recognizer.load(options.export)}
+    if options.engine:
+        ours["engine"] = Recognizer.load(options.engine)
     folder = options.export / "device"
 
     def peer(suffix: str) -> Any:
@@ -78,13 +80,13 @@ def rates(options: argparse.Namespace) -> None:
     peers = {"sherpa-onnx": peer("")}
     if (folder / "encoder.int8.onnx").is_file():
         peers["sherpa-onnx int8"] = peer(".int8")
-    print(f"| streams | {' | '.join(['torch', 'onnx', *peers])} |")
-    print("|---|" + "---|" * (2 + len(peers)))
+    print(f"| streams | {' | '.join([*ours, *peers])} |")
+    print("|---|" + "---|" * (len(ours) + len(peers)))
     for count in options.streams:
         audios = [shifted(whole, row, seconds) for row in range(count)]
         best: dict[str, float] = {}
         for _ in range(options.rounds):
-            for name, one in (("torch", torch_one), ("onnx", onnx_one)):
+            for name, one in ours.items():
                 best[name] = max(best.get(name, 0), count * seconds / by_group(one, audios))
             for name, one in peers.items():
                 best[name] = max(best.get(name, 0), count * seconds / by_sherpa(one, audios))
@@ -362,6 +364,7 @@ def main() -> None:
         command.add_argument("model", type=Path)
         if run is rates:
             command.add_argument("export", type=Path)
+            command.add_argument("--engine", type=Path, help="of dualmode export engine")
         command.add_argument("cuts", type=Path)
         command.add_argument("--streams", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
         command.add_argument("--seconds", type=float, default=20.0)

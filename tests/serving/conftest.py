@@ -58,9 +58,11 @@ class Running:
 
 @contextmanager
 def run_service(
-    recognizer: Recognizer, settings: Settings = Settings(endpointing=SHORT)
+    recognizer: Recognizer,
+    settings: Settings = Settings(endpointing=SHORT),
+    live: Recognizer | None = None,
 ) -> Iterator[Running]:
-    service = Service([("babbler", recognizer)], settings)
+    service = Service([("babbler", recognizer)], settings, live)
     server = make_server(service, "127.0.0.1", 0)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
     thread.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from dualmode.audio import StreamResampler, to_mono_16khz
-from dualmode.recognizer import Recognizer
+from dualmode.recognizer import Recognizer, load
 from dualmode.serving import protocol
 from dualmode.serving.client import CaptionClient, ServiceError
 from dualmode.serving.settings import Limits, Settings
@@ -268,3 +269,15 @@ def test_keys_and_origins(start_service: Callable[..., Any], recognizer: Recogni
         with pytest.raises(InvalidStatus) as refused:
             connect(url, origin="https://evil.example", proxy=None)
         assert refused.value.response.status_code == 403
+
+
+def test_live_streams_by_another_recognizer(
+    start_service: Callable[..., Any], talkative_model: Path, speech: Samples
+) -> None:
+    """Captions by a recogniser that holds device alone, second passes by the whole model."""
+    device, whole = load(talkative_model), load(talkative_model)
+    device.keep_only("device")
+    with start_service(whole, Settings(endpointing=SHORT), device) as running:
+        events = stream(running, speech)
+    assert texts(events, "segment") == device_segments(whole, speech)
+    assert any(texts(events, "revised"))

@@ -22,7 +22,12 @@ def serve(
     host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="The port.")] = 8000,
     runtime: Annotated[
-        str | None, typer.Option("--runtime", help="torch or onnx; by default what MODEL is for.")
+        str | None,
+        typer.Option("--runtime", help="torch, onnx or engine; by default what MODEL is for."),
+    ] = None,
+    live: Annotated[
+        Path | None,
+        typer.Option("--live", help="An export of the first MODEL that recognises live streams."),
     ] = None,
     keys: Annotated[
         Path | None,
@@ -56,6 +61,7 @@ def serve(
     \b
     Examples:
       dualmode serve runs/quickstart/model
+      dualmode serve MODEL --live device.dual
       dualmode serve MODEL --port 9000 --keys keys.txt --host 0.0.0.0
     """
     try:
@@ -84,7 +90,7 @@ def serve(
     # Captions and second passes compute at a time; more threads of each would contend.
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     named = [(path.resolve().name, Recognizer.load(path, runtime)) for path in models]
-    service = Service(named, settings)
+    service = Service(named, settings, None if live is None else Recognizer.load(live))
     log_as_json()
     typer.echo(f"http://{host}:{port}  ({', '.join(service.models.ids())})")
     make_server(service, host, port).run()

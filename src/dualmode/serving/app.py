@@ -52,14 +52,19 @@ class Service:
 
     Args:
         recognizers: by name; the first is the default.
+        live: recognises live streams in the place of the first; its device may be an export or
+            an artifact of the engine.
     """
 
     def __init__(
-        self, recognizers: Sequence[tuple[str, Recognizer]], settings: Settings = Settings()
+        self,
+        recognizers: Sequence[tuple[str, Recognizer]],
+        settings: Settings = Settings(),
+        live: Recognizer | None = None,
     ) -> None:
         self.settings = settings
         self.metrics = Metrics()
-        self.models = Models(recognizers, settings.endpointing, self.metrics)
+        self.models = Models(recognizers, settings.endpointing, self.metrics, live)
         self.draining = False
         self._files = Transcriptions(self.models, settings, self.metrics)
         self._connections: set[Connection] = set()

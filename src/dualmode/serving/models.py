@@ -20,12 +20,15 @@ class ServedModel:
 
     Attributes:
         name: clients ask for it by this.
+        recognizer: of files and second passes.
+        live: of captions; the same, or one by another runtime.
         captions: device's thread.
         revisions: server's thread; None if the model has no server.
     """
 
     name: str
     recognizer: Recognizer
+    live: Recognizer
     captions: CaptionLane
     revisions: RevisionLane | None
 
@@ -36,7 +39,7 @@ class ServedModel:
 
     def describe(self) -> dict[str, Any]:
         """What a client may want to know."""
-        subnet = self.recognizer.subnet("device")
+        subnet = self.live.subnet("device")
         assert isinstance(subnet.context, ChunkedContext)
         return {
             "recognisers": list(self.recognisers),
@@ -53,13 +56,18 @@ class ServedModel:
 
 
 class Models:
-    """All models of a service, by name; the first is the default."""
+    """All models of a service, by name; the first is the default.
+
+    Args:
+        live: recognises the live streams of the first model, in its place.
+    """
 
     def __init__(
         self,
         recognizers: Sequence[tuple[str, Recognizer]],
         endpointing: Endpointing,
         metrics: Metrics,
+        live: Recognizer | None = None,
     ) -> None:
         self._models: dict[str, ServedModel] = {}
         for name, recognizer in recognizers:
@@ -67,8 +75,9 @@ class Models:
                 raise DualmodeError(f"two models are called {name!r}: rename one's folder")
             trained = recognizer.recipe.training.subnets
             revisions = RevisionLane(recognizer, metrics) if "server" in trained else None
-            captions = CaptionLane(recognizer, endpointing, metrics)
-            self._models[name] = ServedModel(name, recognizer, captions, revisions)
+            speaking, live = live or recognizer, None
+            captions = CaptionLane(speaking, endpointing, metrics)
+            self._models[name] = ServedModel(name, recognizer, speaking, captions, revisions)
 
     def __iter__(self) -> Iterator[ServedModel]:
         return iter(self._models.values())
