@@ -15,23 +15,26 @@ PIP_INSTALL := $(BIN)/python -m pip install --only-binary :all: --no-binary doco
 # Test processes share the cores by files, so each computes with one thread.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
+.PHONY: engine sanitize aarch64 web require-compiler
 # The engine is native: it needs a compiler, and CMake, which pip brings.
 CXX_FOUND := $(shell command -v c++ || command -v g++ || command -v clang++)
 ENGINE_TOOLS := $(VENV)/.engine-tools
+ENGINE_WHEEL := $(VENV)/.engine
+ENGINE_SOURCES := $(shell find engine -name '*.cpp' -o -name '*.h' -o -name '*.txt' -o -name '*.py' -o -name '*.toml')
 CMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" cmake -G Ninja
 NO_COMPILER := the engine needs a C++17 compiler: apt-get install g++ (Debian), xcode-select --install (macOS)
 
 .PHONY: help quickstart install test check format docs
-.PHONY: engine sanitize aarch64 web require-compiler
 .DEFAULT_GOAL := help
 
 help:  ## show this
 	@echo "make TARGET, where TARGET is one of"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "Variables: OUT=$(OUT)  MINUTES=(the recipe's)  PRETRAIN=(1: first)  JOBS=$(JOBS)  PYTHON=$(PYTHON)"
 
 quickstart: $(INSTALLED)  ## synthesise speech, train both recognisers, score them, hear them work
+	@$(if $(CXX_FOUND),$(MAKE) --no-print-directory $(ENGINE_WHEEL) || echo "without the engine, then",:)
 	@$(BIN)/dualmode quickstart --out $(OUT) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(PRETRAIN),--pretrain)
 
 install: $(INSTALLED)  ## make .venv with dualmode and all that tests need
@@ -54,12 +57,10 @@ docs: $(DOCS)  ## build the documentation site into build/docs; a warning is an 
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 	@echo "build/docs/index.html"
 
-engine: require-compiler $(ENGINE_TOOLS)  ## build the device engine (library, command, wheel) and run its native tests
+engine: require-compiler $(ENGINE_WHEEL)  ## build the device engine (library, command, wheel) and run its native tests
 	$(CMAKE) -S engine -B build/engine
 	$(BIN)/cmake --build build/engine
 	$(BIN)/ctest --test-dir build/engine --output-on-failure
-	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation -w build/wheels ./engine
-	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall build/wheels/dualmode_engine-*.whl
 	@ln -sf ../../build/engine/command/dualmode-engine $(BIN)/dualmode-engine
 	@echo "build/engine/command/dualmode-engine, build/engine/libdualmode_engine.a, build/wheels"
 
@@ -86,6 +87,13 @@ web: $(ENGINE_TOOLS)  ## compile the engine for browsers; the page is then in bu
 	PATH="$(CURDIR)/$(BIN):$$PATH" emcmake cmake -G Ninja -S web -B build/web
 	NODE_PATH="$${NODE_PATH:-/usr/share/nodejs}" $(BIN)/cmake --build build/web
 	cp web/index.html web/*.js build/web
+
+$(ENGINE_WHEEL): $(ENGINE_TOOLS) $(ENGINE_SOURCES)
+	@echo "Building the device engine: once, about a minute."
+	@rm -rf build/wheels
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation -w build/wheels ./engine
+	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall build/wheels/dualmode_engine-*.whl
+	@touch $@
 
 require-compiler:
 	@test -n "$(CXX_FOUND)" || { echo "$(NO_COMPILER)"; exit 1; }

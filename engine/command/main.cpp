@@ -130,15 +130,7 @@ void stream_input(const Arguments& a, const ModelHandle& model) {
   }
   std::printf("\r\033[K");
   check(dualmode_stream_finish(stream.get(), &text, &error), error);
-  std::vector<dualmode_word> words(text.words, text.words + text.word_count);
-  // A segment may have ended in the silence at the end: it comes first, and takes the pointers.
-  const std::string last = text.text;
-  std::vector<std::string> texts;
-  for (const dualmode_word& word : words) texts.push_back(word.text);
-  for (size_t i = 0; i < words.size(); ++i) words[i].text = texts[i].c_str();
-  print_segments(stream.get(), a.words);
-  if (words.empty()) return;
-  print({last.c_str(), words.data(), words.size(), words.size(), text.seconds}, a.words);
+  if (text.word_count > 0) print(text, a.words);
 }
 
 void describe(const ModelHandle& model) {

@@ -198,7 +198,7 @@ class Encoder {
   }
 
   // Another stream with the same past.
-  Encoder copy() const { return *this; }
+  Encoder copy() const { return Encoder(model_, state_); }
   uint64_t processed() const { return state_.processed; }
 
   // Frames (at most C, J) of a window of which `valid` frames exist. `mels` (m, 80) begin after
@@ -211,7 +211,7 @@ class Encoder {
     if (valid == 0) return array_of({}, 0, s.joiner_width);
     const size_t fresh = state_.processed == 0 ? s.window() : s.chunk;
     const size_t count = std::min<size_t>(valid, s.chunk);
-    dualmode::Workspace w;
+    dualmode::Workspace& w = workspace_;
     {
       nb::gil_scoped_release release;
       dualmode::run_windows(*model_, {{&state_, mels.data(), mels.shape(0), fresh, valid}},
@@ -222,8 +222,12 @@ class Encoder {
   }
 
  private:
+  Encoder(std::shared_ptr<const Model> model, const dualmode::EncoderState& state)
+      : model_(std::move(model)), state_(state) {}
+
   std::shared_ptr<const Model> model_;
   dualmode::EncoderState state_;
+  dualmode::Workspace workspace_;
 };
 
 // Log-mels of a stream, with tables of its own.

@@ -95,7 +95,8 @@ void Session::take(const float* frames, size_t stride, const Window& window) {
   known_ = std::min<size_t>(s.lookahead, window.valid - count);
   search_->advance(scorer_, frames, stride, count);
   frames_ += static_cast<int64_t>(count);
-  end_segment_if_due();
+  // Once the stream was ended, what follows the last endpoint is in the final transcript.
+  if (open_) end_segment_if_due();
 }
 
 bool Session::push(const float* samples, size_t count) {

@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from lhotse.cut import Cut
 
+    from dualmode.audio import Samples
     from dualmode.evaluation.results import Evaluation
     from dualmode.recognizer import Recognizer
 
@@ -61,13 +63,15 @@ def run_quickstart(
     _transcribe(recognizer, cut, console)
     _say(console, 5, "the same file as a stream, recognised by device")
     _stream(recognizer, cut, console)
+    _say(console, 6, "device as one file, run by the engine without torch")
+    _engine(recognizer, model, cut, console)
     _say_next(model, time.monotonic() - began, console)
     return True
 
 
 def _say(console: Console, number: int, title: str) -> None:
     console.print()
-    console.rule(f"[bold]{number} of 5: {title}", align="left")
+    console.rule(f"[bold]{number} of 6: {title}", align="left")
 
 
 def _make_corpus(corpus: Path, console: Console) -> None:
@@ -165,6 +169,49 @@ def _stream(recognizer: Recognizer, cut: Cut, console: Console) -> None:
     console.print(Text(f"{heard.seconds:7.2f} s  {heard.text}", style="bold"), soft_wrap=True)
 
 
+def _engine(recognizer: Recognizer, model: Path, cut: Cut, console: Console) -> None:
+    """Export device, recognise the same file by the engine, and compare with torch."""
+    from dualmode.data.loading import load_samples
+    from dualmode.export.engine import export_engine
+    from dualmode.model.directory import load_model
+
+    out = model / "device.dual"
+    exported = export_engine(load_model(model), recognizer.subnet("device"), out)
+    share = f"{exported.share:.3f} of dense fp32"
+    console.print(Text(f"{out}  {exported.total_bytes:,} bytes, {share}"), soft_wrap=True)
+    try:
+        import dualmode_engine
+    except ModuleNotFoundError:
+        console.print("The engine is not built: install a C++17 compiler, then run make engine.")
+        return
+    samples = load_samples(cut)
+    engine = dualmode_engine.Model(out)
+    console.print(Text(f"device  {engine.transcribe(samples).text}"))
+    ours = _seconds(lambda: engine.transcribe(samples))
+    theirs = _seconds(lambda: _heard(recognizer, samples))
+    kernels = engine.description["kernels"]
+    console.print(
+        f"real-time factor {ours / cut.duration:.4f} with one thread (kernels {kernels}); "
+        f"PyTorch takes {theirs / ours:.0f} times as long for the same stream"
+    )
+
+
+def _heard(recognizer: Recognizer, samples: Samples) -> str:
+    stream = recognizer.stream("device")
+    stream.push(samples)
+    return stream.finish().text
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    """Processor time of the fastest of three runs, after one to warm up."""
+    times = []
+    for _ in range(4):
+        before = time.process_time()
+        run()
+        times.append(time.process_time() - before)
+    return min(times[1:])
+
+
 def _say_next(model: Path, seconds: float, console: Console) -> None:
     program = _command("dualmode")
     lines = (
@@ -176,6 +223,7 @@ def _say_next(model: Path, seconds: float, console: Console) -> None:
         ("your own recording", f"{program} transcribe {model} my.wav"),
         ("the same, streamed", f"{program} transcribe {model} my.wav --subnet device --stream"),
         ("size and sparsity", f"{program} inspect {model}"),
+        ("device as one file", f"{model / 'device.dual'}, docs/engine.md"),
         ("your own corpus", "docs/train_your_own.md"),
         ("audio without text", "make quickstart PRETRAIN=1, docs/pretraining.md"),
     )

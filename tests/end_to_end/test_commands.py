@@ -136,8 +136,8 @@ def test_quickstart_goes_through_all_its_steps(
     said = output.read_text()
     found = json.loads((home / "model" / "evaluation.json").read_text())
     assert set(found) == {"server", "device"}
-    for number in range(1, 6):
-        assert f"{number} of 5" in said
+    for number in range(1, 7):
+        assert f"{number} of 6" in said
     assert "MISSED" in said  # eight steps teach nobody to listen, and that is said
     for named in ("training.png", "tensorboard", "my.wav", "train_your_own.md"):
         assert named in said

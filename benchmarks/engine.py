@@ -1,0 +1,219 @@
+"""The device engine beside its peers: time of a step, bytes, memory, one thread, the same weights.
+
+    python -m benchmarks.engine [--recipe conformer-10m] [--rounds 40] [--json FILE]
+
+The weights are random, which changes no one's time: masks of every sparsity are drawn from them,
+and blank is made likely, so that searches do what they do on speech that is mostly silence. A step
+is one window of one stream through the encoder. Peers take turns step by step, and the time is the
+thread's own (what it computed, without what it waited for), so a machine that others share shifts
+all of them alike: read the ratios. ONNX Runtime runs what `dualmode export sherpa-onnx --int8`
+writes (dynamic quantisation), PyTorch the model itself in fp32, both dense.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dualmode_engine
+import numpy as np
+import onnxruntime
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from dualmode.config import Recipe
+from dualmode.export.engine import export_engine
+from dualmode.export.sherpa_onnx import export_sherpa_onnx
+from dualmode.model.directory import LoadedModel
+from dualmode.model.masks import draw_masks
+from dualmode.model.subnet import ChunkedContext, Subnet
+from dualmode.model.supernet import Supernet
+from dualmode.recipe_files import load_recipe
+from dualmode.text import train_tokens
+
+SPARSITIES = (0.5, 0.7, 0.85, 0.9)
+BLOCKS = ((8, 1), (8, 4), (16, 1))
+CHUNKS = (16, 8, 4)
+LEFT, LOOKAHEAD = 64, 4
+WARM_UP = 6  # steps until left context and caches are full
+
+
+@dataclass
+class Row:
+    """A peer, what one of its steps does, and how long its steps took."""
+
+    name: str
+    chunk_ms: int
+    step: Callable[[], Any]
+    total_bytes: int = 0
+    ms: list[float] = field(default_factory=list)
+
+
+def random_model(recipe: Recipe, folder: Path) -> LoadedModel:
+    """A supernet of random weights with masks, and tokens of made-up words."""
+    rng = np.random.default_rng(0)
+    words = ["".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz"), 6)) for _ in range(2000)]
+    tokens = train_tokens(words, recipe.text, folder)
+    torch.manual_seed(0)
+    model = Supernet(tokens.size, recipe.model, recipe.pruning).eval()
+    draw_masks(model.prunable(), recipe.pruning.sparsities)
+    with torch.no_grad():
+        model.joiner.out.bias[0] += 8
+    return LoadedModel(model, recipe, tokens)
+
+
+def recipe_of(name: str, block: tuple[int, int]) -> Recipe:
+    """The recipe with the sparsities of this benchmark and a block of so many outputs x inputs."""
+    sparsities = ",".join(map(str, SPARSITIES))
+    return load_recipe(
+        name,
+        [
+            f"pruning.sparsities=[{sparsities}]",
+            f"pruning.block_outputs={block[0]}",
+            f"pruning.block_inputs={block[1]}",
+        ],
+    )
+
+
+def engine_row(loaded: LoadedModel, folder: Path, subnet: Subnet, name: str) -> Row:
+    """A stream of the engine's encoder."""
+    context = subnet.context
+    assert isinstance(context, ChunkedContext)
+    path = folder / f"{name}-{context.chunk}.dual".replace(" ", "-")
+    exported = export_engine(loaded, subnet, path)
+    encoder = dualmode_engine.Encoder(dualmode_engine.Model(path).handle)
+    mels = np.random.default_rng(0).standard_normal((context.step_mels, 80)).astype(np.float32)
+    encoder.step(mels, context.window)
+    later = np.ascontiguousarray(mels[4 * context.lookahead :])
+    return Row(
+        name, context.chunk_ms, lambda: encoder.step(later, context.window), exported.total_bytes
+    )
+
+
+def onnx_row(folder: Path, context: ChunkedContext, graph: str) -> Row:
+    """A stream of ONNX Runtime."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    path = folder / "device" / graph
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    inputs = session.get_inputs()
+    mels = np.random.default_rng(0).standard_normal((1, context.step_mels, 80))
+    feed = {inputs[0].name: mels.astype(np.float32)}
+    kinds = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
+    for one in inputs[1:]:
+        feed[one.name] = np.zeros((1, *one.shape[1:]), kinds[one.type])
+
+    def step() -> None:
+        outputs = session.run(None, feed)
+        feed.update(zip((one.name for one in inputs[1:]), outputs[1:], strict=True))
+
+    name = f"ONNX Runtime {'int8' if 'int8' in graph else 'fp32'} dense"
+    return Row(name, context.chunk_ms, step, path.stat().st_size)
+
+
+def torch_row(loaded: LoadedModel, context: ChunkedContext) -> Row:
+    """A stream of PyTorch, dense."""
+    subnet = Subnet(context)
+    mels = torch.randn(1, context.step_mels, 80)
+    counts = torch.tensor([context.window])
+    state = [loaded.model.initial_state(1, subnet)]
+
+    def step() -> None:
+        with torch.inference_mode():
+            _, state[0] = loaded.model.stream(mels, counts, state[0], subnet)
+
+    return Row("PyTorch fp32 dense", context.chunk_ms, step)
+
+
+def measure(rows: list[Row], rounds: int) -> None:
+    """Steps of all rows in turn."""
+    for number in range(WARM_UP + rounds):
+        for row in rows:
+            before = time.thread_time()
+            row.step()
+            if number >= WARM_UP:
+                row.ms.append(1e3 * (time.thread_time() - before))
+
+
+def make_rows(recipe_name: str, folder: Path) -> list[Row]:
+    """Everything that is measured."""
+    rows = []
+    for block in BLOCKS:
+        loaded = random_model(recipe_of(recipe_name, block), folder)
+        shape = f"{block[0]}x{block[1]}"
+        for chunk in CHUNKS if block == (8, 1) else CHUNKS[:1]:
+            context = ChunkedContext(chunk, LEFT, LOOKAHEAD)
+            sparsities = SPARSITIES if (chunk, block) == (16, (8, 1)) else (0.7,)
+            for sparsity in sparsities:
+                name = f"engine int8 {sparsity:.0%} {shape}"
+                rows.append(engine_row(loaded, folder, Subnet(context, sparsity), name))
+            if block != (8, 1):
+                continue
+            rows.append(engine_row(loaded, folder, Subnet(context), "engine int8 dense"))
+            exported = folder / f"onnx-{chunk}"
+            export_sherpa_onnx(loaded, exported, {"device": Subnet(context)}, int8=True)
+            rows.append(onnx_row(exported, context, "encoder.int8.onnx"))
+            if chunk == CHUNKS[0]:
+                rows.append(onnx_row(exported, context, "encoder.onnx"))
+                rows.append(torch_row(loaded, context))
+    return rows
+
+
+def report(rows: list[Row]) -> list[dict[str, Any]]:
+    """Medians, and how many times the engine at 70 % is faster on the same chunk."""
+    ours = {r.chunk_ms: r for r in rows if r.name == "engine int8 70% 8x1"}
+    return [
+        {
+            "name": row.name,
+            "chunk_ms": row.chunk_ms,
+            "step_ms": float(np.median(row.ms)),
+            "step_p99_ms": float(np.quantile(row.ms, 0.99)),
+            # Rounds are paired: a round in which the machine was slow was slow for both.
+            "ratio": float(np.median(np.divide(row.ms, ours[row.chunk_ms].ms))),
+            "real_time_factor": float(np.median(row.ms)) / row.chunk_ms,
+            "bytes": row.total_bytes,
+        }
+        for row in rows
+    ]
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--recipe", default="conformer-10m")
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        rows = make_rows(arguments.recipe, Path(name))
+        measure(rows, arguments.rounds)
+    found = report(rows)
+    table = Table(title=f"{platform.machine()}, kernels {dualmode_engine.kernel_names()[0]}")
+    for header in ("what", "chunk ms", "step ms", "p99", "over engine 70 %", "RTF", "bytes"):
+        table.add_column(header, justify="left" if header == "what" else "right")
+    for row in found:
+        table.add_row(
+            row["name"],
+            str(row["chunk_ms"]),
+            f"{row['step_ms']:.2f}",
+            f"{row['step_p99_ms']:.2f}",
+            f"{row['ratio']:.2f}",
+            f"{row['real_time_factor']:.4f}",
+            f"{row['bytes']:,}" if row["bytes"] else "",
+        )
+    Console().print(table)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
