@@ -108,7 +108,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV): once, some minutes, most of them for PyTorch."
 	$(PYTHON) -m venv $(VENV)
 	$(PIP_INSTALL) "$(TORCH)"
-	$(PIP_INSTALL) -e '.[synth,written,test]'
+	$(PIP_INSTALL) -e '.[train,synth,written,test]'
 	@touch $@
 
 # What tests compare with, and nothing else needs; the quickstart does not wait for it.

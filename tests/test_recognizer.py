@@ -13,6 +13,7 @@ import pytest
 import soundfile
 
 import dualmode
+from dualmode.audio import to_mono_16khz
 from dualmode.decoding.transcript import Transcript
 from dualmode.errors import AudioError, ModelError, SubnetError
 from dualmode.model.subnet import ChunkedContext, Subnet
@@ -79,7 +80,7 @@ def test_silence_and_almost_nothing_are_transcripts_not_errors(rec, babble) -> N
 
 
 @pytest.mark.parametrize(
-    "samples", [np.zeros((2, 9), np.float32), np.zeros(9, np.int16), np.full(9, np.nan, np.float32)]
+    "samples", [np.zeros((2, 9), np.float32), np.zeros(9, np.int64), np.full(9, np.nan, np.float32)]
 )
 def test_bad_samples_are_audio_errors(rec, samples) -> None:
     with pytest.raises(AudioError):
@@ -153,3 +154,49 @@ def test_import_is_lazy_and_the_facade_complete(talkative_model: Path) -> None:
 
 def test_tokens_are_those_of_the_directory(rec, talkative_model: Path) -> None:
     assert rec.tokens.pieces == Tokens.load(talkative_model).pieces
+
+
+def test_int16_and_other_rates_are_understood(rec, babble) -> None:
+    samples = babble(3.0, 2)
+    integers = (samples * 32768).clip(-32768, 32767).astype(np.int16)
+    expected = rec.transcribe(integers.astype(np.float32) / 32768)
+    assert shape(rec.transcribe(integers)) == shape(expected)
+    slow = np.repeat(samples, 2)[: 2 * 40_000]
+    whole = rec.transcribe(slow, "device", sample_rate_hz=32_000)
+    assert whole.seconds == pytest.approx(2.5)
+    assert shape(rec.transcribe(to_mono_16khz(slow, 32_000), "device")) == shape(whole)
+    stream = rec.stream(endpointing=None, sample_rate_hz=32_000)
+    for start in range(0, len(slow), 3333):
+        stream.push(slow[start : start + 3333])
+    assert stream.seconds == pytest.approx(2.5)
+    assert shape(stream.finish()) == shape(whole)
+    with pytest.raises(AudioError, match="sample rate"):
+        rec.transcribe(samples, sample_rate_hz=0)
+
+
+@pytest.mark.parametrize("subnet", ["server", "device"])
+def test_progress_ends_with_all_audio(rec, wav, subnet, capsys) -> None:
+    calls: list[tuple[float, float]] = []
+    files = [wav(40.0, 1), wav(1.0, 2)]
+    rec.transcribe_batch(files, subnet, progress=lambda *call: calls.append(call))
+    assert calls[-1] == (pytest.approx(41.0), pytest.approx(41.0))
+    assert [done for done, _ in calls] == sorted(done for done, _ in calls)
+    assert len(calls) > 2
+    assert shape(rec.transcribe(files[1], subnet, progress=True)) == shape(
+        rec.transcribe(files[1], subnet)
+    )
+    assert capsys.readouterr().out == ""
+
+
+def test_everything_public_can_be_imported() -> None:
+    for name in dualmode.__all__:
+        assert getattr(dualmode, name) is not None
+
+
+def test_keep_only_refuses_the_rest(talkative_model: Path, babble) -> None:
+    whole, lean = load(talkative_model), load(talkative_model)
+    lean.keep_only("device")
+    samples = babble(2.0)
+    assert shape(lean.transcribe(samples, "device")) == shape(whole.transcribe(samples, "device"))
+    with pytest.raises(SubnetError, match="load the model again"):
+        lean.transcribe(samples, "server")

@@ -5,18 +5,53 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from dualmode.errors import DualmodeError
+
 if TYPE_CHECKING:
-    from dualmode.decoding.transcript import Transcript
+    from dualmode.decoding.stream import Endpointing, Partial, StreamSession
+    from dualmode.decoding.transcript import Transcript, Word
+    from dualmode.evaluation.scoring import evaluate
+    from dualmode.model.subnet import SERVER, ChunkedContext, FullContext, Subnet
     from dualmode.recognizer import Recognizer, load
+    from dualmode.streams import StreamGroup
+    from dualmode.training.launch import train
 
 __version__ = "0.1.0"
-__all__ = ["Recognizer", "Transcript", "__version__", "load"]
+__all__ = [
+    "SERVER",
+    "ChunkedContext",
+    "DualmodeError",
+    "Endpointing",
+    "FullContext",
+    "Partial",
+    "Recognizer",
+    "StreamGroup",
+    "StreamSession",
+    "Subnet",
+    "Transcript",
+    "Word",
+    "__version__",
+    "evaluate",
+    "load",
+    "train",
+]
 
-# Imported when first asked for: torch takes seconds, and `dualmode --help` must not wait for it.
+# Imported when first accessed: torch takes seconds, and `dualmode --help` must not wait for it.
 _LAZY = {
+    "SERVER": "dualmode.model.subnet",
+    "ChunkedContext": "dualmode.model.subnet",
+    "Endpointing": "dualmode.decoding.stream",
+    "FullContext": "dualmode.model.subnet",
+    "Partial": "dualmode.decoding.stream",
     "Recognizer": "dualmode.recognizer",
+    "StreamGroup": "dualmode.streams",
+    "StreamSession": "dualmode.decoding.stream",
+    "Subnet": "dualmode.model.subnet",
     "Transcript": "dualmode.decoding.transcript",
+    "Word": "dualmode.decoding.transcript",
+    "evaluate": "dualmode.evaluation.scoring",
     "load": "dualmode.recognizer",
+    "train": "dualmode.training.launch",
 }
 
 

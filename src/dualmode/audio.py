@@ -92,6 +92,81 @@ def to_mono_16khz(samples: npt.NDArray[np.floating], sample_rate_hz: int) -> Sam
     return resample(mono, SAMPLE_RATE_HZ // common, sample_rate_hz // common)
 
 
+class StreamResampler:
+    """Resamples a stream to 16 kHz: what ``push`` and ``finish`` return joins to what resampling
+    the whole would give.
+
+    Each piece is filtered with its neighbours as margins; margins and pieces are whole multiples
+    of the step between samples that both rates share, so that positions do not shift.
+
+    Args:
+        sample_rate_hz: of the samples that are pushed.
+
+    Raises:
+        AudioError: the rate is not positive.
+    """
+
+    def __init__(self, sample_rate_hz: int) -> None:
+        if sample_rate_hz <= 0:
+            raise AudioError(f"the sample rate must be positive, not {sample_rate_hz} Hz")
+        common = gcd(SAMPLE_RATE_HZ, sample_rate_hz)
+        self._up, self._down = SAMPLE_RATE_HZ // common, sample_rate_hz // common
+        reach = ceil(_FILTER_ZEROS * max(self._up, self._down) / self._up) + 1
+        self._margin = self._down * ceil(reach / self._down)
+        self._buffer: Samples = np.zeros(0, np.float32)
+        self._left = 0  # samples of the buffer that were given out before
+
+    def push(self, samples: npt.NDArray[np.floating]) -> Samples:
+        """Take samples (S,), and return those at 16 kHz that no later sample can change."""
+        if self._up == self._down:
+            return np.ascontiguousarray(samples, dtype=np.float32)
+        self._buffer = np.concatenate([self._buffer, samples.astype(np.float32, copy=False)])
+        centre = (len(self._buffer) - self._left - self._margin) // self._down * self._down
+        if centre <= 0:
+            return np.zeros(0, np.float32)
+        end = self._left + centre
+        piece = resample(self._buffer[: end + self._margin], self._up, self._down)
+        piece = piece[self._left * self._up // self._down : end * self._up // self._down]
+        kept = min(self._margin, end)
+        self._buffer, self._left = self._buffer[end - kept :], kept
+        return piece
+
+    def finish(self) -> Samples:
+        """Return the last samples."""
+        if self._up == self._down:
+            return np.zeros(0, np.float32)
+        rest = resample(self._buffer, self._up, self._down)
+        return rest[self._left * self._up // self._down :]
+
+
+def duration_s(path: str | Path) -> float:
+    """Length of a file by its header; 0 if it cannot be read."""
+    try:
+        return float(soundfile.info(str(path)).duration)
+    except (soundfile.LibsndfileError, OSError, TypeError, ValueError):
+        return 0.0
+
+
+def check_samples(samples: npt.ArrayLike) -> Samples:
+    """Samples (S,) as float32 in [-1, 1]; int16 is divided by 32768.
+
+    Raises:
+        AudioError: not one row, neither floating point nor int16, or not finite.
+    """
+    array = np.asarray(samples)
+    if array.ndim != 1:
+        raise AudioError(
+            f"samples must be one row (S,), not {array.shape}: average the channels first"
+        )
+    if array.dtype == np.int16:
+        return (array / np.float32(32768)).astype(np.float32, copy=False)
+    if not np.issubdtype(array.dtype, np.floating):
+        raise AudioError(f"samples must be floats in [-1, 1] or int16, not {array.dtype}")
+    if not np.isfinite(array).all():
+        raise AudioError("samples hold NaN or infinity: check where they come from")
+    return array.astype(np.float32, copy=False)
+
+
 def resample(samples: npt.NDArray[np.floating], up: int, down: int) -> Samples:
     """Resample (S,) samples by the ratio up / down, to (ceil(S * up / down),) float32."""
     if up == down or not len(samples):
@@ -180,45 +255,6 @@ def _blocks(path: str | Path, file: soundfile.SoundFile, seconds: float) -> Iter
             return
         _check_finite(path, block)
         yield _mono(block)
-
-
-class StreamResampler:
-    """Resamples a stream of one channel to 16 kHz: what :meth:`push` and :meth:`finish` return
-    joins to what :func:`to_mono_16khz` gives of the whole.
-
-    Each piece is filtered with its neighbours as margins; margins and pieces are whole multiples
-    of ``down`` samples, so that the positions of output samples do not shift between pieces.
-    """
-
-    def __init__(self, sample_rate_hz: int) -> None:
-        common = gcd(SAMPLE_RATE_HZ, sample_rate_hz)
-        self._up, self._down = SAMPLE_RATE_HZ // common, sample_rate_hz // common
-        reach = ceil(_FILTER_ZEROS * max(self._up, self._down) / self._up) + 1
-        self._margin = self._down * ceil(reach / self._down)
-        self._buffer, self._left = np.zeros(0, np.float32), 0
-
-    def push(self, samples: Samples) -> Samples:
-        """Take samples (S,) of the stream's rate; return those of 16 kHz that are settled."""
-        up, down = self._up, self._down
-        if up == down:
-            return samples
-        buffer, left = np.concatenate([self._buffer, samples]), self._left
-        centre = (len(buffer) - left - self._margin) // down * down
-        if centre <= 0:
-            self._buffer = buffer
-            return buffer[:0]
-        piece = resample(buffer[: left + centre + self._margin], up, down)
-        kept = min(self._margin, left + centre)
-        self._buffer, self._left = buffer[left + centre - kept :], kept
-        return piece[left * up // down : (left + centre) * up // down]
-
-    def finish(self) -> Samples:
-        """The last samples of 16 kHz."""
-        if self._up == self._down:
-            return self._buffer
-        rest = resample(self._buffer, self._up, self._down)[self._left * self._up // self._down :]
-        self._buffer, self._left = self._buffer[:0], 0
-        return rest
 
 
 def _check(path: str | Path, file: soundfile.SoundFile, samples: Samples, total: int) -> None:

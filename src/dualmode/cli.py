@@ -28,6 +28,15 @@ from dualmode.commands import (
 )
 from dualmode.errors import DualmodeError
 
+# Packages that are not installed with dualmode alone, and the extra that has them.
+_EXTRAS = {
+    "lhotse": "train",
+    "jiwer": "train",
+    "num2words": "train",
+    "lightning_fabric": "train",
+    "tensorboard": "train",
+    "matplotlib": "train",
+}
 INTERRUPTED = 130  # the shells' convention for Ctrl-C: 128 + SIGINT
 
 
@@ -40,6 +49,14 @@ class _Commands(TyperGroup):
         except DualmodeError as error:
             console = Console(stderr=True, soft_wrap=True)
             console.print(Text("error: ", style="bold red").append(str(error), style="red"))
+            raise typer.Exit(1) from None
+        except ModuleNotFoundError as error:
+            package = (error.name or "").partition(".")[0]
+            if package not in _EXTRAS:
+                raise
+            console = Console(stderr=True, soft_wrap=True)
+            said = f"this needs the package {package}: pip install 'dualmode[{_EXTRAS[package]}]'"
+            console.print(Text("error: ", style="bold red").append(said, style="red"))
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
             Console(stderr=True).print("interrupted")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.live import Live
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
+
+from dualmode.progress import progress_bar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -97,21 +98,11 @@ def hear(
     return session.finish()
 
 
-@contextmanager
 def scoring_bar(
     console: Console, units: str = "s of audio"
-) -> Iterator[Callable[[float, float], None]]:
+) -> AbstractContextManager[Callable[[float, float], None]]:
     """A progress bar for an evaluation; yields a function of the units done and their total."""
-    with Progress(
-        TextColumn("[bold]scoring"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f} of {task.total:.0f} " + units),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-    ) as bar:
-        task = bar.add_task("scoring", total=1.0)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    return progress_bar("scoring", units, console)
 
 
 def print_probe(found: Probe, console: Console) -> None:

@@ -5,6 +5,7 @@ The resolved recipe is stored with the model that it trains.
 
 from __future__ import annotations
 
+import logging
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from dualmode.config import Recipe
 from dualmode.errors import RecipeError
 
 _LARGEST_BYTES = 1 << 20
+_LOG = logging.getLogger(__name__)
 
 
 def shipped_recipes() -> list[str]:
@@ -30,10 +32,42 @@ def load_recipe(source: str | Path, overrides: list[str] | tuple[str, ...] = ())
     Raises:
         RecipeError: the recipe does not exist or is not YAML, or a key is unknown or out of range.
     """
-    tree = _read_tree(source)
+    tree = _migrated(_read_tree(source))
     for override in overrides:
         _apply(tree, override)
     return parse_recipe(tree, str(source))
+
+
+def load_stored_recipe(path: Path) -> Recipe:
+    """Read the recipe that a model directory holds, written by this or another minor version.
+
+    Keys that this version does not know are ignored with a warning; keys that are missing get
+    their defaults.
+
+    Raises:
+        RecipeError: the file is missing or not YAML, or a value is out of range.
+    """
+    tree = _migrated(_read_tree(path))
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        unknown = [e["loc"] for e in error.errors() if e["type"] == "extra_forbidden"]
+    for keys in unknown:
+        node: Any = tree
+        for key in keys[:-1]:
+            node = node[key]
+        del node[keys[-1]]
+        name = ".".join(str(key) for key in keys)
+        _LOG.warning("%s: %s is unknown to this version of dualmode and ignored", path, name)
+    return parse_recipe(tree, str(path))
+
+
+def _migrated(tree: dict[str, Any]) -> dict[str, Any]:
+    """The tree with sections that were renamed under their new names."""
+    training = tree.get("training")
+    if isinstance(training, dict) and "device" in training and "device_subnet" not in training:
+        training["device_subnet"] = training.pop("device")
+    return tree
 
 
 def parse_recipe(tree: dict[str, Any], source: str) -> Recipe:

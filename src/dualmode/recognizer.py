@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dualmode.audio import SAMPLE_RATE_HZ, Samples, stream_audio
+from dualmode.audio import SAMPLE_RATE_HZ, Samples
 from dualmode.decoding.beam import BeamSearch
 from dualmode.decoding.greedy import GreedySearch
+from dualmode.decoding.jobs import Audio, AudioJob, AudioJobs, grouped
 from dualmode.decoding.pieces import LONGEST_S, Piece, cut_pieces
 from dualmode.decoding.search import Search, SearchName
 from dualmode.decoding.stream import (
@@ -20,18 +21,15 @@ from dualmode.decoding.stream import (
     Endpointing,
     StreamOptions,
     StreamSession,
-    check_samples,
     silence,
 )
-from dualmode.decoding.transcript import Token, Transcript, transcript_of
+from dualmode.decoding.transcript import Token, Transcript
 from dualmode.errors import AudioError
 from dualmode.features import MELS, Mels, fbank
 from dualmode.model.subnet import Subnet, named_subnet
+from dualmode.progress import Progress, progress_bar
 from dualmode.runtime import Floats, Ids, Runtime, RuntimeModel, load_runtime
 from dualmode.streams import LARGEST_BATCH, StreamGroup
-from dualmode.text import Tokens
-
-Audio = str | Path | Samples
 
 BATCH_SECONDS = 120.0  # audio that is recognised together
 
@@ -104,15 +102,28 @@ class Recognizer:
         return subnet
 
     def transcribe(
-        self, audio: Audio, subnet: str | Subnet = "server", search: SearchName = "greedy"
+        self,
+        audio: Audio,
+        subnet: str | Subnet = "server",
+        search: SearchName = "greedy",
+        *,
+        sample_rate_hz: int = SAMPLE_RATE_HZ,
+        progress: Progress | bool = False,
     ) -> Transcript:
-        """Recognise a file of any length, or samples (S,) of 16 kHz in [-1, 1].
+        """Recognise a file of any length, or samples (S,): floats in [-1, 1], or int16.
+
+        Args:
+            sample_rate_hz: of samples; files say theirs.
+            progress: True shows a bar on stderr; a function is called with the seconds of audio
+                done and in all.
 
         Raises:
             AudioError: it cannot be read, or the samples cannot be used.
             SubnetError: the model holds no such subnet.
         """
-        (result,) = self.transcribe_batch([audio], subnet, search)
+        (result,) = self.transcribe_batch(
+            [audio], subnet, search, sample_rate_hz=sample_rate_hz, progress=progress
+        )
         if isinstance(result, AudioError):
             raise result
         return result
@@ -122,22 +133,34 @@ class Recognizer:
         audios: Sequence[Audio],
         subnet: str | Subnet = "server",
         search: SearchName = "greedy",
+        *,
+        sample_rate_hz: int = SAMPLE_RATE_HZ,
+        progress: Progress | bool = False,
     ) -> list[Transcript | AudioError]:
         """Recognise many; one that fails gives its error and the others go on.
 
-        Long audio is cut where it is quiet (full context) or streamed (chunked context).
+        Long audio is divided at quiet places into pieces of at most 30 s, or of the recipe's
+        ``data.max_seconds`` if that is less (full context), or streamed (chunked context).
+
+        Args:
+            sample_rate_hz, progress: as in :meth:`transcribe`.
 
         Raises:
             SubnetError: the model holds no such subnet.
         """
         chosen = self.subnet(subnet)
-        jobs = [_Job(audio) for audio in audios]
-        pieces = self._pieces(jobs, chosen, search)
-        for batch in _batches(pieces, BATCH_SECONDS):
+        if progress is True:
+            with progress_bar("transcribing") as bar:
+                return self.transcribe_batch(
+                    audios, chosen, search, sample_rate_hz=sample_rate_hz, progress=bar
+                )
+        jobs = AudioJobs(audios, sample_rate_hz, progress or None)
+        for batch in grouped(self._pieces(jobs, chosen, search), BATCH_SECONDS):
             found = self._recognize([piece.samples for _, piece in batch], chosen, search)
             for (job, piece), tokens in zip(batch, found, strict=True):
                 job.tokens += [replace(t, frame=t.frame + piece.start) for t in tokens]
-        return [job.result(self.tokens) for job in jobs]
+                jobs.done(len(piece.samples))
+        return jobs.results(self.tokens)
 
     def stream(
         self,
@@ -146,6 +169,7 @@ class Recognizer:
         *,
         endpointing: Endpointing | None = Endpointing(),
         keep_finished: bool = True,
+        sample_rate_hz: int = SAMPLE_RATE_HZ,
     ) -> StreamSession:
         """Open a stream; see :class:`StreamSession`.
 
@@ -153,7 +177,7 @@ class Recognizer:
             SubnetError: the model holds no such subnet, or it has full context.
         """
         runtime = self._runtime(self.subnet(subnet))
-        options = StreamOptions(endpointing, self.tail_s, keep_finished)
+        options = StreamOptions(endpointing, self.tail_s, keep_finished, sample_rate_hz)
         return StreamSession(runtime, self._search(runtime, search), self.tokens, options)
 
     def stream_group(
@@ -163,6 +187,7 @@ class Recognizer:
         *,
         endpointing: Endpointing | None = Endpointing(),
         keep_finished: bool = True,
+        sample_rate_hz: int = SAMPLE_RATE_HZ,
         largest_batch: int = LARGEST_BATCH,
     ) -> StreamGroup:
         """Open a group of live streams that advance in one batch; see :class:`StreamGroup`.
@@ -171,7 +196,7 @@ class Recognizer:
             SubnetError: the model holds no such subnet, or it has full context.
         """
         runtime = self._runtime(self.subnet(subnet))
-        options = StreamOptions(endpointing, self.tail_s, keep_finished)
+        options = StreamOptions(endpointing, self.tail_s, keep_finished, sample_rate_hz)
         return StreamGroup(
             runtime,
             self._search(runtime, search),
@@ -202,35 +227,27 @@ class Recognizer:
         return [stream.transcript() for stream in streams]
 
     def _pieces(
-        self, jobs: list[_Job], subnet: Subnet, search: SearchName
-    ) -> Iterator[tuple[_Job, Piece]]:
+        self, jobs: AudioJobs, subnet: Subnet, search: SearchName
+    ) -> Iterator[tuple[AudioJob, Piece]]:
         """What to recognise; errors and the text of long streams go straight to their jobs."""
         for job in jobs:
             try:
-                if subnet.streams:
-                    first, second, rest = _head(job.blocks())
-                    if len(second):
-                        self._stream(job, subnet, search, [first, second], rest)
-                    else:
-                        yield job, Piece(0, first)
-                else:
+                if not subnet.streams:
                     for piece in cut_pieces(job.blocks(), self._longest_s):
                         yield job, piece
+                    continue
+                blocks = job.blocks()
+                head = [*islice(blocks, 2)]
+                if sum(map(len, head)) > LONGEST_S * SAMPLE_RATE_HZ:
+                    session = self.stream(subnet, search)
+                    for block in chain(head, blocks):
+                        session.push(block)
+                        jobs.done(len(block))
+                    job.tokens += session.finish().tokens
+                else:
+                    yield job, Piece(0, np.concatenate([np.zeros(0, np.float32), *head]))
             except AudioError as error:
                 job.error = error
-
-    def _stream(
-        self,
-        job: _Job,
-        subnet: Subnet,
-        search: SearchName,
-        head: list[Samples],
-        rest: Iterable[Samples],
-    ) -> None:
-        session = self.stream(subnet, search)
-        for block in chain(head, rest):
-            session.push(block)
-        job.tokens += session.finish().tokens
 
     def _recognize(
         self, audios: Sequence[Samples], subnet: Subnet, search: SearchName
@@ -263,58 +280,6 @@ def load(
 ) -> Recognizer:
     """Load a model: :meth:`Recognizer.load`."""
     return Recognizer.load(path, runtime, device, **options)
-
-
-class _Job:
-    """One audio of a batch, and what was found in it so far."""
-
-    def __init__(self, audio: Audio) -> None:
-        self.audio = audio
-        self.samples = 0
-        self.tokens: list[Token] = []
-        self.error: AudioError | None = None
-
-    def blocks(self) -> Iterator[Samples]:
-        """Samples in blocks of bounded size, counted."""
-        for block in self._read():
-            self.samples += len(block)
-            yield block
-
-    def result(self, tokens: Tokens) -> Transcript | AudioError:
-        if self.error is not None:
-            return self.error
-        return transcript_of(self.tokens, tokens, self.samples / SAMPLE_RATE_HZ)
-
-    def _read(self) -> Iterator[Samples]:
-        if isinstance(self.audio, (str, Path)):
-            yield from stream_audio(self.audio, LONGEST_S)
-            return
-        samples = check_samples(self.audio)
-        size = round(LONGEST_S * SAMPLE_RATE_HZ)
-        for start in range(0, len(samples), size):
-            yield samples[start : start + size]
-
-
-def _head(blocks: Iterator[Samples]) -> tuple[Samples, Samples, Iterator[Samples]]:
-    """The first two blocks, empty where there are none, and the rest."""
-    empty = np.zeros(0, dtype=np.float32)
-    return next(blocks, empty), next(blocks, empty), blocks
-
-
-def _batches(
-    pieces: Iterator[tuple[_Job, Piece]], seconds: float
-) -> Iterator[list[tuple[_Job, Piece]]]:
-    """Pieces in groups that, padded to the longest, are at most ``seconds`` long (or one piece)."""
-    batch: list[tuple[_Job, Piece]] = []
-    longest = 0
-    for job, piece in pieces:
-        longest = max(longest, len(piece.samples))
-        if batch and longest * (len(batch) + 1) > seconds * SAMPLE_RATE_HZ:
-            yield batch
-            batch, longest = [], len(piece.samples)
-        batch.append((job, piece))
-    if batch:
-        yield batch
 
 
 def _pad(features: Sequence[Mels]) -> tuple[Floats, Ids]:

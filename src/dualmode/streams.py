@@ -20,14 +20,13 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from dualmode.audio import SAMPLE_RATE_HZ, Samples
+from dualmode.audio import SAMPLE_RATE_HZ, Samples, check_samples
 from dualmode.decoding.search import Search
 from dualmode.decoding.stream import (
     Partial,
     StreamOptions,
     StreamPast,
     advance,
-    check_samples,
 )
 from dualmode.decoding.transcript import Transcript, Vocabulary
 from dualmode.errors import DualmodeError
@@ -63,11 +62,11 @@ class GroupedStream:
         return len(self._past.buffer) * MEL_FRAME_SAMPLES / SAMPLE_RATE_HZ
 
     def push(self, samples: Samples) -> None:
-        """Take any number of 16 kHz mono samples in [-1, 1]; :meth:`StreamGroup.advance` hears
-        them.
+        """Take any number of mono samples (S,), floats in [-1, 1] or int16, for
+        :meth:`StreamGroup.advance` to decode.
 
         Raises:
-            AudioError: not one row of finite floating-point samples; the stream is as before.
+            AudioError: not one row of finite floats or of int16; the stream is as before.
             DualmodeError: the stream was ended or closed.
         """
         self._check_open("push")

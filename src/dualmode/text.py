@@ -12,7 +12,6 @@ from functools import cached_property
 from pathlib import Path
 
 import sentencepiece
-from num2words import num2words
 
 from dualmode.config import TextConfig
 from dualmode.errors import TextError
@@ -96,11 +95,15 @@ def _folded(text: str) -> str:
 
 
 def _spell_numbers(text: str) -> str:
+    from num2words import num2words  # training and scoring spell numbers, transcribing does not
+
     text = _ORDINAL.sub(lambda match: f" {num2words(int(match[1]), to='ordinal')} ", text)
     return _NUMBER.sub(lambda match: f" {_spelled(match[0])} ", text)
 
 
 def _spelled(number: str) -> str:
+    from num2words import num2words
+
     digits = number.replace(",", "")
     whole = digits.partition(".")[0]
     if len(whole) > _LONGEST_NUMBER or (len(whole) > 1 and whole.startswith("0")):

@@ -249,7 +249,7 @@ def test_full_context_cannot_stream(net, vocabulary) -> None:
     ("samples", "message"),
     [
         (np.zeros((2, 100), np.float32), "one row"),
-        (np.zeros(100, np.int16), "divide int16"),
+        (np.zeros(100, np.int32), "floats in"),
         (np.array([0.0, np.nan], np.float32), "NaN"),
         (np.array([np.inf], np.float32), "NaN or infinity"),
     ],

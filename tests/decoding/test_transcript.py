@@ -60,13 +60,30 @@ def laid_out(parts) -> list[Word]:
 @given(words_strategy)
 def test_captions_hold_every_word_once_and_are_short(parts) -> None:
     words = laid_out(parts)
-    lines = captions(words)
-    assert " ".join(line.text for line in lines).split() == [w.text for w in words]
-    for line in lines:
-        alone = " " not in line.text
-        assert alone or (len(line.text) <= 42 and line.end_s - line.start_s <= 5.0 + 1e-6)
-    for before, after in itertools.pairwise(lines):
+    found = captions(words)
+    assert " ".join(caption.text for caption in found).split() == [w.text for w in words]
+    for caption in found:
+        lines = caption.text.split("\n")
+        assert len(lines) <= 2
+        assert all(len(line) <= 42 for line in lines)
+    for before, after in itertools.pairwise(found):
         assert before.end_s <= after.start_s
+        shown = before.end_s - before.start_s
+        assert shown >= 1.0 - 1e-6 or before.end_s == after.start_s, "held, or cut by the next"
+    assert not found or found[-1].end_s - found[-1].start_s >= 1.0 - 1e-6
+
+
+def test_a_caption_of_one_short_word_can_be_read() -> None:
+    words = laid_out([("yes", 0.04, 3.0), ("no", 0.04, 0.7), ("why", 0.04, 0.0)])
+    shown = [(c.text, round(c.end_s - c.start_s, 2)) for c in captions(words)]
+    assert shown == [("yes", 1.0), ("no", 0.74), ("why", 1.0)]
+
+
+def test_captions_break_into_two_lines_of_about_the_same_length() -> None:
+    text = "the quick brown fox jumps over the lazy dog again today"
+    words = laid_out([(word, 0.2, 0.02) for word in text.split()])
+    (caption,) = captions(words)
+    assert caption.text == "the quick brown fox jumps\nover the lazy dog again today"
 
 
 def test_captions_break_at_pauses() -> None:
@@ -79,9 +96,9 @@ def test_formats_in_full() -> None:
     transcript = Transcript(tuple(words), 3602.0)
     assert FORMATS["text"](transcript) == "hello world again\n"
     assert to_srt(transcript) == (
-        "1\n00:00:00,000 --> 00:00:00,940\nhello world\n\n2\n00:59:59,940 --> 01:00:00,940\nagain\n"
+        "1\n00:00:00,000 --> 00:00:01,000\nhello world\n\n2\n00:59:59,940 --> 01:00:00,940\nagain\n"
     )
-    assert to_vtt(transcript).startswith("WEBVTT\n\n00:00:00.000 --> 00:00:00.940\nhello world\n")
+    assert to_vtt(transcript).startswith("WEBVTT\n\n00:00:00.000 --> 00:00:01.000\nhello world\n")
     parsed = json.loads(to_json(transcript))
     assert parsed["text"] == "hello world again"
     assert parsed["words"][1] == {"text": "world", "start": 0.44, "end": 0.94, "confidence": 0.5}

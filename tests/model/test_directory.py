@@ -11,7 +11,13 @@ from safetensors.torch import save_file
 
 from dualmode.config import ModelConfig, Recipe, TextConfig
 from dualmode.errors import ModelError
-from dualmode.model.directory import copy_model, load_model, pack_state, save_model
+from dualmode.model.directory import (
+    copy_model,
+    load_model,
+    pack_state,
+    replace_tensors,
+    save_model,
+)
 from dualmode.model.masks import draw_masks
 from dualmode.model.shipped import model_folder, shipped_models
 from dualmode.model.supernet import Supernet
@@ -154,3 +160,35 @@ def test_shipped_models_go_by_name_unless_a_directory_has_it(saved, tmp_path, mo
     own.mkdir()
     (own / "config.yaml").write_text("", encoding="utf-8")
     assert model_folder(name) == Path(name)
+
+
+def test_a_newer_format_is_refused_by_name(saved):
+    path, net, _ = saved
+    for written, message in (("dualmode-2", "dualmode-2.*upgrade"), ("pt", "'pt', not dualmode")):
+        replace_tensors(path / "model.safetensors", pack_state(net), {"format": written})
+        with pytest.raises(ModelError, match=message):
+            load_model(path)
+    replace_tensors(path / "model.safetensors", pack_state(net), {"format": "dualmode-1"})
+    assert load_model(path).tokens.size > 2
+
+
+def test_keys_of_other_minor_versions_are_not_fatal(saved, caplog):
+    path, _, recipe = saved
+    tree = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
+    tree["model"]["attention_sinks"] = 4
+    tree["weather"] = {"rain": True}
+    del tree["data"]["buckets"]
+    (path / "config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
+    assert load_model(path).recipe == recipe
+    assert "model.attention_sinks is unknown" in caplog.text
+    assert "weather is unknown" in caplog.text
+
+
+def test_an_older_name_of_a_section_is_understood(saved):
+    path, _, recipe = saved
+    text = (path / "config.yaml").read_text(encoding="utf-8")
+    assert "  device_subnet:" in text
+    (path / "config.yaml").write_text(
+        text.replace("  device_subnet:", "  device:"), encoding="utf-8"
+    )
+    assert load_model(path).recipe == recipe

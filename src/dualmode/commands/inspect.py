@@ -47,6 +47,7 @@ def inspect(
         return
     from dualmode.model.directory import load_model
     from dualmode.model.inspection import inspect_model
+    from dualmode.whole_files import replace_text
 
     loaded = load_model(model)
     found = inspect_model(loaded.model)
@@ -56,7 +57,7 @@ def inspect(
     console.print(_footprints(found))
     console.print(_HOW_COUNTED, style="dim")
     if json is not None:
-        json.write_text(jsonlib.dumps(found.to_dict(), indent=2) + "\n", encoding="utf-8")
+        replace_text(json, jsonlib.dumps(found.to_dict(), indent=2) + "\n")
 
 
 def _artifact(path: Path) -> dict[str, Any]:

@@ -101,7 +101,8 @@ def _microphone_blocks(sound: Any, microphone: str | None) -> Iterator[Iterator[
     """
     from dualmode.audio import SAMPLE_RATE_HZ
 
-    waiting: queue.Queue[Samples | None] = queue.Queue()
+    # A SimpleQueue may be put to while the same thread is inside it, which a signal handler does.
+    waiting: queue.SimpleQueue[Samples | None] = queue.SimpleQueue()
 
     def keep(block: Samples, frames: int, clock: object, status: object) -> None:
         waiting.put(block[:, 0].copy())
@@ -132,6 +133,6 @@ def _microphone_blocks(sound: Any, microphone: str | None) -> Iterator[Iterator[
         signal.signal(signal.SIGINT, before)
 
 
-def _until_none(waiting: queue.Queue[Samples | None]) -> Iterator[Samples]:
+def _until_none(waiting: queue.SimpleQueue[Samples | None]) -> Iterator[Samples]:
     while (block := waiting.get()) is not None:
         yield block

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -94,6 +96,8 @@ def transcribe(
     )
     if stream and not chosen.streams:
         raise SubnetError("server hears the whole file and cannot stream: use --subnet device")
+    recognizer.keep_only(chosen)
+    targets = _targets(files, out, "txt" if form == "text" else form) if out is not None else {}
     found = (_streamed if stream else _whole)(recognizer, files, chosen, search)
     failed = 0
     for path, result in found:
@@ -101,7 +105,7 @@ def transcribe(
             failed += 1
             typer.secho(str(result), fg="red", err=True)
         else:
-            _give(path, result, form, out, name=len(files) > 1)
+            _give(path, result, form, targets.get(path), name=len(files) > 1)
     if failed:
         raise typer.Exit(1)
 
@@ -125,12 +129,31 @@ def _archive(
         raise typer.Exit(1)
 
 
+def _targets(files: list[Path], out: Path, suffix: str) -> dict[Path, Path]:
+    """The file of ``out`` for each sound file: its name, and where names are alike, its path
+    below the folder that all have in common, or its whole name."""
+    whole = {path: path.absolute() for path in files}
+    top = Path(os.path.commonpath([path.parent for path in whole.values()]))
+    candidates = [
+        {path: f"{path.stem}.{suffix}" for path in files},
+        {
+            path: str(full.relative_to(top).with_suffix(f".{suffix}"))
+            for path, full in whole.items()
+        },
+        {path: f"{full.relative_to(top)}.{suffix}" for path, full in whole.items()},
+    ]
+    distinct = len(set(whole.values()))
+    names = next((c for c in candidates if len(set(c.values())) == distinct), candidates[-1])
+    return {path: out / name for path, name in names.items()}
+
+
 def _whole(
     recognizer: Recognizer, files: list[Path], subnet: Subnet, search: SearchName
 ) -> Iterator[tuple[Path, Transcript | AudioError]]:
     for start in range(0, len(files), _TOGETHER):
         group = files[start : start + _TOGETHER]
-        yield from zip(group, recognizer.transcribe_batch(group, subnet, search), strict=True)
+        found = recognizer.transcribe_batch(group, subnet, search, progress=sys.stderr.isatty())
+        yield from zip(group, found, strict=True)
 
 
 def _streamed(
@@ -150,18 +173,19 @@ def _streamed(
         yield path, result
 
 
-def _give(path: Path, result: Transcript, form: FormatName, out: Path | None, name: bool) -> None:
+def _give(
+    path: Path, result: Transcript, form: FormatName, target: Path | None, name: bool
+) -> None:
     """Print a transcript, or write it to a file named after the sound file."""
     from dualmode.decoding.formats import FORMATS, to_dict
+    from dualmode.whole_files import replace_text
 
     if form == "json":
         text = json.dumps({"file": str(path), **to_dict(result)}, ensure_ascii=False) + "\n"
     else:
         text = FORMATS[form](result)
-    if out is not None:
-        suffix = "txt" if form == "text" else form
-        out.mkdir(parents=True, exist_ok=True)
-        (out / f"{path.stem}.{suffix}").write_text(text, encoding="utf-8")
+    if target is not None:
+        replace_text(target, text)
     elif form == "text" and name:
         typer.echo(f"{path}\t{text}", nl=False)
     else:

@@ -5,30 +5,59 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from dualmode.decoding.transcript import Transcript, Word
-
-MAX_CHARACTERS = 42  # a line of captions, by the habit of broadcasters
-MAX_SECONDS = 5.0
+MAX_CHARACTERS = 42  # of a line, by the habit of broadcasters
+MAX_LINES = 2
+MAX_SECONDS = 6.0
+MIN_SECONDS = 1.0  # a caption is held this long, if the next one leaves the time
 PAUSE_S = 0.6  # a silence that ends a caption
+
+
+class TimedWord(Protocol):
+    """The part of ``dualmode.Word`` that captions are made from."""
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def start_s(self) -> float: ...
+
+    @property
+    def end_s(self) -> float: ...
+
+    @property
+    def confidence(self) -> float: ...
+
+
+class TimedText(Protocol):
+    """The part of ``dualmode.Transcript`` that is written to files."""
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def seconds(self) -> float: ...
+
+    @property
+    def words(self) -> Sequence[TimedWord]: ...
 
 
 @dataclass(frozen=True)
 class Caption:
-    """A line that is shown from ``start_s`` to ``end_s``."""
+    """One or two lines that are shown from ``start_s`` to ``end_s``."""
 
     start_s: float
     end_s: float
     text: str
 
 
-def to_text(transcript: Transcript) -> str:
+def to_text(transcript: TimedText) -> str:
     """The words alone, and a newline."""
     return transcript.text + "\n"
 
 
-def to_dict(transcript: Transcript) -> dict[str, Any]:
+def to_dict(transcript: TimedText) -> dict[str, Any]:
     """Text, seconds and words with times and confidences, for JSON."""
     return {
         "text": transcript.text,
@@ -45,12 +74,12 @@ def to_dict(transcript: Transcript) -> dict[str, Any]:
     }
 
 
-def to_json(transcript: Transcript) -> str:
+def to_json(transcript: TimedText) -> str:
     """:func:`to_dict` as JSON."""
     return json.dumps(to_dict(transcript), ensure_ascii=False, indent=2) + "\n"
 
 
-def to_srt(transcript: Transcript) -> str:
+def to_srt(transcript: TimedText) -> str:
     """SubRip captions."""
     blocks = [
         f"{number}\n{_clock(c.start_s, ',')} --> {_clock(c.end_s, ',')}\n{c.text}\n"
@@ -59,7 +88,7 @@ def to_srt(transcript: Transcript) -> str:
     return "\n".join(blocks)
 
 
-def to_vtt(transcript: Transcript) -> str:
+def to_vtt(transcript: TimedText) -> str:
     """WebVTT captions."""
     blocks = [
         f"{_clock(c.start_s, '.')} --> {_clock(c.end_s, '.')}\n{c.text}\n"
@@ -68,7 +97,7 @@ def to_vtt(transcript: Transcript) -> str:
     return "\n".join(["WEBVTT\n", *blocks])
 
 
-FORMATS: dict[str, Callable[[Transcript], str]] = {
+FORMATS: dict[str, Callable[[TimedText], str]] = {
     "text": to_text,
     "json": to_json,
     "srt": to_srt,
@@ -77,36 +106,65 @@ FORMATS: dict[str, Callable[[Transcript], str]] = {
 
 
 def captions(
-    words: Sequence[Word],
+    words: Sequence[TimedWord],
     *,
     max_characters: int = MAX_CHARACTERS,
+    max_lines: int = MAX_LINES,
     max_seconds: float = MAX_SECONDS,
+    min_seconds: float = MIN_SECONDS,
     pause_s: float = PAUSE_S,
 ) -> list[Caption]:
-    """Cut words into lines at pauses, and where a line would be too long to read."""
-    return [
-        Caption(line[0].start_s, line[-1].end_s, " ".join(word.text for word in line))
-        for line in _lines(words, max_characters, max_seconds, pause_s)
-    ]
+    """Divide words into captions, at pauses and where a caption would be too long to read.
+
+    A caption is held until its last word ends and for at least ``min_seconds``, but never into the
+    next one. Its lines are about equally long.
+
+    Args:
+        max_characters: of a line; a longer word has a line of its own.
+        max_lines: 1 or 2.
+    """
+    groups = list(_groups(words, max_characters, max_lines, max_seconds, pause_s))
+    starts = [group[0].start_s for group in groups]
+    found = []
+    for group, following in zip(groups, [*starts[1:], float("inf")], strict=False):
+        held = max(group[-1].end_s, group[0].start_s + min_seconds)
+        text = "\n".join(_lines([word.text for word in group], max_characters, max_lines))
+        found.append(Caption(group[0].start_s, min(held, following), text))
+    return found
 
 
-def _lines(
-    words: Sequence[Word], max_characters: int, max_seconds: float, pause_s: float
-) -> Iterator[list[Word]]:
-    line: list[Word] = []
-    characters = 0
+def _groups(
+    words: Sequence[TimedWord],
+    max_characters: int,
+    max_lines: int,
+    max_seconds: float,
+    pause_s: float,
+) -> Iterator[list[TimedWord]]:
+    group: list[TimedWord] = []
     for word in words:
-        if line and (
-            characters + 1 + len(word.text) > max_characters
-            or word.end_s - line[0].start_s > max_seconds
-            or word.start_s - line[-1].end_s >= pause_s
+        texts = [*(other.text for other in group), word.text]
+        if group and (
+            not _lines(texts, max_characters, max_lines)
+            or word.end_s - group[0].start_s > max_seconds
+            or word.start_s - group[-1].end_s >= pause_s
         ):
-            yield line
-            line, characters = [], 0
-        characters += len(word.text) + bool(line)
-        line.append(word)
-    if line:
-        yield line
+            yield group
+            group = []
+        group.append(word)
+    if group:
+        yield group
+
+
+def _lines(texts: list[str], max_characters: int, max_lines: int) -> list[str]:
+    """The words in at most ``max_lines`` lines, about equally long; none if they do not fit."""
+    whole = " ".join(texts)
+    if len(whole) <= max_characters or len(texts) == 1:
+        return [whole]
+    if max_lines < 2:
+        return []
+    splits = [[" ".join(texts[:at]), " ".join(texts[at:])] for at in range(1, len(texts))]
+    best = min(splits, key=lambda lines: max(map(len, lines)))
+    return best if max(map(len, best)) <= max_characters else []
 
 
 def _clock(seconds: float, point: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dualmode.audio import SAMPLE_RATE_HZ, Samples
+from dualmode.audio import SAMPLE_RATE_HZ, Samples, StreamResampler, check_samples
 from dualmode.decoding.chunks import ChunkBuffer
 from dualmode.decoding.search import Search
 from dualmode.decoding.transcript import (
@@ -24,7 +24,7 @@ from dualmode.decoding.transcript import (
     token_spans,
     transcript_of,
 )
-from dualmode.errors import AudioError, DualmodeError
+from dualmode.errors import DualmodeError
 from dualmode.features import FRAME_S, OnlineFbank
 from dualmode.model.subnet import ChunkedContext, Subnet, chunked_context
 from dualmode.runtime import Runtime
@@ -58,6 +58,7 @@ class StreamOptions:
         endpointing: None never cuts the stream into segments; memory then grows with the text.
         tail_s: silence appended at the end, so that words spoken up to the last sample are
             emitted.
+        sample_rate_hz: of the samples that are pushed; they are resampled to 16 kHz.
         keep_finished: whether the final transcript is of the whole stream. If not, it is of what
             followed the last endpoint, and the memory of a stream that never ends is bounded.
     """
@@ -65,6 +66,7 @@ class StreamOptions:
     endpointing: Endpointing | None = Endpointing()
     tail_s: float = TAIL_S
     keep_finished: bool = True
+    sample_rate_hz: int = SAMPLE_RATE_HZ
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ class StreamPast:
         self._search = search
         self._vocabulary = vocabulary
         self._options = options
+        self._resampler = StreamResampler(options.sample_rate_hz)
         self._fbank = OnlineFbank()
         self._samples = 0
         self._frames = 0
@@ -125,7 +128,7 @@ class StreamPast:
     @property
     def seconds(self) -> float:
         """Length of the audio so far."""
-        return self._samples / SAMPLE_RATE_HZ
+        return self._samples / self._options.sample_rate_hz
 
     @property
     def cuts(self) -> bool:
@@ -136,13 +139,13 @@ class StreamPast:
     def hear(self, samples: Samples) -> None:
         """Take samples (S,), already checked."""
         self._samples += len(samples)
-        self.buffer.push(self._fbank.push(samples))
+        self.buffer.push(self._fbank.push(self._resampler.push(samples)))
 
     def end(self) -> None:
         """No more samples come."""
         self.ended = True
-        tail = self._fbank.push(silence(self._options.tail_s))
-        self.buffer.push(np.concatenate([tail, self._fbank.finish()]))
+        rest = np.concatenate([self._resampler.finish(), silence(self._options.tail_s)])
+        self.buffer.push(np.concatenate([self._fbank.push(rest), self._fbank.finish()]))
         self.buffer.end()
 
     def decoded(self, hypotheses: Any, frames: int) -> None:
@@ -258,13 +261,13 @@ class StreamSession:
         return self._past.seconds
 
     def push(self, samples: Samples) -> Partial | None:
-        """Hear more: any number of 16 kHz mono samples in [-1, 1].
+        """Take any number of mono samples (S,): floats in [-1, 1], or int16.
 
         Returns:
             A partial when the text changed or a segment ended, else None.
 
         Raises:
-            AudioError: not one row of finite floating-point samples; the stream is as before.
+            AudioError: not one row of finite floats or of int16; the stream is as before.
             DualmodeError: the stream was finished.
         """
         self._check_open("push")
@@ -295,26 +298,6 @@ class StreamSession:
             raise DualmodeError(
                 f"cannot {action}: the stream is finished; open another with Recognizer.stream"
             )
-
-
-def check_samples(samples: Samples) -> Samples:
-    """Samples (S,) as float32.
-
-    Raises:
-        AudioError: not one row, not floating point, or not finite.
-    """
-    array = np.asarray(samples)
-    if array.ndim != 1:
-        raise AudioError(
-            f"samples must be one row (S,), not {array.shape}: average the channels first"
-        )
-    if not np.issubdtype(array.dtype, np.floating):
-        raise AudioError(
-            f"samples must be floats in [-1, 1], not {array.dtype}: divide int16 by 32768"
-        )
-    if not np.isfinite(array).all():
-        raise AudioError("samples hold NaN or infinity: check where they come from")
-    return array.astype(np.float32, copy=False)
 
 
 def silence(seconds: float) -> Samples:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
+from dualmode.decoding.formats import to_dict, to_json, to_srt, to_vtt
 from dualmode.features import FRAME_S
 from dualmode.text import UNKNOWN_ID, WORD_START
 
@@ -74,6 +75,22 @@ class Transcript:
     def text(self) -> str:
         """The words, a space between them."""
         return " ".join(word.text for word in self.words)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Text, seconds, and words with times and confidences."""
+        return to_dict(self)
+
+    def to_json(self) -> str:
+        """:meth:`to_dict` as JSON, with a newline at the end."""
+        return to_json(self)
+
+    def to_srt(self) -> str:
+        """SubRip captions of one or two lines."""
+        return to_srt(self)
+
+    def to_vtt(self) -> str:
+        """WebVTT captions of one or two lines."""
+        return to_vtt(self)
 
 
 @dataclass(frozen=True)

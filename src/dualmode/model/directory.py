@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -19,13 +19,14 @@ from dualmode.model.masks import pack_bits, prunable, unpack_bits
 from dualmode.model.shipped import model_folder, shipped_models
 from dualmode.model.subnet import Subnet, device_subnet
 from dualmode.model.supernet import Supernet
-from dualmode.recipe_files import load_recipe
+from dualmode.recipe_files import load_stored_recipe
 from dualmode.text import Tokens
 from dualmode.whole_files import replace_text, replacing
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.yaml"
 CARD = "README.md"
+FORMAT_VERSION = 1  # raised when older versions of dualmode cannot read what this one writes
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,9 @@ def save_model(out: Path, model: nn.Module, recipe: Recipe, *, half: bool = Fals
     out.mkdir(parents=True, exist_ok=True)
     replace_text(out / CONFIG, recipe.to_yaml())
     packed = pack_state(model)
-    replace_tensors(out / WEIGHTS, halved(packed) if half else packed, {"format": "dualmode-1"})
+    replace_tensors(
+        out / WEIGHTS, halved(packed) if half else packed, {"format": f"dualmode-{FORMAT_VERSION}"}
+    )
 
 
 def copy_model(source: str | Path, out: Path, *, half: bool = False) -> None:
@@ -176,7 +179,7 @@ def _or_shipped() -> str:
 def is_pretrained(folder: Path) -> bool:
     """Whether pre-training wrote this directory: it has an encoder, but no tokens."""
     try:
-        return load_recipe(folder / CONFIG).training.objective == "pretrain"
+        return load_stored_recipe(folder / CONFIG).training.objective == "pretrain"
     except RecipeError:
         return False
 
@@ -188,12 +191,32 @@ def read_weights(folder: Path) -> tuple[Recipe, dict[str, Tensor]]:
         ModelError: one of them is missing or corrupt.
     """
     try:
-        recipe, packed = load_recipe(folder / CONFIG), load_file(folder / WEIGHTS)
+        _check_version(folder)
+        recipe, packed = load_stored_recipe(folder / CONFIG), load_file(folder / WEIGHTS)
     except (RecipeError, SafetensorError, OSError) as error:
         raise ModelError(f"{folder} cannot be loaded: {error}") from None
     if "credits" not in recipe.model_fields_set:  # the last key of every stored recipe
         raise ModelError(f"{folder / CONFIG} is cut short: copy or download the model again")
     return recipe, packed
+
+
+def _check_version(folder: Path) -> None:
+    """Refuse a directory that a later version of dualmode wrote in another format.
+
+    Raises:
+        ModelError: the format is newer, or not dualmode's.
+        SafetensorError, OSError: the file cannot be read.
+    """
+    with safe_open(folder / WEIGHTS, framework="pt") as file:
+        written = (file.metadata() or {}).get("format", "dualmode-1")
+    name, _, number = written.partition("-")
+    if name != "dualmode" or not number.isdigit():
+        raise ModelError(f"{folder / WEIGHTS} is of the format {written!r}, not dualmode's")
+    if int(number) > FORMAT_VERSION:
+        raise ModelError(
+            f"{folder} is of the format {written}, and this version of dualmode reads up to "
+            f"dualmode-{FORMAT_VERSION}: upgrade it (pip install --upgrade dualmode)"
+        )
 
 
 def replace_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:

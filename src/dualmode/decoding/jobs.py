@@ -1,0 +1,105 @@
+"""Audio that is to be recognised: files and samples, read in blocks, and how far each is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from dualmode.audio import (
+    SAMPLE_RATE_HZ,
+    Samples,
+    check_samples,
+    duration_s,
+    stream_audio,
+    to_mono_16khz,
+)
+from dualmode.decoding.pieces import LONGEST_S, Piece
+from dualmode.decoding.transcript import Token, Transcript, Vocabulary, transcript_of
+from dualmode.errors import AudioError
+from dualmode.progress import Progress
+
+Audio = str | Path | Samples
+
+
+class AudioJob:
+    """One audio of a batch, and the tokens recognised in it so far."""
+
+    def __init__(self, audio: Audio, sample_rate_hz: int) -> None:
+        self.audio = audio
+        self.sample_rate_hz = sample_rate_hz
+        self.samples = 0
+        self.tokens: list[Token] = []
+        self.error: AudioError | None = None
+
+    def blocks(self) -> Iterator[Samples]:
+        """Samples at 16 kHz in blocks of bounded size, counted."""
+        for block in self._read():
+            self.samples += len(block)
+            yield block
+
+    def expected_s(self) -> float:
+        """Length, by a file's header."""
+        if isinstance(self.audio, (str, Path)):
+            return duration_s(self.audio)
+        return len(self.audio) / self.sample_rate_hz
+
+    def result(self, vocabulary: Vocabulary) -> Transcript | AudioError:
+        """The transcript, or why there is none."""
+        if self.error is not None:
+            return self.error
+        return transcript_of(self.tokens, vocabulary, self.samples / SAMPLE_RATE_HZ)
+
+    def _read(self) -> Iterator[Samples]:
+        if isinstance(self.audio, (str, Path)):
+            yield from stream_audio(self.audio, LONGEST_S)
+            return
+        samples = to_mono_16khz(check_samples(self.audio), self.sample_rate_hz)
+        size = round(LONGEST_S * SAMPLE_RATE_HZ)
+        for start in range(0, len(samples), size):
+            yield samples[start : start + size]
+
+
+class AudioJobs:
+    """All audio of a batch, and a progress over it.
+
+    Args:
+        sample_rate_hz: of samples; files say theirs.
+        progress: called with the seconds of audio done and in all.
+    """
+
+    def __init__(
+        self, audios: Sequence[Audio], sample_rate_hz: int, progress: Progress | None
+    ) -> None:
+        self._jobs = [AudioJob(audio, sample_rate_hz) for audio in audios]
+        self._progress = progress
+        self._total_s = sum(job.expected_s() for job in self._jobs) if progress else 0.0
+        self._done_s = 0.0
+
+    def __iter__(self) -> Iterator[AudioJob]:
+        return iter(self._jobs)
+
+    def done(self, samples: int) -> None:
+        """Note that so many more samples at 16 kHz were recognised."""
+        self._done_s += samples / SAMPLE_RATE_HZ
+        if self._progress:
+            self._progress(self._done_s, max(self._done_s, self._total_s))
+
+    def results(self, vocabulary: Vocabulary) -> list[Transcript | AudioError]:
+        """A transcript or an error for each."""
+        return [job.result(vocabulary) for job in self._jobs]
+
+
+def grouped(
+    pieces: Iterator[tuple[AudioJob, Piece]], seconds: float
+) -> Iterator[list[tuple[AudioJob, Piece]]]:
+    """Pieces in groups that, padded to the longest, are at most ``seconds`` long (or one piece)."""
+    group: list[tuple[AudioJob, Piece]] = []
+    longest = 0
+    for job, piece in pieces:
+        longest = max(longest, len(piece.samples))
+        if group and longest * (len(group) + 1) > seconds * SAMPLE_RATE_HZ:
+            yield group
+            group, longest = [], len(piece.samples)
+        group.append((job, piece))
+    if group:
+        yield group
