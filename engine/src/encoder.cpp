@@ -26,8 +26,8 @@ void lay_out_rotations(const Run& run) {
   run.w.cosines.resize(half * run.lanes);
   run.w.sines.resize(half * run.lanes);
   for (size_t i = 0; i < half; ++i) {
-    const double turn = std::pow(10000.0, -static_cast<double>(i) / static_cast<double>(half));
-    const double step_cos = std::cos(turn), step_sin = std::sin(turn);
+    const double turn = run.model.turns[i];
+    const double step_cos = run.model.turn_cosines[i], step_sin = run.model.turn_sines[i];
     for (size_t window = 0; window < run.windows.size(); ++window) {
       const EncoderState* state = run.windows[window].state;
       const double start = state == nullptr ? 0.0 : static_cast<double>(state->processed) * turn;

@@ -203,6 +203,12 @@ Model::Model(Artifact parsed, const char* kernel_name, std::shared_ptr<const Map
   for (const std::string& piece : artifact.pieces) {
     word_starts.push_back(piece.rfind("\xe2\x96\x81", 0) == 0);
   }
+  const size_t half = s.head_width() / 2;
+  for (size_t i = 0; i < half; ++i) {
+    turns.push_back(std::pow(10000.0, -static_cast<double>(i) / static_cast<double>(half)));
+    turn_cosines.push_back(std::cos(turns[i]));
+    turn_sines.push_back(std::sin(turns[i]));
+  }
   mean = values(Role::kMean, 0, 1, s.mels);
   inverse_deviation = values(Role::kDeviation, 0, 1, s.mels);
   for (float& value : inverse_deviation) value = finite(1.0f / value);

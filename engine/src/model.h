@@ -45,6 +45,9 @@ struct Model {
   const FeatureTables features;
   std::vector<char> word_starts;  // by token
 
+  // Rotary positions: the angle that one frame turns each pair of channels, and its cosine and sine.
+  std::vector<double> turns, turn_cosines, turn_sines;
+
   std::vector<float> mean, inverse_deviation;
   std::vector<float> first_convolution, first_convolution_bias;
   Matrix second_convolution;  // columns are rows of the planes that encoder.cpp lays out
