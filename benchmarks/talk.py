@@ -26,6 +26,7 @@ from rich.table import Table
 from dualmode.audio import Samples, resample
 from dualmode.config import TextConfig
 from dualmode.data.augment import add_noise, draw_noise
+from dualmode.data.left_out import Report
 from dualmode.data.loading import load_noise, load_samples
 from dualmode.data.manifests import read_cuts
 from dualmode.decoding.transcript import Transcript
@@ -47,7 +48,7 @@ def main() -> None:
     rows: list[dict[str, object]] = []
     changes = {"clean": _clean, "white noise, 10 dB": _white, "8 kHz": _telephone}
     if arguments.babble:
-        voices = load_noise(read_cuts(arguments.babble), 0)
+        voices = load_noise(read_cuts(arguments.babble), 0, Report("babble"))
         changes["babble, 10 dB"] = lambda samples, rng: add_noise(
             samples, draw_noise(voices, len(samples), rng), _SNR_DB
         )
