@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dualmode.errors import DualmodeError
 
 if TYPE_CHECKING:
+    from dualmode.decoding.guidance import Guidance
     from dualmode.decoding.stream import Endpointing, Partial, StreamSession
     from dualmode.decoding.transcript import Transcript, Word
     from dualmode.evaluation.scoring import evaluate
@@ -23,6 +24,7 @@ __all__ = [
     "DualmodeError",
     "Endpointing",
     "FullContext",
+    "Guidance",
     "Partial",
     "Recognizer",
     "StreamGroup",
@@ -42,6 +44,7 @@ _LAZY = {
     "ChunkedContext": "dualmode.model.subnet",
     "Endpointing": "dualmode.decoding.stream",
     "FullContext": "dualmode.model.subnet",
+    "Guidance": "dualmode.decoding.guidance",
     "Partial": "dualmode.decoding.stream",
     "Recognizer": "dualmode.recognizer",
     "StreamGroup": "dualmode.streams",

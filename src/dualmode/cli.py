@@ -17,6 +17,7 @@ from dualmode.commands import (
     inspect,
     label,
     listen,
+    lm,
     prepare,
     pretrain,
     probe,
@@ -25,6 +26,7 @@ from dualmode.commands import (
     serve,
     train,
     transcribe,
+    tune,
 )
 from dualmode.errors import DualmodeError
 
@@ -104,6 +106,8 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("transcribe")(transcribe.transcribe)
 app.command("listen")(listen.listen)
+app.command("lm")(lm.lm)
+app.command("tune")(tune.tune)
 app.command("probe")(probe.probe)
 app.command("inspect")(inspect.inspect)
 app.command("serve")(serve.serve)

@@ -62,7 +62,7 @@ class GrowingText:
     def show(self, seconds: float, partial: Partial) -> None:
         """Show the partial text after ``seconds`` of audio."""
         for segment in partial.finished:
-            ended = Text(f"{segment.seconds:7.2f} s  {segment.text}")
+            ended = Text(f"{segment.seconds:7.2f} s  {_shown(segment)}")
             self._console.print(ended, soft_wrap=True)
         stable = " ".join(word.text for word in partial.words[: partial.stable])
         rest = " ".join(word.text for word in partial.words[partial.stable :])
@@ -73,6 +73,12 @@ class GrowingText:
             self._live.update(line)
         elif partial.words:
             self._console.print(line, soft_wrap=True)
+
+
+def _shown(segment: Transcript) -> str:
+    if segment.rejected:
+        return "(none of the phrases)"
+    return segment.written_text or segment.text
 
 
 def hear(

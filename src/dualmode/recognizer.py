@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from dualmode.audio import SAMPLE_RATE_HZ, Samples
 from dualmode.decoding.beam import BeamSearch
 from dualmode.decoding.greedy import GreedySearch
+from dualmode.decoding.guidance import Compiled, Compiler, Guidance, shifted
 from dualmode.decoding.jobs import Audio, AudioJob, AudioJobs, grouped
+from dualmode.decoding.outcome import Hypothesis, Outcome
 from dualmode.decoding.pieces import LONGEST_S, Piece, cut_pieces
 from dualmode.decoding.search import Search, SearchName
 from dualmode.decoding.stream import (
@@ -23,9 +25,10 @@ from dualmode.decoding.stream import (
     StreamSession,
     silence,
 )
-from dualmode.decoding.transcript import Token, Transcript
+from dualmode.decoding.transcript import Transcript
 from dualmode.errors import AudioError
 from dualmode.features import MELS, Mels, fbank
+from dualmode.language.phrases import PhraseAutomaton
 from dualmode.model.subnet import Subnet, named_subnet
 from dualmode.progress import Progress, progress_bar
 from dualmode.runtime import Floats, Ids, Runtime, RuntimeModel, load_runtime
@@ -62,6 +65,7 @@ class Recognizer:
         # Full context is no better than what training showed it: pieces are no longer than that.
         self._longest_s = max(2.0, min(LONGEST_S, self.recipe.data.max_seconds))
         self._opened: dict[Subnet, Runtime] = {}
+        self._compiler = Compiler(self.tokens, self.recipe.text)
 
     @classmethod
     def load(
@@ -101,6 +105,14 @@ class Recognizer:
         self.model.check(subnet)
         return subnet
 
+    def compile_phrases(self, phrases: Sequence[str] | str | Path) -> PhraseAutomaton:
+        """Compile phrases or a grammar once, to be passed as ``phrases`` often.
+
+        Raises:
+            LanguageError: they cannot be used.
+        """
+        return self._compiler.phrases(phrases)
+
     def transcribe(
         self,
         audio: Audio,
@@ -109,6 +121,7 @@ class Recognizer:
         *,
         sample_rate_hz: int = SAMPLE_RATE_HZ,
         progress: Progress | bool = False,
+        **guidance: Unpack[Guidance],
     ) -> Transcript:
         """Recognise a file of any length, or samples (S,): floats in [-1, 1], or int16.
 
@@ -122,7 +135,7 @@ class Recognizer:
             SubnetError: the model holds no such subnet.
         """
         (result,) = self.transcribe_batch(
-            [audio], subnet, search, sample_rate_hz=sample_rate_hz, progress=progress
+            [audio], subnet, search, sample_rate_hz=sample_rate_hz, progress=progress, **guidance
         )
         if isinstance(result, AudioError):
             raise result
@@ -136,6 +149,7 @@ class Recognizer:
         *,
         sample_rate_hz: int = SAMPLE_RATE_HZ,
         progress: Progress | bool = False,
+        **guidance: Unpack[Guidance],
     ) -> list[Transcript | AudioError]:
         """Recognise many; one that fails gives its error and the others go on.
 
@@ -148,19 +162,20 @@ class Recognizer:
         Raises:
             SubnetError: the model holds no such subnet.
         """
-        chosen = self.subnet(subnet)
+        chosen, compiled = self.subnet(subnet), self._compiler.compile(guidance)
         if progress is True:
             with progress_bar("transcribing") as bar:
                 return self.transcribe_batch(
-                    audios, chosen, search, sample_rate_hz=sample_rate_hz, progress=bar
+                    audios, chosen, search, sample_rate_hz=sample_rate_hz, progress=bar, **guidance
                 )
         jobs = AudioJobs(audios, sample_rate_hz, progress or None)
-        for batch in grouped(self._pieces(jobs, chosen, search), BATCH_SECONDS):
-            found = self._recognize([piece.samples for _, piece in batch], chosen, search)
-            for (job, piece), tokens in zip(batch, found, strict=True):
-                job.tokens += [replace(t, frame=t.frame + piece.start) for t in tokens]
+        for batch in grouped(self._pieces(jobs, chosen, search, compiled), BATCH_SECONDS):
+            samples = [piece.samples for _, piece in batch]
+            found = self._recognize(samples, chosen, search, compiled)
+            for (job, piece), outcome in zip(batch, found, strict=True):
+                job.outcomes.append(shifted(outcome, piece.start))
                 jobs.done(len(piece.samples))
-        return jobs.results(self.tokens)
+        return jobs.results(self.tokens, compiled.reading)
 
     def stream(
         self,
@@ -170,15 +185,18 @@ class Recognizer:
         endpointing: Endpointing | None = Endpointing(),
         keep_finished: bool = True,
         sample_rate_hz: int = SAMPLE_RATE_HZ,
+        **guidance: Unpack[Guidance],
     ) -> StreamSession:
         """Open a stream; see :class:`StreamSession`.
 
         Raises:
             SubnetError: the model holds no such subnet, or it has full context.
         """
-        runtime = self._runtime(self.subnet(subnet))
-        options = StreamOptions(endpointing, self.tail_s, keep_finished, sample_rate_hz)
-        return StreamSession(runtime, self._search(runtime, search), self.tokens, options)
+        runtime, compiled = self._runtime(self.subnet(subnet)), self._compiler.compile(guidance)
+        options = StreamOptions(
+            endpointing, self.tail_s, keep_finished, sample_rate_hz, compiled.reading
+        )
+        return StreamSession(runtime, self._search(runtime, search, compiled), self.tokens, options)
 
     def stream_group(
         self,
@@ -189,17 +207,20 @@ class Recognizer:
         keep_finished: bool = True,
         sample_rate_hz: int = SAMPLE_RATE_HZ,
         largest_batch: int = LARGEST_BATCH,
+        **guidance: Unpack[Guidance],
     ) -> StreamGroup:
         """Open a group of live streams that advance in one batch; see :class:`StreamGroup`.
 
         Raises:
             SubnetError: the model holds no such subnet, or it has full context.
         """
-        runtime = self._runtime(self.subnet(subnet))
-        options = StreamOptions(endpointing, self.tail_s, keep_finished, sample_rate_hz)
+        runtime, compiled = self._runtime(self.subnet(subnet)), self._compiler.compile(guidance)
+        options = StreamOptions(
+            endpointing, self.tail_s, keep_finished, sample_rate_hz, compiled.reading
+        )
         return StreamGroup(
             runtime,
-            self._search(runtime, search),
+            self._search(runtime, search, compiled),
             self.tokens,
             options,
             largest_batch=largest_batch,
@@ -210,6 +231,7 @@ class Recognizer:
         audios: Sequence[Samples],
         subnet: str | Subnet = "device",
         search: SearchName = "greedy",
+        **guidance: Unpack[Guidance],
     ) -> list[Transcript]:
         """Stream samples (S,) of each side by side: what sessions without endpoints would give.
 
@@ -217,7 +239,7 @@ class Recognizer:
             AudioError: samples that cannot be used.
             SubnetError: the model holds no such subnet, or it has full context.
         """
-        group = self.stream_group(subnet, search, endpointing=None)
+        group = self.stream_group(subnet, search, endpointing=None, **guidance)
         streams = [group.open() for _ in audios]
         for stream, samples in zip(streams, audios, strict=True):
             stream.push(samples)
@@ -227,7 +249,7 @@ class Recognizer:
         return [stream.transcript() for stream in streams]
 
     def _pieces(
-        self, jobs: AudioJobs, subnet: Subnet, search: SearchName
+        self, jobs: AudioJobs, subnet: Subnet, search: SearchName, compiled: Compiled
     ) -> Iterator[tuple[AudioJob, Piece]]:
         """What to recognise; errors and the text of long streams go straight to their jobs."""
         for job in jobs:
@@ -239,32 +261,66 @@ class Recognizer:
                 blocks = job.blocks()
                 head = [*islice(blocks, 2)]
                 if sum(map(len, head)) > LONGEST_S * SAMPLE_RATE_HZ:
-                    session = self.stream(subnet, search)
+                    runtime = self._runtime(subnet)
+                    searcher = self._search(runtime, search, compiled)
+                    options = StreamOptions(tail_s=self.tail_s)
+                    session = StreamSession(runtime, searcher, self.tokens, options)
                     for block in chain(head, blocks):
                         session.push(block)
                         jobs.done(len(block))
-                    job.tokens += session.finish().tokens
+                    heard = session.finish()
+                    hypothesis = Hypothesis(heard.tokens, math.nan, math.nan)
+                    job.outcomes.append(Outcome((hypothesis,), heard.margin, heard.rejected))
                 else:
                     yield job, Piece(0, np.concatenate([np.zeros(0, np.float32), *head]))
             except AudioError as error:
                 job.error = error
 
+    def frames(self, audios: Sequence[Samples], subnet: str | Subnet) -> tuple[Floats, Ids]:
+        """Encode samples (S,) of each: frames (B, T, J) and how many of them (B,) are real.
+
+        They can be decoded again and again by :meth:`decode`, as searches are tuned.
+        """
+        chosen = self.subnet(subnet)
+        mels, lengths = _pad([fbank(self._with_tail(samples, chosen)) for samples in audios])
+        return self._runtime(chosen).encode(mels, lengths)
+
+    def decode(
+        self,
+        frames: Floats,
+        lengths: Ids,
+        subnet: str | Subnet,
+        search: SearchName = "greedy",
+        **guidance: Unpack[Guidance],
+    ) -> list[Outcome]:
+        """Decode the result of :meth:`frames`.
+
+        Raises:
+            LanguageError: what is known of the text cannot be used.
+        """
+        compiled = self._compiler.compile(guidance)
+        return self._decode(frames, lengths, self.subnet(subnet), search, compiled)
+
     def _recognize(
-        self, audios: Sequence[Samples], subnet: Subnet, search: SearchName
-    ) -> list[tuple[Token, ...]]:
-        runtime = self._runtime(subnet)
-        mels, lengths = _pad([fbank(self._with_tail(samples, subnet)) for samples in audios])
-        frames, counts = runtime.encode(mels, lengths)
-        searcher = self._search(runtime, search)
-        return searcher.best(searcher.advance(searcher.start(len(audios)), frames, counts))
+        self, audios: Sequence[Samples], subnet: Subnet, search: SearchName, compiled: Compiled
+    ) -> list[Outcome]:
+        frames, lengths = self.frames(audios, subnet)
+        return self._decode(frames, lengths, subnet, search, compiled)
+
+    def _decode(
+        self, frames: Floats, lengths: Ids, subnet: Subnet, search: SearchName, compiled: Compiled
+    ) -> list[Outcome]:
+        searcher = self._search(self._runtime(subnet), search, compiled)
+        state = searcher.advance(searcher.start(len(frames)), frames, lengths)
+        return searcher.outcomes(searcher.finish(state), compiled.reading.nbest)
 
     def _with_tail(self, samples: Samples, subnet: Subnet) -> Samples:
         return np.concatenate([samples, silence(self.tail_s)]) if subnet.streams else samples
 
-    def _search(self, runtime: Runtime, name: SearchName) -> Search[Any]:
+    def _search(self, runtime: Runtime, name: SearchName, compiled: Compiled) -> Search[Any]:
         penalty = self.recipe.decoding.blank_penalty
-        if name == "beam":
-            return BeamSearch(runtime, self.beam_width, penalty)
+        if name == "beam" or compiled.needs_beam:
+            return BeamSearch(runtime, self.beam_width, penalty, compiled.fusion)
         if name == "greedy":
             return GreedySearch(runtime, blank_penalty=penalty)
         raise ValueError(f"search must be greedy or beam, not {name!r}")

@@ -255,7 +255,9 @@ def test_a_wide_beam_sums_over_all_alignments_and_finds_the_best(seed: int) -> N
     scorer = RandomScorer(vocabulary=3, seed=seed)
     frames = random_frames(seed, 1, 5)
     expected = exhaustive(scorer, frames[0])
-    search = BeamSearch(scorer, width=100)  # more than the 63 sequences of at most 5 tokens
+    search = BeamSearch(
+        scorer, width=100, gap=np.inf
+    )  # more than the 63 sequences of at most 5 tokens
     state = search.advance(search.start(1), frames, np.array([5]))
     found = state.scores[0][state.scores[0] > -np.inf]
     assert len(found) == len(expected), "each sequence once"
@@ -267,7 +269,7 @@ def test_a_wide_beam_sums_over_all_alignments_and_finds_the_best(seed: int) -> N
 def test_beam_scores_at_least_what_greedy_does(seed: int) -> None:
     scorer = RandomScorer(seed=seed, vocabulary=5)
     frames, lengths = random_frames(seed, 1, 6), np.array([6])
-    narrow, wide = BeamSearch(scorer, width=1), BeamSearch(scorer, width=64)
+    narrow, wide = BeamSearch(scorer, width=1), BeamSearch(scorer, width=64, gap=np.inf)
     greedy = narrow.advance(narrow.start(1), frames, lengths)
     beam = wide.advance(wide.start(1), frames, lengths)
     assert float(beam.scores[0, 0]) >= float(greedy.scores[0, 0]) - 1e-5

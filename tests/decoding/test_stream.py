@@ -165,7 +165,18 @@ class Scheduled:
     def stable(self, state):
         return self.greedy.stable(state[1])
 
-    def commit(self, state, tokens):
+    confined = False
+
+    def last_frames(self, state):
+        return self.greedy.last_frames(state[1])
+
+    def finish(self, state):
+        return state
+
+    def outcomes(self, state, count=1):
+        return self.greedy.outcomes(state[1], count)
+
+    def commit(self, state, tokens, restart=False):
         return (state[0], self.greedy.commit(state[1], tokens))
 
 

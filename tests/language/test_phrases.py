@@ -63,7 +63,8 @@ def accepted_texts(automaton: PhraseAutomaton) -> set[str]:
 def test_every_segmentation_of_a_phrase_and_nothing_else(letters, phrases: list[str]) -> None:  # type: ignore[no-untyped-def]
     automaton = compile_phrases(phrases, letters, as_is)
     spelled = {WORD_START + phrase.replace(" ", WORD_START) for phrase in phrases}
-    assert accepted_texts(automaton) == spelled
+    # The mark of the first word may be missing: a word begins there all the same.
+    assert accepted_texts(automaton) == spelled | {text[1:] for text in spelled}
     for text in spelled:
         ways = list(segmentations(text, letters.pieces))
         assert ways
@@ -109,9 +110,9 @@ class Syllables:
 
 def test_beginnings_that_no_token_ends_are_not_entered() -> None:
     automaton = compile_phrases(["ababa", "aba"], Syllables(), as_is)
-    assert accepted_texts(automaton) == {"\u2581ababa"}
+    assert accepted_texts(automaton) == {"\u2581ababa", "ababa", "aba"}
     with pytest.raises(LanguageError, match="tokens"):
-        compile_phrases(["aba"], Syllables(), as_is)
+        compile_phrases(["ba"], Syllables(), as_is)
 
 
 GRAMMARS = {

@@ -7,6 +7,15 @@ from typing import Annotated, Literal
 
 import typer
 
+from dualmode.commands.guidance import (
+    HotwordsOption,
+    LmOption,
+    LmWeightOption,
+    PhrasesOption,
+    ThresholdOption,
+    WrittenOption,
+    chosen_guidance,
+)
 from dualmode.commands.subnets import (
     ChunkOption,
     LeftOption,
@@ -36,6 +45,12 @@ def evaluate(
     chunk_ms: ChunkOption = None,
     lookahead_ms: LookaheadOption = None,
     left_ms: LeftOption = None,
+    phrases: PhrasesOption = None,
+    threshold: ThresholdOption = None,
+    hotwords: HotwordsOption = None,
+    lm: LmOption = None,
+    lm_weight: LmWeightOption = None,
+    written: WrittenOption = False,
     run_on: RunOnOption = "cpu",
 ) -> None:
     """Word error rates with 95 % intervals, real-time factor, and device's emission delay.
@@ -46,6 +61,7 @@ def evaluate(
     Examples:
       dualmode evaluate runs/quickstart/model runs/quickstart/corpus/test
       dualmode evaluate MODEL CUTS --json figures.json
+      dualmode evaluate MODEL CUTS --lm english.lm --written
       dualmode evaluate MODEL CUTS --subnet device --chunk-ms 320 --lookahead-ms 80
     """
     from dualmode.data.manifests import read_cuts
@@ -53,6 +69,14 @@ def evaluate(
     from dualmode.evaluation.scoring import evaluate as score
     from dualmode.recognizer import load
 
+    guidance = chosen_guidance(
+        phrases=phrases,
+        threshold=threshold,
+        hotwords=hotwords,
+        lm=lm,
+        lm_weight=lm_weight,
+        written=written,
+    )
     recognizer = load(model, device=run_on)
     subnets = {"server": recognizer.subnet("server")} if subnet == "both" else {}
     changed = "device" if subnet == "both" else subnet
@@ -67,7 +91,9 @@ def evaluate(
     scored = read_cuts(cuts)
     console = make_console()
     with scoring_bar(console) as progress:
-        found = score(recognizer, scored, subnets, search=search, progress=progress)
+        found = score(
+            recognizer, scored, subnets, search=search, progress=progress, guidance=guidance
+        )
     print_evaluation(found, console)
     if json is not None:
         found.write_json(json)

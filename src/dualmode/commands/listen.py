@@ -11,6 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dualmode.commands.guidance import (
+    HotwordsOption,
+    LmOption,
+    LmWeightOption,
+    PhrasesOption,
+    ThresholdOption,
+    WrittenOption,
+    chosen_guidance,
+)
 from dualmode.commands.subnets import (
     ChunkOption,
     LeftOption,
@@ -42,6 +51,12 @@ def listen(
     chunk_ms: ChunkOption = None,
     lookahead_ms: LookaheadOption = None,
     left_ms: LeftOption = None,
+    phrases: PhrasesOption = None,
+    threshold: ThresholdOption = None,
+    hotwords: HotwordsOption = None,
+    lm: LmOption = None,
+    lm_weight: LmWeightOption = None,
+    written: WrittenOption = False,
 ) -> None:
     """Live captions from the microphone by the device recogniser; Ctrl-C ends.
 
@@ -67,13 +82,21 @@ def listen(
         left_ms=left_ms,
     )
     console = make_console()
-    session = recognizer.stream(chosen, search, keep_finished=False)
+    guidance = chosen_guidance(
+        phrases=phrases,
+        threshold=threshold,
+        hotwords=hotwords,
+        lm=lm,
+        lm_weight=lm_weight,
+        written=written,
+    )
+    session = recognizer.stream(chosen, search, keep_finished=False, **guidance)
     with _microphone_blocks(sound, microphone) as blocks:
         console.print("listening; Ctrl-C ends")
         with GrowingText(console) as growing:
             rest = hear(session, blocks, growing)
     if rest.text:
-        line = f"{session.seconds:7.2f} s  {rest.text}"
+        line = f"{session.seconds:7.2f} s  {rest.written_text or rest.text}"
         console.print(line, markup=False, soft_wrap=True)
 
 

@@ -11,6 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from dualmode.commands.guidance import (
+    HotwordsOption,
+    LmOption,
+    LmWeightOption,
+    NbestOption,
+    PhrasesOption,
+    ThresholdOption,
+    WrittenOption,
+    chosen_guidance,
+)
 from dualmode.commands.subnets import (
     ChunkOption,
     LeftOption,
@@ -24,6 +34,7 @@ from dualmode.errors import AudioError, SubnetError
 
 if TYPE_CHECKING:
     from dualmode.commands.subnets import SearchName, SubnetName
+    from dualmode.decoding.guidance import Guidance
     from dualmode.decoding.transcript import Transcript
     from dualmode.model.subnet import Subnet
     from dualmode.recognizer import Recognizer
@@ -55,6 +66,13 @@ def transcribe(
     chunk_ms: ChunkOption = None,
     lookahead_ms: LookaheadOption = None,
     left_ms: LeftOption = None,
+    phrases: PhrasesOption = None,
+    threshold: ThresholdOption = None,
+    hotwords: HotwordsOption = None,
+    lm: LmOption = None,
+    lm_weight: LmWeightOption = None,
+    written: WrittenOption = False,
+    nbest: NbestOption = 1,
     run_on: RunOnOption = "cpu",
     ray: Annotated[
         str | None,
@@ -77,6 +95,8 @@ def transcribe(
       dualmode transcribe MODEL talk.mp3 --format srt > talk.srt
       dualmode transcribe MODEL *.wav --format json
       dualmode transcribe MODEL archive/ cuts.jsonl.gz --ray auto --out texts.jsonl
+      dualmode transcribe MODEL command.wav --phrases commands.txt
+      dualmode transcribe MODEL talk.wav --lm english.lm --hotwords "zelda, rubiz" --written
     """
     if ray is not None:
         _archive(model, files, out, ray, subnet or "server")
@@ -98,7 +118,16 @@ def transcribe(
         raise SubnetError("server hears the whole file and cannot stream: use --subnet device")
     recognizer.keep_only(chosen)
     targets = _targets(files, out, "txt" if form == "text" else form) if out is not None else {}
-    found = (_streamed if stream else _whole)(recognizer, files, chosen, search)
+    guidance = chosen_guidance(
+        phrases=phrases,
+        threshold=threshold,
+        hotwords=hotwords,
+        lm=lm,
+        lm_weight=lm_weight,
+        written=written,
+        nbest=nbest,
+    )
+    found = (_streamed if stream else _whole)(recognizer, files, chosen, search, guidance)
     failed = 0
     for path, result in found:
         if isinstance(result, AudioError):
@@ -148,16 +177,26 @@ def _targets(files: list[Path], out: Path, suffix: str) -> dict[Path, Path]:
 
 
 def _whole(
-    recognizer: Recognizer, files: list[Path], subnet: Subnet, search: SearchName
+    recognizer: Recognizer,
+    files: list[Path],
+    subnet: Subnet,
+    search: SearchName,
+    guidance: Guidance,
 ) -> Iterator[tuple[Path, Transcript | AudioError]]:
     for start in range(0, len(files), _TOGETHER):
         group = files[start : start + _TOGETHER]
-        found = recognizer.transcribe_batch(group, subnet, search, progress=sys.stderr.isatty())
+        found = recognizer.transcribe_batch(
+            group, subnet, search, progress=sys.stderr.isatty(), **guidance
+        )
         yield from zip(group, found, strict=True)
 
 
 def _streamed(
-    recognizer: Recognizer, files: list[Path], subnet: Subnet, search: SearchName
+    recognizer: Recognizer,
+    files: list[Path],
+    subnet: Subnet,
+    search: SearchName,
+    guidance: Guidance,
 ) -> Iterator[tuple[Path, Transcript | AudioError]]:
     from dualmode.audio import stream_audio
     from dualmode.display import GrowingText, hear, make_console
@@ -165,7 +204,7 @@ def _streamed(
     for path in files:
         try:
             with GrowingText(make_console(stderr=True)) as growing:
-                session = recognizer.stream(subnet, search)
+                session = recognizer.stream(subnet, search, **guidance)
                 result: Transcript | AudioError
                 result = hear(session, stream_audio(path, _PIECE_S), growing)
         except AudioError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -30,6 +31,26 @@ class TimedWord(Protocol):
     def confidence(self) -> float: ...
 
 
+class TimedWriting(TimedWord, Protocol):
+    """A word in written form, with the spoken words that it stands for."""
+
+    @property
+    def spoken(self) -> Sequence[TimedWord]: ...
+
+
+class ScoredText(Protocol):
+    """An alternative of a transcript."""
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def score(self) -> float: ...
+
+    @property
+    def probability(self) -> float: ...
+
+
 class TimedText(Protocol):
     """The part of ``dualmode.Transcript`` that is written to files."""
 
@@ -42,6 +63,21 @@ class TimedText(Protocol):
     @property
     def words(self) -> Sequence[TimedWord]: ...
 
+    @property
+    def written(self) -> Sequence[TimedWriting]: ...
+
+    @property
+    def written_text(self) -> str: ...
+
+    @property
+    def alternatives(self) -> Sequence[ScoredText]: ...
+
+    @property
+    def margin(self) -> float | None: ...
+
+    @property
+    def rejected(self) -> bool: ...
+
 
 @dataclass(frozen=True)
 class Caption:
@@ -53,24 +89,48 @@ class Caption:
 
 
 def to_text(transcript: TimedText) -> str:
-    """The words alone, and a newline."""
-    return transcript.text + "\n"
+    """The words alone, in written form if it was asked for, and a newline."""
+    return (transcript.written_text or transcript.text) + "\n"
 
 
 def to_dict(transcript: TimedText) -> dict[str, Any]:
-    """Text, seconds and words with times and confidences, for JSON."""
-    return {
+    """Text, seconds and words with times and confidences, for JSON; and of written form,
+    alternatives and phrases what there is."""
+    found: dict[str, Any] = {
         "text": transcript.text,
         "seconds": round(transcript.seconds, 3),
-        "words": [
+        "words": [_word(word) for word in transcript.words],
+    }
+    if transcript.written:
+        found["written"] = transcript.written_text
+        found["written_words"] = [
+            {**_word(word), "spoken": [spoken.text for spoken in word.spoken]}
+            for word in transcript.written
+        ]
+    if transcript.alternatives:
+        found["alternatives"] = [
             {
-                "text": word.text,
-                "start": word.start_s,
-                "end": word.end_s,
-                "confidence": round(word.confidence, 4),
+                "text": alternative.text,
+                "score": round(alternative.score, 4),
+                "probability": round(alternative.probability, 4),
             }
-            for word in transcript.words
-        ],
+            for alternative in transcript.alternatives
+        ]
+    if transcript.margin is not None:
+        # JSON has no infinity: null where no phrase was said to its end.
+        finite = math.isfinite(transcript.margin)
+        found["margin"] = round(transcript.margin, 4) if finite else None
+    if transcript.rejected:
+        found["rejected"] = True
+    return found
+
+
+def _word(word: TimedWord) -> dict[str, Any]:
+    return {
+        "text": word.text,
+        "start": word.start_s,
+        "end": word.end_s,
+        "confidence": round(word.confidence, 4),
     }
 
 
@@ -83,7 +143,7 @@ def to_srt(transcript: TimedText) -> str:
     """SubRip captions."""
     blocks = [
         f"{number}\n{_clock(c.start_s, ',')} --> {_clock(c.end_s, ',')}\n{c.text}\n"
-        for number, c in enumerate(captions(transcript.words), start=1)
+        for number, c in enumerate(captions(transcript.written or transcript.words), start=1)
     ]
     return "\n".join(blocks)
 
@@ -92,7 +152,7 @@ def to_vtt(transcript: TimedText) -> str:
     """WebVTT captions."""
     blocks = [
         f"{_clock(c.start_s, '.')} --> {_clock(c.end_s, '.')}\n{c.text}\n"
-        for c in captions(transcript.words)
+        for c in captions(transcript.written or transcript.words)
     ]
     return "\n".join(["WEBVTT\n", *blocks])
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from dualmode.decoding.outcome import Hypothesis, Outcome
 from dualmode.decoding.transcript import Token
 from dualmode.runtime import Floats, Ids, Scorer
 from dualmode.text import BLANK
@@ -97,7 +98,25 @@ class GreedySearch:
         """All of them: greedy search never takes a token back."""
         return [len(tokens) for tokens in state.tokens]
 
-    def commit(self, state: GreedyState, tokens: int) -> GreedyState:
+    def last_frames(self, state: GreedyState) -> list[int | None]:
+        """The frame of the latest token, utterance by utterance."""
+        return [tokens[-1].frame if tokens else None for tokens in state.tokens]
+
+    def finish(self, state: GreedyState) -> GreedyState:
+        """The state itself: every text may end."""
+        return state
+
+    def outcomes(self, state: GreedyState, count: int = 1) -> list[Outcome]:
+        """The only hypothesis of each utterance; its score is not kept."""
+        nan = float("nan")
+        return [Outcome((Hypothesis(tokens, nan, nan),)) for tokens in state.tokens]
+
+    @property
+    def confined(self) -> bool:
+        """Never."""
+        return False
+
+    def commit(self, state: GreedyState, tokens: int, restart: bool = False) -> GreedyState:
         """Drop the first ``tokens`` tokens of a single stream; see :class:`Search`."""
         return replace(state, tokens=(state.tokens[0][tokens:],))
 

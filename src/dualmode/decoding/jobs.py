@@ -13,8 +13,10 @@ from dualmode.audio import (
     stream_audio,
     to_mono_16khz,
 )
+from dualmode.decoding.guidance import Reading
+from dualmode.decoding.outcome import Outcome
 from dualmode.decoding.pieces import LONGEST_S, Piece
-from dualmode.decoding.transcript import Token, Transcript, Vocabulary, transcript_of
+from dualmode.decoding.transcript import Transcript, Vocabulary
 from dualmode.errors import AudioError
 from dualmode.progress import Progress
 
@@ -22,13 +24,13 @@ Audio = str | Path | Samples
 
 
 class AudioJob:
-    """One audio of a batch, and the tokens recognised in it so far."""
+    """One audio of a batch, and what was recognised in it so far."""
 
     def __init__(self, audio: Audio, sample_rate_hz: int) -> None:
         self.audio = audio
         self.sample_rate_hz = sample_rate_hz
         self.samples = 0
-        self.tokens: list[Token] = []
+        self.outcomes: list[Outcome] = []
         self.error: AudioError | None = None
 
     def blocks(self) -> Iterator[Samples]:
@@ -43,11 +45,11 @@ class AudioJob:
             return duration_s(self.audio)
         return len(self.audio) / self.sample_rate_hz
 
-    def result(self, vocabulary: Vocabulary) -> Transcript | AudioError:
+    def result(self, vocabulary: Vocabulary, reading: Reading) -> Transcript | AudioError:
         """The transcript, or why there is none."""
         if self.error is not None:
             return self.error
-        return transcript_of(self.tokens, vocabulary, self.samples / SAMPLE_RATE_HZ)
+        return reading.transcript(self.outcomes, vocabulary, self.samples / SAMPLE_RATE_HZ)
 
     def _read(self) -> Iterator[Samples]:
         if isinstance(self.audio, (str, Path)):
@@ -84,9 +86,9 @@ class AudioJobs:
         if self._progress:
             self._progress(self._done_s, max(self._done_s, self._total_s))
 
-    def results(self, vocabulary: Vocabulary) -> list[Transcript | AudioError]:
+    def results(self, vocabulary: Vocabulary, reading: Reading) -> list[Transcript | AudioError]:
         """A transcript or an error for each."""
-        return [job.result(vocabulary) for job in self._jobs]
+        return [job.result(vocabulary, reading) for job in self._jobs]
 
 
 def grouped(

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, Protocol, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
+from dualmode.decoding.outcome import Outcome
 from dualmode.decoding.transcript import Token
 from dualmode.runtime import Floats, Ids
+from dualmode.text import BLANK
 
 State = TypeVar("State")
 SearchName = Literal["greedy", "beam"]
+Scores = npt.NDArray[np.float64]
 
 
 class Search(Protocol[State]):
@@ -37,11 +43,30 @@ class Search(Protocol[State]):
         """How many tokens of :meth:`best` no later frame can change."""
         ...
 
-    def commit(self, state: State, tokens: int) -> State:
+    def last_frames(self, state: State) -> list[int | None]:
+        """The frame of the latest token that was heard, utterance by utterance."""
+        ...
+
+    def finish(self, state: State) -> State:
+        """The state after the end of every utterance: what must not end there is dropped, and
+        :meth:`best` is the answer."""
+        ...
+
+    def outcomes(self, state: State, count: int = 1) -> list[Outcome]:
+        """The ``count`` best hypotheses of a finished state, utterance by utterance."""
+        ...
+
+    @property
+    def confined(self) -> bool:
+        """Whether a segment is one phrase, which must not be cut."""
+        ...
+
+    def commit(self, state: State, tokens: int, restart: bool = False) -> State:
         """Settle on the best hypothesis of a single stream and drop its first ``tokens`` tokens.
 
         What follows is decoded as if they were still there, and frames keep their count; but
-        memory does not grow with what was dropped.
+        memory does not grow with what was dropped. With ``restart`` a new text begins for
+        whatever knows the language.
         """
         ...
 
@@ -52,3 +77,13 @@ class Search(Protocol[State]):
     def split(self, state: State) -> list[State]:
         """The state of each utterance alone."""
         ...
+
+
+def penalized(log_probs: Floats, blank_penalty: float) -> Scores:
+    """Log-probabilities (..., V) after blank's logit was lowered, normalised again."""
+    scores = log_probs.astype(np.float64)
+    if blank_penalty:
+        blank = np.exp(scores[..., BLANK])
+        scores[..., BLANK] -= blank_penalty
+        scores -= np.log1p(blank * np.expm1(-blank_penalty))[..., None]
+    return scores

@@ -8,21 +8,24 @@ many of its frames are real.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from dualmode.audio import SAMPLE_RATE_HZ, Samples, StreamResampler, check_samples
 from dualmode.decoding.chunks import ChunkBuffer
+from dualmode.decoding.guidance import Reading
+from dualmode.decoding.outcome import Hypothesis, Outcome
 from dualmode.decoding.search import Search
 from dualmode.decoding.transcript import (
     Token,
     Transcript,
     Vocabulary,
     Word,
+    WrittenWord,
+    in_writing,
     token_spans,
-    transcript_of,
 )
 from dualmode.errors import DualmodeError
 from dualmode.features import FRAME_S, OnlineFbank
@@ -61,12 +64,14 @@ class StreamOptions:
         sample_rate_hz: of the samples that are pushed; they are resampled to 16 kHz.
         keep_finished: whether the final transcript is of the whole stream. If not, it is of what
             followed the last endpoint, and the memory of a stream that never ends is bounded.
+        reading: what transcripts have beside words.
     """
 
     endpointing: Endpointing | None = Endpointing()
     tail_s: float = TAIL_S
     keep_finished: bool = True
     sample_rate_hz: int = SAMPLE_RATE_HZ
+    reading: Reading = field(default_factory=Reading)
 
 
 @dataclass(frozen=True)
@@ -77,11 +82,13 @@ class Partial:
         words: of the segment that is being spoken, so since the last endpoint.
         stable: how many of ``words``, from the first, will not change any more.
         finished: segments that ended with these samples, usually none or one.
+        written: the words in written form, if it was asked for.
     """
 
     words: tuple[Word, ...]
     stable: int
     finished: tuple[Transcript, ...] = ()
+    written: tuple[WrittenWord, ...] = ()
 
     @property
     def text(self) -> str:
@@ -167,12 +174,18 @@ class StreamPast:
         if not finished and words == self._shown:
             return None
         self._shown = words
-        return Partial(words, stable, finished)
+        written = in_writing(words) if self._options.reading.written else ()
+        return Partial(words, stable, finished, written)
 
     def transcript(self) -> Transcript:
         """All that is kept: of the whole stream, or since the last endpoint."""
-        tokens = (*self._kept, *self._search.best(self.hypotheses)[0])
-        return transcript_of(tokens, self._vocabulary, self.seconds)
+        (outcome,) = self._outcomes(self._search.finish(self.hypotheses))
+        return self._options.reading.transcript(
+            [outcome], self._vocabulary, self.seconds, earlier=self._kept
+        )
+
+    def _outcomes(self, finished: Any) -> list[Outcome]:
+        return self._search.outcomes(finished, self._options.reading.nbest)
 
     def _words(self) -> tuple[tuple[Word, ...], int]:
         """Words, and how many of them are stable: the first token of the next word is."""
@@ -182,26 +195,39 @@ class StreamPast:
         return tuple(span.word() for span in spans), stable
 
     def _segment(self) -> Transcript | None:
-        """End the current segment if it is time, and give it if it has words."""
+        """End the current segment if it is time, and give it if something was said in it."""
         endpointing = self._options.endpointing
         assert endpointing is not None
-        tokens = self._search.best(self.hypotheses)[0]
-        silent_from = tokens[-1].frame + 1 if tokens else self._frames
+        (last,) = self._search.last_frames(self.hypotheses)
+        silent_from = last + 1 if last is not None else self._frames
         if (self._frames - silent_from) * FRAME_S >= endpointing.silence_s:
-            return self._cut(tokens)
+            return self._end_segment()
         if (self._frames - self._segment_start) * FRAME_S < endpointing.longest_s:
             return None
-        # The last word may go on: it opens the next segment.
+        return self._end_segment() if self._search.confined else self._cut_before_last_word()
+
+    def _end_segment(self) -> Transcript | None:
+        finished = self._search.finish(self.hypotheses)
+        (outcome,) = self._outcomes(finished)
+        self.hypotheses = self._search.commit(finished, len(outcome.tokens), restart=True)
+        return self._finished(outcome)
+
+    def _cut_before_last_word(self) -> Transcript | None:
+        """The last word may go on: it opens the next segment."""
+        tokens = self._search.best(self.hypotheses)[0]
         starts = self._vocabulary.word_starts
         words = [index for index, token in enumerate(tokens) if starts[token.id]]
-        return self._cut(tokens[: words[-1]] if words else ())
-
-    def _cut(self, tokens: tuple[Token, ...]) -> Transcript | None:
-        self._segment_start = self._frames
+        tokens = tokens[: words[-1]] if words else ()
         self.hypotheses = self._search.commit(self.hypotheses, len(tokens))
+        return self._finished(Outcome((Hypothesis(tokens, float("nan"), float("nan")),)))
+
+    def _finished(self, outcome: Outcome) -> Transcript | None:
+        self._segment_start = self._frames
         if self._options.keep_finished:
-            self._kept.extend(tokens)
-        return transcript_of(tokens, self._vocabulary, self._frames * FRAME_S) if tokens else None
+            self._kept.extend(outcome.tokens)
+        if not outcome.tokens and not outcome.rejected:
+            return None
+        return self._options.reading.transcript([outcome], self._vocabulary, self._frames * FRAME_S)
 
 
 def advance(

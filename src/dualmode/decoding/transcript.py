@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from dualmode.decoding.formats import to_dict, to_json, to_srt, to_vtt
 from dualmode.features import FRAME_S
+from dualmode.language.written import written_words
 from dualmode.text import UNKNOWN_ID, WORD_START
 
 
@@ -57,6 +58,43 @@ class Word:
     confidence: float
 
 
+@dataclass(frozen=True, slots=True)
+class WrittenWord:
+    """A word as people write it, such as ``88``, and what was said for it.
+
+    Attributes:
+        start_s, end_s: from the beginning of the first spoken word to the end of the last.
+        confidence: the least of the spoken words'.
+        spoken: one or more words of :attr:`Transcript.words`.
+    """
+
+    text: str
+    start_s: float
+    end_s: float
+    confidence: float
+    spoken: tuple[Word, ...]
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """A text that may have been said, as a search with a beam has it.
+
+    Attributes:
+        score: natural logarithm of its probability, with what phrases, hotwords and a language
+            model added.
+        probability: its share of the probability of all alternatives.
+    """
+
+    words: tuple[Word, ...]
+    score: float
+    probability: float
+
+    @property
+    def text(self) -> str:
+        """The words, a space between them."""
+        return " ".join(word.text for word in self.words)
+
+
 @dataclass(frozen=True)
 class Transcript:
     """What was said in a recording, or in a segment of a stream.
@@ -65,11 +103,22 @@ class Transcript:
         words: in order; times count from the start of the recording or stream.
         seconds: where the audio ends, counted from there too.
         tokens: what the words were made from.
+        written: the words in written form, if it was asked for.
+        alternatives: the best texts, best first, if more than one was asked for and the audio was
+            recognised in one piece.
+        rejected: whether something was said that is none of the phrases that decoding was
+            confined to; there are no words then.
+        margin: with phrases, how well the answer fits, in nats a token: 0 or a little below where
+            it is what was said, far below where it is not; -inf where no phrase was complete.
     """
 
     words: tuple[Word, ...]
     seconds: float
     tokens: tuple[Token, ...] = ()
+    written: tuple[WrittenWord, ...] = ()
+    alternatives: tuple[Alternative, ...] = ()
+    rejected: bool = False
+    margin: float | None = None
 
     @property
     def text(self) -> str:
@@ -91,6 +140,11 @@ class Transcript:
     def to_vtt(self) -> str:
         """WebVTT captions of one or two lines."""
         return to_vtt(self)
+
+    @property
+    def written_text(self) -> str:
+        """The words in written form, a space between them; empty if it was not asked for."""
+        return " ".join(word.text for word in self.written)
 
 
 @dataclass(frozen=True)
@@ -128,6 +182,38 @@ def transcript_of(tokens: Sequence[Token], vocabulary: Vocabulary, seconds: floa
     """A transcript from the tokens of a whole piece of audio."""
     words = (span.word() for span in token_spans(tokens, vocabulary))
     return Transcript(tuple(_within(word, seconds) for word in words), seconds, tuple(tokens))
+
+
+def in_writing(words: Sequence[Word]) -> tuple[WrittenWord, ...]:
+    """The written form of words; see :mod:`dualmode.language.written`.
+
+    Raises:
+        LanguageError: the package text2num is missing.
+    """
+    found = []
+    for written in written_words([word.text for word in words]):
+        spoken = tuple(words[written.begin : written.end])
+        confidence = min(word.confidence for word in spoken)
+        found.append(
+            WrittenWord(written.text, spoken[0].start_s, spoken[-1].end_s, confidence, spoken)
+        )
+    return tuple(found)
+
+
+def alternatives_of(
+    hypotheses: Sequence[tuple[Sequence[Token], float]], vocabulary: Vocabulary, seconds: float
+) -> tuple[Alternative, ...]:
+    """Alternatives from hypotheses and their scores, best first."""
+    if not hypotheses:
+        return ()
+    most = max(score for _, score in hypotheses)
+    total = sum(math.exp(score - most) for _, score in hypotheses)
+    return tuple(
+        Alternative(
+            transcript_of(tokens, vocabulary, seconds).words, score, math.exp(score - most) / total
+        )
+        for tokens, score in hypotheses
+    )
 
 
 def _within(word: Word, seconds: float) -> Word:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ from lhotse.cut import Cut
 
 from dualmode.audio import SAMPLE_RATE_HZ, Samples
 from dualmode.data.loading import load_samples
+from dualmode.decoding.guidance import Guidance
 from dualmode.decoding.search import SearchName
 from dualmode.decoding.transcript import Transcript
 from dualmode.errors import AudioError, DataError, TextError
@@ -23,6 +24,7 @@ from dualmode.evaluation.latency import (
     word_delays_s,
 )
 from dualmode.evaluation.results import Evaluation, Scores, Skipped, SubnetResult, Utterance
+from dualmode.language.written import written_text
 from dualmode.model.subnet import SERVER, Subnet
 from dualmode.recognizer import Recognizer, load
 from dualmode.text import normalize
@@ -38,6 +40,7 @@ def evaluate(
     search: SearchName = "greedy",
     batch_seconds: float = 120.0,
     progress: Progress | None = None,
+    guidance: Guidance | None = None,
 ) -> Evaluation:
     """Score recognisers on cuts with transcripts.
 
@@ -52,6 +55,8 @@ def evaluate(
         search: ``greedy`` or ``beam``.
         batch_seconds: audio in a batch; it affects the speed, not the text.
         progress: called with the seconds done and the seconds in total.
+        guidance: what the recognisers know of the text. If it asks for the written form,
+            references and texts are compared in it.
 
     Raises:
         DataError: no cut can be scored.
@@ -60,8 +65,10 @@ def evaluate(
     """
     recognizer = model if isinstance(model, Recognizer) else load(model)
     named = subnets if isinstance(subnets, Mapping) else {name: name for name in subnets}
+    known: Guidance = guidance or {}
     runs = {
-        name: _Run(recognizer, recognizer.subnet(which), search) for name, which in named.items()
+        name: _Run(recognizer, recognizer.subnet(which), search, known)
+        for name, which in named.items()
     }
     return _Evaluator(recognizer, runs, batch_seconds, progress).run(list(cuts))
 
@@ -69,19 +76,25 @@ def evaluate(
 class _Run:
     """One recogniser while it is being scored."""
 
-    def __init__(self, recognizer: Recognizer, subnet: Subnet, search: SearchName) -> None:
+    def __init__(
+        self, recognizer: Recognizer, subnet: Subnet, search: SearchName, guidance: Guidance
+    ) -> None:
         self.recognizer = recognizer
         self.subnet = subnet
         self.search = search
+        self.guidance = guidance
         self.processing_s = 0.0
         self.transcripts: list[Transcript] = []
 
     def hear(self, batch: list[Samples]) -> None:
         start = time.perf_counter()
         if self.subnet.streams:
-            found = self.recognizer.stream_batch(batch, self.subnet, self.search)
+            found = self.recognizer.stream_batch(batch, self.subnet, self.search, **self.guidance)
         else:
-            found = _raise_errors(self.recognizer.transcribe_batch(batch, self.subnet, self.search))
+            results = self.recognizer.transcribe_batch(
+                batch, self.subnet, self.search, **self.guidance
+            )
+            found = _raise_errors(results)
         self.processing_s += time.perf_counter() - start
         self.transcripts += found
 
@@ -100,7 +113,7 @@ class _Evaluator:
         aligned = any(_alignment(cut) for cut in cuts)
         # Without alignments, server provides the ends of words.
         server = next((r for r in self.runs.values() if r.subnet == SERVER), None)
-        helper = _Run(self.recognizer, SERVER, "greedy")
+        helper = _Run(self.recognizer, SERVER, "greedy", {})
         needs_helper = streams and not aligned and server is None
         active = [*self.runs.values(), *([helper] if needs_helper else [])]
         total = sum(cut.duration for cut in cuts)
@@ -115,7 +128,7 @@ class _Evaluator:
         timed = self._timed_words((server or helper).transcripts, aligned)
         reference = "alignment" if aligned else "server"
         return Evaluation(
-            tuple(self.utterances),
+            tuple(self._written(utterance) for utterance in self.utterances),
             {name: self._result(run, timed, reference) for name, run in self.runs.items()},
             tuple(self.skipped),
             torch.get_num_threads(),
@@ -152,6 +165,12 @@ class _Evaluator:
             word_ends_s=ends if len(ends) == len(reference.split()) else (),
         ), samples
 
+    def _written(self, utterance: Utterance) -> Utterance:
+        """The utterance with its text in the form that is compared."""
+        if not any(run.guidance.get("written", False) for run in self.runs.values()):
+            return utterance
+        return replace(utterance, reference=written_text(utterance.reference))
+
     def _timed_words(self, server: list[Transcript], aligned: bool) -> list[list[TimedWord]]:
         """For each utterance, the words of the reference with their ends, if known."""
         timed = []
@@ -166,8 +185,9 @@ class _Evaluator:
         return timed
 
     def _result(self, run: _Run, timed: list[list[TimedWord]], reference: str) -> SubnetResult:
-        hypotheses = tuple(t.text for t in run.transcripts)
-        scores = Scores.of(self.utterances, hypotheses)
+        written = run.guidance.get("written", False)
+        hypotheses = tuple(t.written_text if written else t.text for t in run.transcripts)
+        scores = Scores.of([self._written(u) for u in self.utterances], hypotheses)
         if not run.subnet.streams:
             return SubnetResult(run.subnet, hypotheses, scores, run.processing_s)
         delays = [

@@ -39,8 +39,8 @@ class Hotwords:
 
     @property
     def start(self) -> int:
-        """The state of the empty history."""
-        return 0
+        """The state of the empty history: a word begins, whether its first token says so or not."""
+        return int(self.table[0, 0])
 
     def expand(self, states: Integers) -> Expansion:
         """What each token gains or loses."""
@@ -151,7 +151,8 @@ def _trie(
                 hopes.append(0.0)
                 complete.append(0.0)
             state = children[state][code]
-            hopes[state] = _stronger(hopes[state], boost * depth / len(text))
+            # The mark alone tells nothing; each letter brings its share.
+            hopes[state] = _stronger(hopes[state], boost * (depth - 1) / (len(text) - 1))
         complete[state] += boost
     return children, hopes, complete
 

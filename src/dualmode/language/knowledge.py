@@ -64,7 +64,9 @@ class Fusion:
         weights: what the scores of each part are multiplied by.
         token_bonus: added for every token; it balances the cost of tokens in a language model.
         prior_weight: how much of the transducer's own estimate of the text the search subtracts.
-        confined: whether the answer must be one that a part accepts; see :meth:`final`.
+        confined: whether the first part accepts some texts only, one of which is the answer.
+        threshold: if confined, the least margin of an answer, in nats a token: below it none of
+            the texts was said.
     """
 
     parts: tuple[Knowledge, ...]
@@ -72,6 +74,7 @@ class Fusion:
     token_bonus: float = 0.0
     prior_weight: float = 0.0
     confined: bool = False
+    threshold: float = -np.inf
     _rows: OrderedDict[tuple[int, int], tuple[Integers, Floats]] = field(
         default_factory=OrderedDict, repr=False, compare=False
     )
@@ -97,6 +100,12 @@ class Fusion:
             if weight:
                 total += weight * part.final(states[:, column])
         return total
+
+    def accepts(self, states: Integers) -> npt.NDArray[np.bool_]:
+        """(...) whether the first part lets a text end in ``states`` (..., P)."""
+        first = states[..., 0]
+        accepted = self.parts[0].final(first.ravel()) > NEVER
+        return accepted.reshape(first.shape)
 
     def _expand_part(self, column: int, states: Integers) -> tuple[Integers, Floats]:
         """Expansions by one part; those of states seen lately are looked up."""

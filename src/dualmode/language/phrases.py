@@ -216,7 +216,8 @@ def _fill(
     classes: npt.NDArray[np.uint64],
     place: npt.NDArray[np.int64],
 ) -> tuple[Table, npt.NDArray[np.bool_]]:
-    """Write the arcs of every class; the start, which only reads a mark, is state 0."""
+    """Write the arcs of every class. The start is state 0: it reads a mark, or the first word
+    without one, since text begins with a word whether its first token says so or not."""
     dead = len(classes) + 1
     table = np.full((dead + 1, spelling.columns), dead, dtype=np.int32)
     finals = np.zeros(dead + 1, dtype=bool)
@@ -232,6 +233,7 @@ def _fill(
             parent = numbers[depth][node[longer, depth]]
             child = numbers[depth + 1][node[longer, depth + 1]]
             table[parent, codes[longer, depth]] = child
+    table[0] = table[place[0] + 1]
     table[0, 0] = place[0] + 1
     table[:, spelling.stay] = np.arange(dead + 1)
     return table, finals

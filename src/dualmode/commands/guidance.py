@@ -1,0 +1,71 @@
+"""Options that several commands share: what is known of the text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from dualmode.decoding.guidance import Guidance
+
+PhrasesOption = Annotated[
+    Path | None,
+    typer.Option("--phrases", help="A file of phrases or a grammar: the only possible answers."),
+]
+ThresholdOption = Annotated[
+    float | None,
+    typer.Option("--threshold", help="Least margin of a phrase, in nats a token; default -1."),
+]
+HotwordsOption = Annotated[
+    str | None,
+    typer.Option("--hotwords", help="Words to prefer: a file, or 'zelda=2.0, living room'."),
+]
+LmOption = Annotated[
+    Path | None, typer.Option("--lm", help="A language model that dualmode lm wrote.")
+]
+LmWeightOption = Annotated[
+    float | None, typer.Option("--lm-weight", help="Its weight, instead of the tuned one.")
+]
+WrittenOption = Annotated[
+    bool, typer.Option("--written", help="Numbers, dates and times as people write them.")
+]
+NbestOption = Annotated[
+    int, typer.Option("--nbest", help="Texts that may have been said, in JSON; at most 4.")
+]
+
+
+def chosen_guidance(
+    *,
+    phrases: Path | None = None,
+    threshold: float | None = None,
+    hotwords: str | None = None,
+    lm: Path | None = None,
+    lm_weight: float | None = None,
+    written: bool = False,
+    nbest: int = 1,
+) -> Guidance:
+    """The options of a command as those of a recogniser.
+
+    Raises:
+        LanguageError: hotwords cannot be read.
+    """
+    found: Guidance = {"phrases": phrases, "lm": lm, "written": written, "nbest": nbest}
+    if hotwords is not None:
+        found["hotwords"] = _hotwords(hotwords)
+    if threshold is not None:
+        found["threshold"] = threshold
+    if lm_weight is not None:
+        found["lm_weight"] = lm_weight
+    return found
+
+
+def _hotwords(text: str) -> dict[str, float]:
+    from dualmode.decoding.guidance import HOTWORD_STRENGTH
+    from dualmode.language.hotwords import parse_hotwords
+    from dualmode.language.phrases import read_phrases
+
+    is_file = len(text) < 4096 and Path(text).is_file()
+    lines = read_phrases(text) if is_file else text.split(",")
+    return parse_hotwords(lines, HOTWORD_STRENGTH)

@@ -1,0 +1,44 @@
+"""``dualmode tune``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dualmode.commands.subnets import SubnetOption
+
+
+def tune(
+    model: Annotated[Path, typer.Argument(help="A model directory.")],
+    cuts: Annotated[list[Path], typer.Argument(help="CutSets of a development set.")],
+    lm: Annotated[Path, typer.Option("--lm", help="The language model; its weights are written.")],
+    subnet: SubnetOption = "server",
+) -> None:
+    """Find the weights of a language model on a development set.
+
+    They are written into the model's file, and --lm uses them from then on.
+
+    \b
+    Examples:
+      dualmode tune runs/mine data/dev --lm english.lm
+    """
+    from dualmode.data.manifests import read_cuts
+    from dualmode.evaluation.tuning import encode_cuts, tune_lm
+    from dualmode.language.ngram import read_ngram
+    from dualmode.recognizer import load
+
+    recognizer = load(model)
+    found = read_ngram(lm)
+    found.check(recognizer.tokens)
+    encoded = encode_cuts(recognizer, read_cuts(cuts), subnet)
+
+    def report(settings: dict[str, float], rate: float) -> None:
+        shown = "  ".join(f"{name} {value:.2f}" for name, value in settings.items())
+        typer.echo(f"{shown}  WER {100 * rate:.2f} %")
+
+    settings, rate, without = tune_lm(encoded, found, report)
+    replace(found, settings=settings).write(lm)
+    typer.echo(f"{lm}: WER {100 * without:.2f} % without, {100 * rate:.2f} % with: {settings}")

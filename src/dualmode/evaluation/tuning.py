@@ -1,0 +1,170 @@
+"""Frames that are encoded once and decoded often: weights of a language model, thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Unpack
+
+from lhotse.cut import Cut
+
+from dualmode.audio import SAMPLE_RATE_HZ, Samples
+from dualmode.data.loading import load_samples
+from dualmode.decoding.guidance import LM_WEIGHTS, Guidance
+from dualmode.decoding.outcome import Outcome
+from dualmode.decoding.search import SearchName
+from dualmode.errors import AudioError, DataError, TextError
+from dualmode.evaluation.wer import word_errors
+from dualmode.language.ngram import NGram
+from dualmode.model.subnet import Subnet
+from dualmode.recognizer import Recognizer
+from dualmode.runtime import Floats, Ids
+from dualmode.text import normalize
+
+# Tried one after the other, the others kept, twice over.
+GRID: dict[str, tuple[float, ...]] = {
+    "lm_weight": (0.0, 0.1, 0.2, 0.3, 0.4, 0.55),
+    "prior_weight": (0.0, 0.1, 0.2, 0.3, 0.45),
+    "token_bonus": (0.0, 0.2, 0.4, 0.7),
+}
+
+
+@dataclass(frozen=True)
+class EncodedBatch:
+    """Frames (B, T, J) of utterances, how many (B,) are real, and what was said."""
+
+    frames: Floats
+    lengths: Ids
+    references: tuple[str, ...]
+    speakers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EncodedCuts:
+    """Cuts that one subnet encoded."""
+
+    recognizer: Recognizer
+    subnet: Subnet
+    batches: tuple[EncodedBatch, ...]
+
+    @property
+    def references(self) -> list[str]:
+        """What was said, utterance by utterance."""
+        return [text for batch in self.batches for text in batch.references]
+
+    @property
+    def speakers(self) -> list[str]:
+        """Who said it; empty where that is not known."""
+        return [speaker for batch in self.batches for speaker in batch.speakers]
+
+    def outcomes(
+        self, search: SearchName = "greedy", **guidance: Unpack[Guidance]
+    ) -> list[Outcome]:
+        """Decode all of them."""
+        return [
+            outcome
+            for batch in self.batches
+            for outcome in self.recognizer.decode(
+                batch.frames, batch.lengths, self.subnet, search, **guidance
+            )
+        ]
+
+    def texts(self, search: SearchName = "greedy", **guidance: Unpack[Guidance]) -> list[str]:
+        """The best text of each."""
+        tokens = self.recognizer.tokens
+        return [
+            " ".join(tokens.decode(token.id for token in outcome.tokens).split())
+            for outcome in self.outcomes(search, **guidance)
+        ]
+
+
+def encode_cuts(
+    recognizer: Recognizer, cuts: Iterable[Cut], subnet: str | Subnet, seconds: float = 60.0
+) -> EncodedCuts:
+    """Encode cuts with transcripts in batches of ``seconds``; those that cannot be read are left
+    out.
+
+    Raises:
+        DataError: none can be used.
+        SubnetError: the model holds no such subnet.
+    """
+    chosen = recognizer.subnet(subnet)
+    batches = []
+    for group in _grouped(recognizer, cuts, seconds):
+        frames, lengths = recognizer.frames([samples for samples, _, _ in group], chosen)
+        batches.append(
+            EncodedBatch(
+                frames,
+                lengths,
+                tuple(text for _, text, _ in group),
+                tuple(speaker for _, _, speaker in group),
+            )
+        )
+    if not batches:
+        raise DataError("none of the cuts can be used: check their audio and texts")
+    return EncodedCuts(recognizer, chosen, tuple(batches))
+
+
+def _grouped(
+    recognizer: Recognizer, cuts: Iterable[Cut], seconds: float
+) -> Iterator[list[tuple[Samples, str, str]]]:
+    group: list[tuple[Samples, str, str]] = []
+    for cut in sorted(cuts, key=lambda cut: (cut.duration, cut.id)):
+        try:
+            text = " ".join(s.text or "" for s in cut.supervisions)
+            reference = normalize(text, recognizer.recipe.text)
+            samples = load_samples(cut)
+        except (AudioError, DataError, TextError):
+            continue
+        if group and len(samples) * (len(group) + 1) > seconds * SAMPLE_RATE_HZ:
+            yield group
+            group = []
+        speaker = next((s.speaker for s in cut.supervisions if s.speaker), "")
+        group.append((samples, reference, speaker))
+    if group:
+        yield group
+
+
+Report = Callable[[dict[str, float], float], None]
+
+
+def tune_lm(
+    cuts: EncodedCuts, model: NGram, report: Report | None = None
+) -> tuple[dict[str, float], float, float]:
+    """Weights of a language model that give the fewest word errors.
+
+    Args:
+        report: called with every setting tried and its word error rate.
+
+    Returns:
+        the weights, their word error rate, and that of a beam without the model.
+    """
+    references = cuts.references
+    tried: dict[tuple[float, ...], float] = {}
+
+    def rate(settings: dict[str, float]) -> float:
+        # Without a language model nothing else applies.
+        key = tuple(settings.values()) if settings["lm_weight"] else (0.0,)
+        if key not in tried:
+            tried[key] = word_errors(references, _texts(cuts, model, settings)).rate
+            if report:
+                report(settings, tried[key])
+        return tried[key]
+
+    best = dict(LM_WEIGHTS)
+    without = rate(best | {"lm_weight": 0.0})
+    for _ in range(2):
+        for name, values in GRID.items():
+            around = sorted({best[name], *values})
+            best = min((best | {name: value} for value in around), key=rate)
+    return best, rate(best), without
+
+
+def _texts(cuts: EncodedCuts, model: NGram, settings: dict[str, float]) -> Sequence[str]:
+    return cuts.texts(
+        "beam",
+        lm=model,
+        lm_weight=settings["lm_weight"],
+        prior_weight=settings["prior_weight"],
+        token_bonus=settings["token_bonus"],
+    )
