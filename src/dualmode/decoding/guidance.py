@@ -25,7 +25,7 @@ from dualmode.language.ngram import NGram, read_ngram
 from dualmode.language.phrases import PhraseAutomaton, compile_phrases, read_phrases
 from dualmode.text import Tokens, normalize
 
-HOTWORD_STRENGTH = 1.5  # of a hotword that is given without one
+HOTWORD_STRENGTH = 1.0  # of a hotword that is given without one
 THRESHOLD = -1.0  # least margin of a phrase, in nats a token
 LM_WEIGHTS = {"lm_weight": 0.3, "prior_weight": 0.2, "token_bonus": 0.0}
 
