@@ -23,7 +23,7 @@ def serve(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="The port.")] = 8000,
     runtime: Annotated[
         str | None,
-        typer.Option("--runtime", help="torch, onnx or engine; by default what MODEL is for."),
+        typer.Option("--runtime", help="torch, onnx, engine; by default what fits MODEL."),
     ] = None,
     live: Annotated[
         Path | None,

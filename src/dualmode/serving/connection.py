@@ -65,8 +65,10 @@ class Connection:
             await asyncio.wait({reader, writer, overflow}, return_when=first)
             await self._close(reader, writer)
         finally:
-            for task in (reader, writer, overflow):
+            tasks = (reader, writer, overflow)
+            for task in tasks:
                 task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             seconds = sum(stream.seconds for stream in self._streams.values())
             for stream in self._streams.values():
                 stream.close()
