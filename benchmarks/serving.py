@@ -306,7 +306,7 @@ def soak(options: argparse.Namespace) -> None:
     kinds = ("slow", "dropping", "lying", "oversized", "silent", "garbage")
     good = options.clients - options.clients // 3
     lost = asked = 0
-    until = time.monotonic() + 60 * options.minutes
+    until = 0.0
     sizes: list[float] = []
 
     async def well(address: str, number: int, wanted: dict[int, str]) -> None:
@@ -332,10 +332,12 @@ def soak(options: argparse.Namespace) -> None:
             await asyncio.sleep(5)
 
     async def everything(address: str, pid: int) -> None:
+        nonlocal until
         wanted: dict[int, str] = {}
         for index, (samples, _) in enumerate(said):  # what one client alone gets
             events = await client(address, samples, real_time=False)
             wanted[index] = " ".join(e["text"] for _, e in events if e["type"] == "segment")
+        until = time.monotonic() + 60 * options.minutes
         await asyncio.gather(
             *(well(address, number, wanted) for number in range(good)),
             *(badly(address, number) for number in range(options.clients // 3)),
