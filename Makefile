@@ -34,7 +34,7 @@ help:  ## show this
 	@echo "Variables: OUT=$(OUT)  MINUTES=(the recipe's)  PRETRAIN=(1: first)  JOBS=$(JOBS)  PYTHON=$(PYTHON)"
 
 quickstart: $(INSTALLED)  ## synthesise speech, train both recognisers, score them, hear them work
-	@$(if $(CXX_FOUND),$(MAKE) --no-print-directory $(ENGINE_WHEEL) || echo "without the engine, then",:)
+	@$(if $(CXX_FOUND),$(MAKE) --no-print-directory $(ENGINE_WHEEL) || echo "the engine could not be built and is left out",:)
 	@$(BIN)/dualmode quickstart --out $(OUT) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(PRETRAIN),--pretrain)
 
 install: $(INSTALLED)  ## make .venv with dualmode and all that tests need
