@@ -51,7 +51,7 @@ def shell_lines(document: Path) -> list[str]:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_commands_parse(document: Path, parse_command: Callable[[str], None]) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    targets = set(re.findall(r"^([a-z0-9]+):", makefile, re.MULTILINE))
     variables = set(re.findall(r"\$\((?:if \$\()?([A-Z]+)\)", makefile))
     for line in shell_lines(document):
         if "-m benchmarks.claim" in line:
