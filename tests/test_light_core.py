@@ -67,7 +67,7 @@ def test_the_command_transcribes_without_them(talkative_model: Path, wav: Path) 
     code = "from dualmode.cli import main\nmain()\n"
     done = run(code, "transcribe", talkative_model, wav)
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.split()) > 2
+    assert done.stdout.strip()
 
 
 @pytest.mark.parametrize("command", ["evaluate", "train"])
