@@ -31,14 +31,16 @@ def evaluate(
     model: Annotated[Path, typer.Argument(help="A model directory.")],
     cuts: Annotated[list[Path], typer.Argument(help="CutSets: folders or jsonl.gz files.")],
     subnet: Annotated[
-        Literal["server", "device", "both"], typer.Option("--subnet", help="What to score.")
+        Literal["server", "device", "both"], typer.Option("--subnet", help="Recogniser to score.")
     ] = "both",
     json: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the scores as JSON.")
     ] = None,
     utterances: Annotated[
         Path | None,
-        typer.Option("--utterances", metavar="FILE", help="Write every text, a JSON line each."),
+        typer.Option(
+            "--utterances", metavar="FILE", help="Write all texts, one JSON line per utterance."
+        ),
     ] = None,
     search: SearchOption = "greedy",
     sparsity: SparsityOption = None,
@@ -53,9 +55,10 @@ def evaluate(
     written: WrittenOption = False,
     run_on: RunOnOption = "cpu",
 ) -> None:
-    """Word error rates with 95 % intervals, real-time factor, and device's emission delay.
+    """Score recognisers: word error rates with 95 % intervals, speed, and emission delay.
 
-    With --subnet both, sparsity, chunk, look-ahead and left context given here change device.
+    With --subnet both, the options for sparsity, chunk, look-ahead and left context apply to
+    device.
 
     \b
     Examples:

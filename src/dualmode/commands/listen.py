@@ -44,7 +44,8 @@ def listen(
         "talk"
     ),
     microphone: Annotated[
-        str | None, typer.Option("--microphone", help="Its name or number; the default one if not.")
+        str | None,
+        typer.Option("--microphone", help="Name or number; default: that of the system."),
     ] = None,
     search: SearchOption = "greedy",
     sparsity: SparsityOption = None,
@@ -58,7 +59,7 @@ def listen(
     lm_weight: LmWeightOption = None,
     written: WrittenOption = False,
 ) -> None:
-    """Live captions from the microphone by the device recogniser; Ctrl-C ends.
+    """Show live captions from the microphone, by the device recogniser. Ctrl-C stops.
 
     Needs a microphone and the package sounddevice: pip install sounddevice
 
@@ -117,7 +118,7 @@ def _sounddevice() -> Any:
 
 @contextmanager
 def _microphone_blocks(sound: Any, microphone: str | None) -> Iterator[Iterator[Samples]]:
-    """Blocks of samples (S,) from the microphone, until Ctrl-C.
+    """Yield blocks of samples (S,) from the microphone until Ctrl-C.
 
     Raises:
         AudioError: there is no microphone, or it cannot be opened.
@@ -147,7 +148,7 @@ def _microphone_blocks(sound: Any, microphone: str | None) -> Iterator[Iterator[
         raise AudioError(
             f"no microphone can be opened ({error}); python -m sounddevice lists what there is"
         ) from None
-    # A handler, not KeyboardInterrupt: what was said up to Ctrl-C is still recognised.
+    # A handler instead of KeyboardInterrupt: audio recorded before Ctrl-C is still recognised.
     before = signal.signal(signal.SIGINT, end)
     try:
         with stream:

@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
 FormatName = Literal["text", "json", "srt", "vtt"]
 
-_TOGETHER = 16  # files that are recognised before the first of them is printed
-_PIECE_S = 0.1  # audio that --stream hears at a time
+_TOGETHER = 16  # files in a batch; printed when all of them are recognised
+_PIECE_S = 0.1  # audio that --stream pushes at a time
 
 
 def transcribe(
@@ -50,16 +50,16 @@ def transcribe(
     files: Annotated[list[Path], typer.Argument(help="WAV, FLAC, MP3, Ogg or Opus, any rate.")],
     subnet: Annotated[
         Literal["server", "device"] | None,
-        typer.Option("--subnet", help="server is the default; device with --stream."),
+        typer.Option("--subnet", help="Default: server, or device with --stream."),
     ] = None,
     stream: Annotated[
-        bool, typer.Option("--stream", help="Show the text grow while the file is heard.")
+        bool, typer.Option("--stream", help="Stream the file and show the growing text.")
     ] = False,
     form: Annotated[
-        FormatName, typer.Option("--format", help="json is a line a file; srt, vtt: captions.")
+        FormatName, typer.Option("--format", help="json: one line per file; srt, vtt: captions.")
     ] = "text",
     out: Annotated[
-        Path | None, typer.Option("--out", help="Write a file for each instead of printing.")
+        Path | None, typer.Option("--out", help="Folder for one text file per sound file.")
     ] = None,
     search: SearchOption = "greedy",
     sparsity: SparsityOption = None,
@@ -83,9 +83,9 @@ def transcribe(
         ),
     ] = None,
 ) -> None:
-    """Turn sound files into text.
+    """Transcribe sound files.
 
-    A file that cannot be read is reported on stderr, the others go on, and the exit code is 1.
+    A file that cannot be read is reported on stderr and skipped, and the exit status is 1.
 
     \b
     Examples:
@@ -115,7 +115,7 @@ def transcribe(
         left_ms=left_ms,
     )
     if stream and not chosen.streams:
-        raise SubnetError("server hears the whole file and cannot stream: use --subnet device")
+        raise SubnetError("server has full context and cannot stream: use --subnet device")
     recognizer.keep_only(chosen)
     targets = _targets(files, out, "txt" if form == "text" else form) if out is not None else {}
     guidance = chosen_guidance(
