@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from dualmode import __version__
 from dualmode.commands import (
+    compare,
     copy,
     evaluate,
     export,
@@ -91,9 +92,9 @@ def dualmode(
 
     \b
     Start with:
+      dualmode transcribe talk my.wav
+      dualmode transcribe talk my.wav --stream
       dualmode quickstart
-      dualmode transcribe runs/quickstart/model my.wav
-      dualmode transcribe runs/quickstart/model my.wav --stream
     """
 
 
@@ -104,6 +105,7 @@ app.command("read")(read.read)
 app.command("pretrain")(pretrain.pretrain)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(compare.compare)
 app.command("transcribe")(transcribe.transcribe)
 app.command("listen")(listen.listen)
 app.command("lm")(lm.lm)

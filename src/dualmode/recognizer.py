@@ -95,12 +95,13 @@ class Recognizer:
         self.model.keep_only(self.subnet(subnet))
         self._opened.clear()
 
-    def subnet(self, which: str | Subnet) -> Subnet:
-        """The subnet that a name stands for.
+    def subnet(self, which: str | Subnet | None = None) -> Subnet:
+        """The subnet that a name stands for; without one, server or what the model holds alone.
 
         Raises:
             SubnetError: no such name, or a sparsity that the model was not trained with.
         """
+        which = which or self.recipe.training.subnets[0]
         subnet = named_subnet(which, self.recipe) if isinstance(which, str) else which
         self.model.check(subnet)
         return subnet
@@ -116,7 +117,7 @@ class Recognizer:
     def transcribe(
         self,
         audio: Audio,
-        subnet: str | Subnet = "server",
+        subnet: str | Subnet | None = None,
         search: SearchName = "greedy",
         *,
         sample_rate_hz: int = SAMPLE_RATE_HZ,
@@ -144,7 +145,7 @@ class Recognizer:
     def transcribe_batch(
         self,
         audios: Sequence[Audio],
-        subnet: str | Subnet = "server",
+        subnet: str | Subnet | None = None,
         search: SearchName = "greedy",
         *,
         sample_rate_hz: int = SAMPLE_RATE_HZ,

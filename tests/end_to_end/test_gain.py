@@ -49,7 +49,7 @@ RECIPE: dict[str, Any] = {
         "checkpoint_every_steps": 1000,
         "validation_utterances": 10,
         "processes": 1,
-        "device": {"chunk_frames": 8, "left_frames": 16, "lookahead_frames": 2},
+        "device_subnet": {"chunk_frames": 8, "left_frames": 16, "lookahead_frames": 2},
     },
 }
 PRETRAIN = {"objective": "pretrain", "steps": PRETRAINING_STEPS, "learning_rate": 0.002}

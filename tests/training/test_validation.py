@@ -17,8 +17,8 @@ from dualmode.data.batches import Batch, Position
 from dualmode.decoding.greedy import GreedySearch
 from dualmode.features import fbank
 from dualmode.model.directory import LoadedModel, load_model
-from dualmode.model.subnet import SERVER
-from dualmode.model.supernet import trained_subnets
+from dualmode.model.subnet import SERVER, trained_subnets
+from dualmode.runtime.pytorch import TorchRuntime
 from dualmode.training.validation import word_error_counts
 
 TEXTS = ("one two three", "four", "seven six five four one", "two two")
@@ -60,9 +60,9 @@ def transcripts(loaded: LoadedModel, dev: Any, subnet: Any, penalty: float = 0.0
     model, texts = loaded.model, []
     for mel in dev.mels:
         frames, lengths = model(mel[None], torch.tensor([len(mel)]), subnet)
-        search = GreedySearch(model.scorer(subnet, penalty))
-        state = search.start(1, torch.device("cpu"))
-        state = search.advance(state, model.project_frames(frames, subnet), lengths)
+        search = GreedySearch(TorchRuntime(model, subnet), blank_penalty=penalty)
+        projected = model.project_frames(frames, subnet).numpy()
+        state = search.advance(search.start(1), projected, lengths.numpy())
         texts.append(loaded.tokens.decode([token.id for token in search.best(state)[0]]))
     return texts
 

@@ -108,7 +108,7 @@ def transcribe(
     recognizer = load(model, device=run_on)
     chosen = chosen_subnet(
         recognizer,
-        subnet or ("device" if stream else "server"),
+        subnet or ("device" if stream else recognizer.recipe.training.subnets[0]),
         sparsity=sparsity,
         chunk_ms=chunk_ms,
         lookahead_ms=lookahead_ms,

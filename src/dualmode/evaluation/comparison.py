@@ -1,0 +1,119 @@
+"""Paired comparison of two models on the same utterances, corpus by corpus."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dualmode.errors import DataError
+from dualmode.evaluation.wer import compare, word_errors
+
+_NOT_RECOGNISERS = {"id", "corpus", "speaker", "ref"}
+
+Utterances = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """Word error rates of one recogniser in two models, and their difference.
+
+    Attributes:
+        first, second: word error rates.
+        difference: second minus first; ``relative`` to the first.
+        ci95: 95 % interval of the difference, by a paired bootstrap that draws speakers where
+            every speaker is known, and utterances otherwise.
+        p_value: two-sided.
+        speakers: None where utterances were drawn.
+    """
+
+    first: float
+    second: float
+    difference: float
+    relative: float
+    ci95: tuple[float, float]
+    p_value: float
+    utterances: int
+    speakers: int | None
+
+
+def read_utterances(path: Path) -> Utterances:
+    """The lines that ``dualmode evaluate --utterances`` wrote, by id.
+
+    Raises:
+        DataError: the file is missing, or is something else.
+    """
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return {
+            line["id"]: {"speaker": "", "corpus": "", **line, "ref": line["ref"]} for line in lines
+        }
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError):
+        raise DataError(
+            f"{path} does not hold utterances: write it with dualmode evaluate --utterances"
+        ) from None
+
+
+def shared_ids(first: Utterances, second: Utterances) -> list[str]:
+    """Ids that both have.
+
+    Raises:
+        DataError: there is none, or a reference differs.
+    """
+    both = sorted(first.keys() & second.keys())
+    if not both:
+        raise DataError("the two files have no utterance in common")
+    for name in both:
+        if first[name]["ref"] != second[name]["ref"]:
+            raise DataError(f"{name}: the references differ; normalise both texts alike")
+    return both
+
+
+def paired_difference(
+    first: Utterances, second: Utterances, ids: list[str], recogniser: str
+) -> PairedDifference:
+    """Compare one recogniser of two models on the utterances ``ids``."""
+    references = [first[name]["ref"] for name in ids]
+    before, after = (
+        word_errors(references, [lines[name][recogniser] for name in ids])
+        for lines in (first, second)
+    )
+    speakers = [first[name]["speaker"] for name in ids]
+    groups = speakers if all(speakers) and len(set(speakers)) > 1 else None
+    found = compare(after, before, groups)
+    return PairedDifference(
+        before.rate,
+        after.rate,
+        found.difference,
+        found.difference / before.rate if before.rate else float("nan"),
+        found.ci95,
+        found.p_value,
+        len(ids),
+        len(set(speakers)) if groups else None,
+    )
+
+
+def compare_utterances(
+    first: Utterances, second: Utterances
+) -> dict[str, dict[str, PairedDifference]]:
+    """Every recogniser that both models have, on every corpus and on ``all`` of them.
+
+    Raises:
+        DataError: the files have no utterance or no recogniser in common, or references differ.
+    """
+    ids = shared_ids(first, second)
+    corpora: dict[str, list[str]] = {"all": ids}
+    for name in ids:
+        corpora.setdefault(first[name]["corpus"] or "(no name)", []).append(name)
+    names = [n for n in first[ids[0]] if n in second[ids[0]] and n not in _NOT_RECOGNISERS]
+    if not names:
+        raise DataError("the two files have no recogniser in common")
+    return {
+        name: {
+            corpus: paired_difference(first, second, rows, name) for corpus, rows in corpora.items()
+        }
+        for name in names
+    }
