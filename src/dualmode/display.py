@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dualmode.decoding.stream import Partial, StreamSession
     from dualmode.decoding.transcript import Transcript
     from dualmode.evaluation.frame_probe import Probe
+    from dualmode.evaluation.latency import TailReport
     from dualmode.evaluation.results import Evaluation
 
 _SKIPPED_SHOWN = 10
@@ -132,3 +133,17 @@ def print_evaluation(found: Evaluation, console: Console) -> None:
     hidden = len(found.skipped) - _SKIPPED_SHOWN
     if hidden > 0:
         console.print(Text(f"and {hidden} more left out", style="yellow"))
+
+
+def print_tail(found: TailReport, console: Console) -> None:
+    """Print how many last words depend on what follows them in a stream."""
+    of = max(1, found.utterances)
+    for name, ids in (
+        ("last words that need more silence than a stream appends", found.lost),
+        ("last words that appear only where the audio ends", found.end_bound),
+        ("texts that 2 s of silence at the end change", found.changed),
+    ):
+        shown = f": {', '.join(ids[:_SKIPPED_SHOWN])}" if ids else ""
+        console.print(
+            Text(f"{name}: {len(ids)} of {found.utterances} ({len(ids) / of:.2%}){shown}")
+        )

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from dualmode.cli import app
 from dualmode.decoding.transcript import Token, Transcript, token_spans, transcript_of
 from dualmode.errors import SubnetError
 from dualmode.evaluation.latency import (
@@ -154,3 +156,14 @@ def test_the_tail_report_finds_the_words_that_wait_for_the_end(monkeypatch, rec)
     report = tail_report(rec, utterances, silence_s=1.0)
     assert report.end_bound == ("a",)
     assert report.lost == ()
+
+
+def test_the_tail_of_a_corpus_is_measured(tiny_corpus, babbling_model) -> None:
+    arguments = [str(babbling_model), str(tiny_corpus / "test"), "--subnet", "device", "--tail"]
+    done = CliRunner().invoke(app, ["evaluate", *arguments])
+    assert done.exit_code == 0, done.output
+    assert "last words that need more silence than a stream appends: " in done.output
+    assert " of 6 (" in done.output
+    refused = CliRunner().invoke(app, ["evaluate", *arguments[:2], "--subnet", "server", "--tail"])
+    assert refused.exit_code == 1
+    assert "--tail streams" in refused.output

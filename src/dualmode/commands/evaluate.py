@@ -25,6 +25,7 @@ from dualmode.commands.subnets import (
     SparsityOption,
     chosen_subnet,
 )
+from dualmode.errors import SubnetError
 
 
 def evaluate(
@@ -42,6 +43,12 @@ def evaluate(
             "--utterances", metavar="FILE", help="Write all texts, one JSON line per utterance."
         ),
     ] = None,
+    tail: Annotated[
+        bool,
+        typer.Option(
+            "--tail", help="Also stream every utterance with 2 s of silence: are last words lost?"
+        ),
+    ] = False,
     search: SearchOption = "greedy",
     sparsity: SparsityOption = None,
     chunk_ms: ChunkOption = None,
@@ -64,11 +71,13 @@ def evaluate(
     Examples:
       dualmode evaluate runs/quickstart/model runs/quickstart/corpus/test
       dualmode evaluate MODEL CUTS --json figures.json
+      dualmode evaluate MODEL CUTS --tail
       dualmode evaluate MODEL CUTS --lm english.lm --written
       dualmode evaluate MODEL CUTS --subnet device --chunk-ms 320 --lookahead-ms 80
     """
     from dualmode.data.manifests import read_cuts
-    from dualmode.display import make_console, print_evaluation, scoring_bar
+    from dualmode.display import make_console, print_evaluation, print_tail, scoring_bar
+    from dualmode.evaluation.latency import tail_of_cuts
     from dualmode.evaluation.scoring import evaluate as score
     from dualmode.recognizer import load
 
@@ -98,6 +107,11 @@ def evaluate(
             recognizer, scored, subnets, search=search, progress=progress, guidance=guidance
         )
     print_evaluation(found, console)
+    if tail:
+        streaming = next((s for s in subnets.values() if s.streams), None)
+        if streaming is None:
+            raise SubnetError("--tail streams: use --subnet device or both")
+        print_tail(tail_of_cuts(recognizer, scored, streaming), console)
     if json is not None:
         found.write_json(json)
     if utterances is not None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import jiwer
 import numpy as np
+from lhotse.cut import Cut
 
 from dualmode.audio import SAMPLE_RATE_HZ, Samples
+from dualmode.data.loading import load_samples
 from dualmode.decoding.transcript import Transcript, Vocabulary, token_spans
+from dualmode.errors import AudioError, TextError
 from dualmode.features import FRAME_MELS, MEL_FRAME_SAMPLES
 from dualmode.model.subnet import ChunkedContext, Subnet, chunked_context
 from dualmode.recognizer import Recognizer
+from dualmode.text import normalize
 
 # End of a mel frame's window relative to the frame's start: 25 ms, centred on 10 ms.
 _MEL_WINDOW_END = MEL_FRAME_SAMPLES // 2 + SAMPLE_RATE_HZ * 25 // 2000
@@ -141,6 +145,21 @@ def tail_report(
             elif ends_right == (True, False):
                 end_bound.append(name)
     return TailReport(len(utterances), tuple(lost), tuple(end_bound), tuple(changed))
+
+
+def tail_of_cuts(
+    recognizer: Recognizer, cuts: Iterable[Cut], subnet: str | Subnet = "device"
+) -> TailReport:
+    """:func:`tail_report` of a CutSet; cuts without usable audio or text are left out."""
+    utterances = []
+    for cut in cuts:
+        text = " ".join(s.text or "" for s in cut.supervisions)
+        try:
+            reference = normalize(text, recognizer.recipe.text)
+            utterances.append((cut.id, load_samples(cut), reference))
+        except (AudioError, TextError):
+            continue
+    return tail_report(recognizer, utterances, subnet)
 
 
 def _ends_right(reference: str, transcript: Transcript) -> bool:
