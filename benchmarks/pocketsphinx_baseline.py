@@ -33,7 +33,8 @@ from dualmode.config import TextConfig
 from dualmode.data.loading import load_samples
 from dualmode.data.manifests import read_cuts
 from dualmode.errors import AudioError, TextError
-from dualmode.evaluation.results import Scores, Utterance
+from dualmode.evaluation.results import Scores
+from dualmode.evaluation.utterances import Utterance
 from dualmode.text import normalize
 
 TEXT = TextConfig(digits="spell")

@@ -8,9 +8,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 import dualmode
 from dualmode.audio import Samples, to_mono_16khz
+from dualmode.cli import app
 from dualmode.model.shipped import model_folder, shipped_models
 from dualmode.recognizer import Recognizer
 
@@ -57,3 +59,19 @@ def test_it_is_small_and_says_what_it_is() -> None:
     assert all(name in card for name in ("AN4", "Speech Commands", "LibriSpeech", "Kokoro"))
     recipe = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     assert all(path.startswith("runs/talk/") for path in recipe["data"]["train"])
+
+
+def test_an_export_of_a_shipped_model_carries_its_card(monkeypatch, tmp_path) -> None:
+    pytest.importorskip("onnx", reason="the extra 'onnx' is not installed")
+    from dualmode.export import sherpa_onnx
+
+    given: dict[str, str] = {}
+
+    def keep(*args: object, card: str, **options: object) -> list[object]:
+        given["card"] = card
+        return []
+
+    monkeypatch.setattr(sherpa_onnx, "export_sherpa_onnx", keep)
+    result = CliRunner().invoke(app, ["export", "sherpa-onnx", "talk", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert "Speech Commands" in given["card"]

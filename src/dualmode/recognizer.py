@@ -193,11 +193,11 @@ class Recognizer:
         Raises:
             SubnetError: the model holds no such subnet, or it has full context.
         """
-        runtime, compiled = self._runtime(self.subnet(subnet)), self._compiler.compile(guidance)
+        compiled = self._compiler.compile(guidance)
         options = StreamOptions(
             endpointing, self.tail_s, keep_finished, sample_rate_hz, compiled.reading
         )
-        return StreamSession(runtime, self._search(runtime, search, compiled), self.tokens, options)
+        return StreamSession(*self._streaming(subnet, search, compiled), self.tokens, options)
 
     def stream_group(
         self,
@@ -215,17 +215,12 @@ class Recognizer:
         Raises:
             SubnetError: the model holds no such subnet, or it has full context.
         """
-        runtime, compiled = self._runtime(self.subnet(subnet)), self._compiler.compile(guidance)
+        compiled = self._compiler.compile(guidance)
         options = StreamOptions(
             endpointing, self.tail_s, keep_finished, sample_rate_hz, compiled.reading
         )
-        return StreamGroup(
-            runtime,
-            self._search(runtime, search, compiled),
-            self.tokens,
-            options,
-            largest_batch=largest_batch,
-        )
+        parts = self._streaming(subnet, search, compiled)
+        return StreamGroup(*parts, self.tokens, options, largest_batch=largest_batch)
 
     def stream_batch(
         self,
@@ -262,10 +257,9 @@ class Recognizer:
                 blocks = job.blocks()
                 head = [*islice(blocks, 2)]
                 if sum(map(len, head)) > LONGEST_S * SAMPLE_RATE_HZ:
-                    runtime = self._runtime(subnet)
-                    searcher = self._search(runtime, search, compiled)
+                    parts = self._streaming(subnet, search, compiled)
                     options = StreamOptions(tail_s=self.tail_s)
-                    session = StreamSession(runtime, searcher, self.tokens, options)
+                    session = StreamSession(*parts, self.tokens, options)
                     for block in chain(head, blocks):
                         session.push(block)
                         jobs.done(len(block))
@@ -314,6 +308,13 @@ class Recognizer:
         searcher = self._search(self._runtime(subnet), search, compiled)
         state = searcher.advance(searcher.start(len(frames)), frames, lengths)
         return searcher.outcomes(searcher.finish(state), compiled.reading.nbest)
+
+    def _streaming(
+        self, subnet: str | Subnet, search: SearchName, compiled: Compiled
+    ) -> tuple[Runtime, Search[Any]]:
+        """The runtime of a subnet and a search over its frames, as streams take them."""
+        runtime = self._runtime(self.subnet(subnet))
+        return runtime, self._search(runtime, search, compiled)
 
     def _with_tail(self, samples: Samples, subnet: Subnet) -> Samples:
         return np.concatenate([samples, silence(self.tail_s)]) if subnet.streams else samples

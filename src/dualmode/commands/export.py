@@ -17,14 +17,16 @@ from dualmode.commands.subnets import (
 )
 
 if TYPE_CHECKING:
+    from dualmode.model.directory import LoadedModel
     from dualmode.model.subnet import Subnet
+    from dualmode.recognizer import Recognizer
 
 app = typer.Typer(no_args_is_help=True, help="Write a model for another runtime.")
 
 
 @app.command("sherpa-onnx")
 def sherpa_onnx(
-    model: Annotated[Path, typer.Argument(help="A model directory.")],
+    model: Annotated[Path, typer.Argument(help="A model directory, or a shipped model.")],
     out: Annotated[Path, typer.Argument(help="A folder for the graphs.")],
     int8: Annotated[
         bool, typer.Option("--int8", help="Also write encoders and joiners in int8.")
@@ -45,12 +47,10 @@ def sherpa_onnx(
       dualmode export sherpa-onnx MODEL OUT --int8 --chunk-ms 320
     """
     from dualmode.export.sherpa_onnx import export_sherpa_onnx
-    from dualmode.model.directory import load_model
-    from dualmode.recognizer import Recognizer
-    from dualmode.runtime.pytorch import TorchModel
+    from dualmode.model.directory import CARD
+    from dualmode.model.shipped import model_folder
 
-    loaded = load_model(model)
-    recognizer = Recognizer(TorchModel(loaded.model, loaded.tokens, loaded.recipe))
+    loaded, recognizer = _opened(model)
     subnets: dict[str, Subnet] = {
         name: recognizer.subnet(name) for name in loaded.recipe.training.subnets
     }
@@ -63,7 +63,7 @@ def sherpa_onnx(
             lookahead_ms=lookahead_ms,
             left_ms=left_ms,
         )
-    card = model / "README.md"
+    card = model_folder(model) / CARD
     exported = export_sherpa_onnx(
         loaded,
         out,
@@ -79,7 +79,7 @@ def sherpa_onnx(
 
 @app.command("engine")
 def engine(
-    model: Annotated[Path, typer.Argument(help="A model directory.")],
+    model: Annotated[Path, typer.Argument(help="A model directory, or a shipped model.")],
     out: Annotated[Path, typer.Argument(help="The file to write, for example device.dual.")],
     subnet: Annotated[
         SubnetName, typer.Option("--subnet", help="Which recogniser of the model.")
@@ -102,13 +102,10 @@ def engine(
       dualmode export engine MODEL server.dual --subnet server
     """
     from dualmode.export.engine import export_engine
-    from dualmode.model.directory import load_model
-    from dualmode.recognizer import Recognizer
-    from dualmode.runtime.pytorch import TorchModel
 
-    loaded = load_model(model)
+    loaded, recognizer = _opened(model)
     chosen = chosen_subnet(
-        Recognizer(TorchModel(loaded.model, loaded.tokens, loaded.recipe)),
+        recognizer,
         subnet,
         sparsity=sparsity,
         chunk_ms=chunk_ms,
@@ -117,3 +114,13 @@ def engine(
     )
     exported = export_engine(loaded, chosen, out, weights=weights)
     typer.echo(f"{out}  {exported.total_bytes:,} bytes, {exported.share:.3f} of dense fp32")
+
+
+def _opened(model: Path) -> tuple[LoadedModel, Recognizer]:
+    """The weights to export, and the recogniser that knows which subnets they hold."""
+    from dualmode.model.directory import load_model
+    from dualmode.recognizer import Recognizer
+    from dualmode.runtime.pytorch import TorchModel
+
+    loaded = load_model(model)
+    return loaded, Recognizer(TorchModel(loaded.model, loaded.tokens, loaded.recipe))

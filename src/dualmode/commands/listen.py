@@ -82,6 +82,7 @@ def listen(
         lookahead_ms=lookahead_ms,
         left_ms=left_ms,
     )
+    recognizer.keep_only(chosen)
     console = make_console()
     guidance = chosen_guidance(
         phrases=phrases,

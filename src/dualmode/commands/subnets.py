@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from dualmode.recognizer import Recognizer
 
 SubnetName = Literal["server", "device"]
-SearchName = Literal["greedy", "beam"]
 
 SubnetOption = Annotated[
     SubnetName,
     typer.Option("--subnet", help="server: dense, full context. device: sparse, streaming."),
 ]
 SearchOption = Annotated[
-    SearchName, typer.Option("--search", help="greedy is faster; beam keeps four hypotheses.")
+    Literal["greedy", "beam"],  # decoding.search.SearchName, which --help must not import
+    typer.Option("--search", help="greedy is faster; beam keeps four hypotheses."),
 ]
 SparsityOption = Annotated[
     float | None,
@@ -46,14 +46,14 @@ RunOnOption = Annotated[
 
 def chosen_subnet(
     recognizer: Recognizer,
-    name: str,
+    name: str | None,
     *,
     sparsity: float | None = None,
     chunk_ms: int | None = None,
     lookahead_ms: int | None = None,
     left_ms: int | None = None,
 ) -> Subnet:
-    """Return the named subnet with the changes that the options ask for.
+    """Return the named subnet with the changes that the options ask for; None names the default.
 
     Raises:
         SubnetError: chunk options for full context, a time that is not a whole number of frames,
@@ -65,7 +65,9 @@ def chosen_subnet(
     times = {"chunk": chunk_ms, "lookahead": lookahead_ms, "left": left_ms}
     changed = {field: _frames(field, ms) for field, ms in times.items() if ms is not None}
     if changed and not isinstance(subnet.context, ChunkedContext):
-        raise SubnetError(f"{name} has full context and no chunks: add --subnet device")
+        raise SubnetError(
+            f"{name or 'the default'} has full context and no chunks: add --subnet device"
+        )
     if isinstance(subnet.context, ChunkedContext):
         subnet = replace(subnet, context=_context(subnet.context, changed))
     if sparsity is not None:

@@ -33,8 +33,9 @@ from dualmode.commands.subnets import (
 from dualmode.errors import AudioError, SubnetError
 
 if TYPE_CHECKING:
-    from dualmode.commands.subnets import SearchName, SubnetName
+    from dualmode.commands.subnets import SubnetName
     from dualmode.decoding.guidance import Guidance
+    from dualmode.decoding.search import SearchName
     from dualmode.decoding.transcript import Transcript
     from dualmode.model.subnet import Subnet
     from dualmode.recognizer import Recognizer
@@ -108,7 +109,7 @@ def transcribe(
     recognizer = load(model, device=run_on)
     chosen = chosen_subnet(
         recognizer,
-        subnet or ("device" if stream else recognizer.recipe.training.subnets[0]),
+        subnet or ("device" if stream else None),
         sparsity=sparsity,
         chunk_ms=chunk_ms,
         lookahead_ms=lookahead_ms,

@@ -10,13 +10,11 @@ import numpy as np
 from lhotse.cut import Cut
 
 from dualmode.audio import SAMPLE_RATE_HZ, Samples
-from dualmode.data.loading import load_samples
 from dualmode.decoding.transcript import Transcript, Vocabulary, token_spans
-from dualmode.errors import AudioError, TextError
+from dualmode.evaluation.utterances import scorable_batches
 from dualmode.features import FRAME_MELS, MEL_FRAME_SAMPLES
 from dualmode.model.subnet import ChunkedContext, Subnet, chunked_context
 from dualmode.recognizer import Recognizer
-from dualmode.text import normalize
 
 # End of a mel frame's window relative to the frame's start: 25 ms, centred on 10 ms.
 _MEL_WINDOW_END = MEL_FRAME_SAMPLES // 2 + SAMPLE_RATE_HZ * 25 // 2000
@@ -151,14 +149,8 @@ def tail_of_cuts(
     recognizer: Recognizer, cuts: Iterable[Cut], subnet: str | Subnet = "device"
 ) -> TailReport:
     """:func:`tail_report` of a CutSet; cuts without usable audio or text are left out."""
-    utterances = []
-    for cut in cuts:
-        text = " ".join(s.text or "" for s in cut.supervisions)
-        try:
-            reference = normalize(text, recognizer.recipe.text)
-            utterances.append((cut.id, load_samples(cut), reference))
-        except (AudioError, TextError):
-            continue
+    batches = scorable_batches(cuts, recognizer.recipe.text, [])
+    utterances = [(u.id, samples, u.reference) for batch in batches for u, samples in batch]
     return tail_report(recognizer, utterances, subnet)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from rich.table import Table
 
 from dualmode.evaluation.latency import EmissionDelay
+from dualmode.evaluation.utterances import Skipped, Utterance
 from dualmode.evaluation.wer import (
     ErrorCounts,
     bootstrap_interval,
@@ -20,31 +21,6 @@ from dualmode.evaluation.wer import (
 )
 from dualmode.model.subnet import ChunkedContext, Subnet
 from dualmode.whole_files import replace_text, replacing
-
-
-@dataclass(frozen=True)
-class Utterance:
-    """A reference.
-
-    Attributes:
-        reference: the transcript, normalised by the model's recipe.
-        word_ends_s: ends of its words in the audio, from an alignment; empty without one.
-    """
-
-    id: str
-    corpus: str
-    speaker: str
-    reference: str
-    seconds: float
-    word_ends_s: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A cut that could not be scored, and the reason."""
-
-    id: str
-    why: str
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,23 +11,28 @@ import torch
 from lhotse import CutSet
 from lhotse.cut import Cut
 
-from dualmode.audio import SAMPLE_RATE_HZ, Samples
-from dualmode.data.loading import load_samples
+from dualmode.audio import Samples
 from dualmode.decoding.guidance import Guidance
 from dualmode.decoding.search import SearchName
 from dualmode.decoding.transcript import Transcript
-from dualmode.errors import AudioError, DataError, TextError
+from dualmode.errors import AudioError, DataError
 from dualmode.evaluation.latency import (
     TimedWord,
     matches,
     summarize,
     word_delays_s,
 )
-from dualmode.evaluation.results import Evaluation, Scores, Skipped, SubnetResult, Utterance
+from dualmode.evaluation.results import Evaluation, Scores, SubnetResult
+from dualmode.evaluation.utterances import (
+    BATCH_SECONDS,
+    Skipped,
+    Utterance,
+    scorable_batches,
+    word_ends_s,
+)
 from dualmode.language.written import written_text
 from dualmode.model.subnet import SERVER, Subnet
 from dualmode.recognizer import Recognizer, load
-from dualmode.text import normalize
 
 Progress = Callable[[float, float], None]
 
@@ -38,7 +43,7 @@ def evaluate(
     subnets: Sequence[str] | Mapping[str, Subnet] = ("server", "device"),
     *,
     search: SearchName = "greedy",
-    batch_seconds: float = 120.0,
+    batch_seconds: float = BATCH_SECONDS,
     progress: Progress | None = None,
     guidance: Guidance | None = None,
 ) -> Evaluation:
@@ -110,16 +115,18 @@ class _Evaluator:
 
     def run(self, cuts: list[Cut]) -> Evaluation:
         streams = any(run.subnet.streams for run in self.runs.values())
-        aligned = any(_alignment(cut) for cut in cuts)
+        aligned = any(word_ends_s(cut) for cut in cuts)
         # Without alignments, server provides the ends of words.
         server = next((r for r in self.runs.values() if r.subnet == SERVER), None)
         helper = _Run(self.recognizer, SERVER, "greedy", {})
         needs_helper = streams and not aligned and server is None
         active = [*self.runs.values(), *([helper] if needs_helper else [])]
         total = sum(cut.duration for cut in cuts)
-        for batch in self._batches(cuts):
+        text = self.recognizer.recipe.text
+        for batch in scorable_batches(cuts, text, self.skipped, self.batch_seconds):
             for run in active:
-                run.hear(batch)
+                run.hear([samples for _, samples in batch])
+            self.utterances += [utterance for utterance, _ in batch]
             if self.progress:
                 self.progress(sum(u.seconds for u in self.utterances), total)
         if not self.utterances:
@@ -133,37 +140,6 @@ class _Evaluator:
             tuple(self.skipped),
             torch.get_num_threads(),
         )
-
-    def _batches(self, cuts: list[Cut]) -> Iterator[list[Samples]]:
-        """Yield samples of about ``batch_seconds`` and similar lengths; collect the references."""
-        batch: list[Samples] = []
-        for cut in sorted(cuts, key=lambda c: (c.duration, c.id)):
-            try:
-                utterance, samples = self._read(cut)
-            except (AudioError, DataError, TextError) as error:
-                self.skipped.append(Skipped(cut.id, str(error)))
-                continue
-            if batch and len(samples) * (len(batch) + 1) > self.batch_seconds * SAMPLE_RATE_HZ:
-                yield batch
-                batch = []
-            self.utterances.append(utterance)
-            batch.append(samples)
-        if batch:
-            yield batch
-
-    def _read(self, cut: Cut) -> tuple[Utterance, Samples]:
-        text = " ".join(s.text or "" for s in cut.supervisions)
-        reference = normalize(text, self.recognizer.recipe.text)
-        samples = load_samples(cut)
-        ends = _alignment(cut)
-        return Utterance(
-            id=cut.id,
-            corpus=_custom(cut, "corpus"),
-            speaker=next((s.speaker for s in cut.supervisions if s.speaker), ""),
-            reference=reference,
-            seconds=len(samples) / SAMPLE_RATE_HZ,
-            word_ends_s=ends if len(ends) == len(reference.split()) else (),
-        ), samples
 
     def _written(self, utterance: Utterance) -> Utterance:
         """The utterance with its text in the form that is compared."""
@@ -206,21 +182,3 @@ def _raise_errors(results: list[Transcript | AudioError]) -> list[Transcript]:
         if isinstance(result, AudioError):
             raise result
     return [result for result in results if isinstance(result, Transcript)]
-
-
-def _alignment(cut: Cut) -> tuple[float, ...]:
-    """Ends of a cut's words in seconds from its start; empty without a word alignment."""
-    return tuple(
-        item.end
-        for supervision in cut.supervisions
-        for item in (supervision.alignment or {}).get("word", ())
-        if item.symbol.strip()
-    )
-
-
-def _custom(cut: Cut, key: str) -> str:
-    for holder in (*cut.supervisions, cut):
-        value = (getattr(holder, "custom", None) or {}).get(key)
-        if value:
-            return str(value)
-    return ""

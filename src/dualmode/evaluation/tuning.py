@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Unpack
 
 from lhotse.cut import Cut
 
-from dualmode.audio import SAMPLE_RATE_HZ, Samples
-from dualmode.data.loading import load_samples
 from dualmode.decoding.guidance import LM_WEIGHTS, Guidance
 from dualmode.decoding.outcome import Outcome
 from dualmode.decoding.search import SearchName
-from dualmode.errors import AudioError, DataError, TextError
+from dualmode.errors import DataError
+from dualmode.evaluation.utterances import scorable_batches
 from dualmode.evaluation.wer import word_errors
 from dualmode.language.ngram import NGram
 from dualmode.model.subnet import Subnet
 from dualmode.recognizer import Recognizer
 from dualmode.runtime import Floats, Ids
-from dualmode.text import normalize
 
 # Tried one after the other, the others kept, twice over.
 GRID: dict[str, tuple[float, ...]] = {
@@ -90,39 +88,19 @@ def encode_cuts(
     """
     chosen = recognizer.subnet(subnet)
     batches = []
-    for group in _grouped(recognizer, cuts, seconds):
-        frames, lengths = recognizer.frames([samples for samples, _, _ in group], chosen)
+    for batch in scorable_batches(cuts, recognizer.recipe.text, [], seconds):
+        frames, lengths = recognizer.frames([samples for _, samples in batch], chosen)
         batches.append(
             EncodedBatch(
                 frames,
                 lengths,
-                tuple(text for _, text, _ in group),
-                tuple(speaker for _, _, speaker in group),
+                tuple(utterance.reference for utterance, _ in batch),
+                tuple(utterance.speaker for utterance, _ in batch),
             )
         )
     if not batches:
         raise DataError("none of the cuts can be used: check their audio and texts")
     return EncodedCuts(recognizer, chosen, tuple(batches))
-
-
-def _grouped(
-    recognizer: Recognizer, cuts: Iterable[Cut], seconds: float
-) -> Iterator[list[tuple[Samples, str, str]]]:
-    group: list[tuple[Samples, str, str]] = []
-    for cut in sorted(cuts, key=lambda cut: (cut.duration, cut.id)):
-        try:
-            text = " ".join(s.text or "" for s in cut.supervisions)
-            reference = normalize(text, recognizer.recipe.text)
-            samples = load_samples(cut)
-        except (AudioError, DataError, TextError):
-            continue
-        if group and len(samples) * (len(group) + 1) > seconds * SAMPLE_RATE_HZ:
-            yield group
-            group = []
-        speaker = next((s.speaker for s in cut.supervisions if s.speaker), "")
-        group.append((samples, reference, speaker))
-    if group:
-        yield group
 
 
 Report = Callable[[dict[str, float], float], None]
