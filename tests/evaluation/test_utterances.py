@@ -15,10 +15,13 @@ def test_every_usable_cut_is_in_one_batch_and_no_batch_is_too_long(make_cut) -> 
     batches = list(scorable_batches(cuts, TextConfig(), skipped, batch_seconds=4.0))
     lengths = [[len(samples) for _, samples in batch] for batch in batches]
     together = [n for batch in lengths for n in batch]
-    assert not skipped and len(batches) > 1
-    assert together == sorted(together) and len(together) == len(cuts)
+    assert not skipped
+    assert len(batches) > 1
+    assert together == sorted(together)
+    assert len(together) == len(cuts)
     padded = [len(batch) * max(batch) for batch in lengths if len(batch) > 1]
-    assert padded and max(padded) <= 4.0 * SAMPLE_RATE_HZ
+    assert padded
+    assert max(padded) <= 4.0 * SAMPLE_RATE_HZ
 
 
 def test_what_cannot_be_scored_is_named_and_the_rest_is_kept(make_cut) -> None:
@@ -27,7 +30,8 @@ def test_what_cannot_be_scored_is_named_and_the_rest_is_kept(make_cut) -> None:
     skipped: list[Skipped] = []
     (batch,) = scorable_batches([broken, empty, good], TextConfig(), skipped)
     assert [utterance.id for utterance, _ in batch] == ["good"]
-    assert {one.id for one in skipped} == {"broken", "no"} and all(one.why for one in skipped)
+    assert {one.id for one in skipped} == {"broken", "no"}
+    assert all(one.why for one in skipped)
     assert "broken" in next(one.why for one in skipped if one.id == "broken")
 
 
