@@ -22,7 +22,7 @@ from dualmode.model.wav2vec import Wav2Vec
 from dualmode.training import finetuning, pretraining
 from dualmode.training.objective import LossDenominators, Part, Step
 from dualmode.training.schedule import Weights
-from dualmode.training.sharing import rows_heard
+from dualmode.training.sharing import assign_rows
 
 _SECONDS = 60.0  # 12 utterances: enough for the shares of a split step to come out
 _ONE = LossDenominators(1.0, 1.0)
@@ -76,8 +76,8 @@ def _parts(recipe: Recipe, names: list[str], rows: int) -> dict[str, Part] | Non
     """What each recogniser of a split step hears."""
     if recipe.training.step_sharing == "all" or len(names) == 1:
         return None
-    heard = rows_heard(rows, names, recipe.training, step=0, rank=0, world=1)
-    return {name: Part(mine, _ONE) for name, mine in heard.items()}
+    assigned = assign_rows(rows, names, recipe.training, step=0, rank=0, world=1)
+    return {name: Part(part, _ONE) for name, part in assigned.items()}
 
 
 def _finetuning(recipe: Recipe, weights: Weights) -> float:

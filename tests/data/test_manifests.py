@@ -137,7 +137,7 @@ def test_text_that_cannot_be_used_does_not_cost_untranscribed_sound(tmp_path: Pa
     report = prepare_tsv(table, tmp_path / "out", allow_untranscribed=True)
     assert not report.problems
     assert [cut.supervisions[0].text for cut in read_cuts(tmp_path / "out")] == [None] * 4
-    with pytest.raises(DataError, match="nothing in it can be used"):
+    with pytest.raises(DataError, match="no utterance can be used"):
         prepare_tsv(table, tmp_path / "strict")
 
 

@@ -27,7 +27,7 @@ def planner(data: DataConfig, *, train: bool = True, world_size: int = 1) -> Pla
 def test_batches_are_full_and_little_padded(train: bool) -> None:
     data = DataConfig(batch_seconds=120, buckets=30)
     batches = list(planner(data, train=train).epoch(0, 0))
-    used = [sum(item.heard_s for item in batch.examples) for batch in batches]
+    used = [sum(item.total_s for item in batch.examples) for batch in batches]
     padded = [len(batch.examples) * batch.mel_frames / 100 for batch in batches]
     assert max(padded) <= 120.1
     assert sum(used) / sum(padded) > 0.92
@@ -130,7 +130,7 @@ def test_batches_bound_what_the_network_gets_tails_and_joins_included() -> None:
     assert 0.4 < np.mean(np.array(tails) > 0) < 0.6
     assert max(tails) > 4
     for batch in batches:
-        assert all(padded_mel_frames(i.heard_s) <= batch.mel_frames for i in batch.examples)
+        assert all(padded_mel_frames(i.total_s) <= batch.mel_frames for i in batch.examples)
         assert len(batch.examples) <= 2 or len(batch.examples) * batch.mel_frames <= 100 * 80
 
 

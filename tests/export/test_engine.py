@@ -267,5 +267,5 @@ def test_a_recognizer_runs_it_without_torch(
         stream.push(cut)
         reference.push(cut)
     assert stream.finish().text == reference.finish().text
-    with pytest.raises(SubnetError, match="the artifact holds"):
+    with pytest.raises(SubnetError, match="the artifact contains"):
         behind.subnet(SERVER)

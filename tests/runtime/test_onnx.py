@@ -44,7 +44,7 @@ def pair(exported: Path, talkative_model: Path) -> tuple[Recognizer, Recognizer]
 def test_device_is_what_was_exported(pair: tuple[Recognizer, Recognizer]) -> None:
     assert pair[0].subnet("device") == Subnet(ChunkedContext(3, 6, 1), 0.5)
     for missing in (Subnet(ChunkedContext(4, 8, 2), 0.5), Subnet(ChunkedContext(3, 6, 1))):
-        with pytest.raises(SubnetError, match="the export does not hold"):
+        with pytest.raises(SubnetError, match="the export does not contain"):
             pair[0].subnet(missing)
 
 

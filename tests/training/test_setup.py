@@ -68,7 +68,7 @@ def test_features_that_never_change_do_not_divide_by_zero(tmp_path: Path) -> Non
 def test_a_training_set_of_which_nothing_can_be_read_is_an_error(sounds: CutSet) -> None:
     for cut in sounds:
         Path(cut.recording.sources[0].source).unlink()
-    with pytest.raises(DataError, match="not one file"):
+    with pytest.raises(DataError, match="no file of the training set"):
         setup._measure_features(Backbone(MODEL, PruningConfig()), sounds, None, Recipe(name="r"))
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dualmode.config import TrainingConfig
-from dualmode.training.sharing import rows_heard
+from dualmode.training.sharing import assign_rows
 
 NAMES = ["server", "device", "sampled"]
 
@@ -15,10 +15,10 @@ NAMES = ["server", "device", "sampled"]
 @pytest.mark.parametrize("names", [NAMES, NAMES[:2], ["device", "sampled"]])
 def test_every_utterance_is_heard_once(count: int, names: list[str]) -> None:
     for step in range(30):
-        heard = rows_heard(count, names, TrainingConfig(), step=step, rank=0, world=1)
-        assert list(heard) == names
-        assert sorted(torch.cat(list(heard.values())).tolist()) == list(range(count))
-        assert all(rows.dtype == torch.int64 for rows in heard.values())
+        assigned = assign_rows(count, names, TrainingConfig(), step=step, rank=0, world=1)
+        assert list(assigned) == names
+        assert sorted(torch.cat(list(assigned.values())).tolist()) == list(range(count))
+        assert all(rows.dtype == torch.int64 for rows in assigned.values())
 
 
 @pytest.mark.parametrize("count", [1, 5, 12])
@@ -27,7 +27,7 @@ def test_shares_are_kept_in_every_step_to_one_and_over_steps_exactly(count: int)
     shares = {"server": 0.3, "device": 0.45, "sampled": 0.25}
     totals = dict.fromkeys(NAMES, 0)
     for step in range(4000):
-        for name, rows in rows_heard(count, NAMES, config, step=step, rank=0, world=1).items():
+        for name, rows in assign_rows(count, NAMES, config, step=step, rank=0, world=1).items():
             assert abs(len(rows) - count * shares[name]) < 2
             totals[name] += len(rows)
     for name, total in totals.items():
@@ -36,18 +36,18 @@ def test_shares_are_kept_in_every_step_to_one_and_over_steps_exactly(count: int)
 
 def test_two_processes_with_an_utterance_each_serve_both_recognisers() -> None:
     for step in range(50):
-        heard = [
-            rows_heard(1, NAMES[:2], TrainingConfig(), step=step, rank=rank, world=2)
+        assigned = [
+            assign_rows(1, NAMES[:2], TrainingConfig(), step=step, rank=rank, world=2)
             for rank in range(2)
         ]
-        assert sum(len(each["device"]) for each in heard) == 1
+        assert sum(len(each["device"]) for each in assigned) == 1
 
 
 def test_what_is_dealt_follows_from_seed_and_step() -> None:
     def dealt(seed: int, step: int) -> list[list[int]]:
         config = TrainingConfig(seed=seed)
-        heard = rows_heard(9, NAMES, config, step=step, rank=0, world=1)
-        return [rows.tolist() for rows in heard.values()]
+        assigned = assign_rows(9, NAMES, config, step=step, rank=0, world=1)
+        return [rows.tolist() for rows in assigned.values()]
 
     assert dealt(1, 5) == dealt(1, 5)
     assert len({str(dealt(1, step)) for step in range(20)}) > 3

@@ -1,1 +1,1 @@
-"""From tables and CutSets to batches."""
+"""Training and evaluation data: tables and CutSets, augmentation, batches."""

@@ -1,4 +1,4 @@
-"""Disturbances of training audio and features; every function draws from the generator given."""
+"""Augmentation of training audio and features, drawn from the generator that is passed in."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from dualmode.features import Mels
 
 Random = np.random.Generator
 
-_SILENT = 1e-8  # mean power of speech or noise below which their ratio says nothing
-_FAINT_LOG10 = (-4.5, -3.0)  # deviation of what microphones call silence, full scale being 1
-_LONGEST_MASKED_SHARE = 0.2  # of an utterance, by one time mask
-_DECAY_S = (0.1, 0.6)  # until a room's sound is 60 dB below its beginning
-_DIRECT_DB = (-3.0, 15.0)  # of the direct sound's energy over that of all reflections
-_TELEPHONE_HZ = ((100.0, 350.0), (3200.0, 3900.0))  # lower and upper edge of the band
-_EDGE_HZ = 80.0  # over which a band ends
-_MU = 255.0  # of ITU-T G.711
+_SILENT = 1e-8  # mean power below which a signal-to-noise ratio is meaningless
+_FAINT_LOG10 = (-4.5, -3.0)  # log10 of the standard deviation of a microphone's own noise
+_LONGEST_MASKED_SHARE = 0.2  # largest share of an utterance that one time mask covers
+_DECAY_S = (0.1, 0.6)  # reverberation time: decay by 60 dB
+_DIRECT_DB = (-3.0, 15.0)  # direct-to-reverberant energy ratio
+_TELEPHONE_HZ = ((100.0, 350.0), (3200.0, 3900.0))  # ranges of the band's lower and upper edge
+_EDGE_HZ = 80.0  # width of the transition at an edge of the band
+_MU = 255.0  # mu-law parameter of ITU-T G.711
 
 
 def perturb_speed(samples: Samples, speed: float) -> Samples:
-    """Play (S,) samples ``speed`` times as fast, which moves the pitch as well: (S / speed,).
+    """Play (S,) samples ``speed`` times as fast, which also changes the pitch: (S / speed,).
 
     Ko et al., "Audio augmentation for speech recognition", Interspeech 2015.
     """
@@ -35,7 +35,7 @@ def perturb_speed(samples: Samples, speed: float) -> Samples:
 
 
 def add_noise(samples: Samples, noise: npt.NDArray[np.floating], snr_db: float) -> Samples:
-    """Add (S,) noise so that the samples' power is ``snr_db`` decibels above the noise's."""
+    """Add (S,) noise at a signal-to-noise ratio of ``snr_db`` decibels."""
     power = float(np.mean(np.square(samples))) if len(samples) else 0.0
     noise_power = float(np.mean(np.square(noise))) if len(noise) else 0.0
     if power < _SILENT or noise_power < _SILENT:
@@ -45,11 +45,11 @@ def add_noise(samples: Samples, noise: npt.NDArray[np.floating], snr_db: float) 
 
 
 def reverberate(samples: Samples, rng: Random) -> Samples:
-    """(S,) samples as heard in a room drawn at random: as many, as loud, and not delayed.
+    """Reverberate (S,) samples in a random room; length, loudness and timing are preserved.
 
-    The impulse response is the direct sound and, from 1 to 4 ms after it, noise that decays
-    exponentially (Polack's model of late reverberation), a few early samples of it far stronger
-    than the rest. Cheaper than mirrored sources: one convolution an utterance.
+    The impulse response is the direct sound followed, after 1 to 4 ms, by exponentially decaying
+    noise (Polack's model of late reverberation) with a few much stronger early reflections. It
+    takes one convolution per utterance, less than the image-source method.
     """
     power = float(np.mean(np.square(samples))) if len(samples) else 0.0
     if power < _SILENT:
@@ -62,14 +62,14 @@ def reverberate(samples: Samples, rng: Random) -> Samples:
     reflections[: int(rng.integers(16, 64))] = 0
     direct = 10 ** (rng.uniform(*_DIRECT_DB) / 20)
     response = np.concatenate([[direct * np.linalg.norm(reflections)], reflections])
-    heard = oaconvolve(samples, response.astype(np.float32))[: len(samples)]
-    gain = np.sqrt(power / max(float(np.mean(np.square(heard))), _SILENT))
-    return np.asarray(heard * gain, dtype=np.float32)
+    reverberated = oaconvolve(samples, response.astype(np.float32))[: len(samples)]
+    gain = np.sqrt(power / max(float(np.mean(np.square(reverberated))), _SILENT))
+    return np.asarray(reverberated * gain, dtype=np.float32)
 
 
 def telephone(samples: Samples, rng: Random) -> Samples:
-    """(S,) samples as they come out of a telephone: nothing above a band's upper edge, between
-    3.2 and 3.9 kHz, little below its lower one, and half of the time in eight bits by mu-law."""
+    """Send (S,) samples through a telephone line: remove everything above 3.2 to 3.9 kHz and
+    attenuate everything below 100 to 350 Hz; half of the lines also code in 8-bit mu-law."""
     spectrum = np.fft.rfft(samples)
     hz = np.linspace(0, SAMPLE_RATE_HZ / 2, len(spectrum))
     (lower, upper) = (rng.uniform(*edge) for edge in _TELEPHONE_HZ)
@@ -82,13 +82,13 @@ def telephone(samples: Samples, rng: Random) -> Samples:
 
 
 def change_gain(samples: Samples, gain_db: float) -> Samples:
-    """(S,) samples louder by ``gain_db`` decibels; what exceeds full scale is clipped."""
+    """Amplify (S,) samples by ``gain_db`` decibels and clip them at full scale."""
     louder = samples * np.float32(10 ** (gain_db / 20))
     return np.asarray(np.clip(louder, -1, 1), dtype=np.float32)
 
 
 def draw_noise(noises: Sequence[Samples], length: int, rng: Random) -> Samples:
-    """A random stretch of ``length`` samples of one noise, which repeats where it is too short."""
+    """A random stretch of ``length`` samples of one noise; a noise that is too short repeats."""
     noise = noises[int(rng.integers(len(noises)))]
     start = int(rng.integers(max(1, len(noise) - length + 1)))
     stretch = noise[start : start + length]
@@ -96,11 +96,11 @@ def draw_noise(noises: Sequence[Samples], length: int, rng: Random) -> Samples:
 
 
 def draw_tails_s(longest_s: float, count: int, rng: Random) -> list[float]:
-    """Seconds of silence after each of ``count`` utterances: none in half of them, at most
-    ``longest_s``, short ones more often.
+    """Draw the silence, in seconds, after each of ``count`` utterances.
 
-    A recogniser that only ever heard utterances which end with their last word waits for the end
-    before it says that word, and in a stream the end does not come.
+    Half of them get none; the others get at most ``longest_s``, and short silences are more
+    frequent. A recogniser trained only on utterances that end with their last word waits for the
+    end of the audio before it emits that word, and a stream does not end.
     """
     drawn = np.square(rng.random(count)) * longest_s
     tails: list[float] = np.where(rng.random(count) < 0.5, drawn, 0.0).tolist()
@@ -108,12 +108,12 @@ def draw_tails_s(longest_s: float, count: int, rng: Random) -> list[float]:
 
 
 def append_silence(samples: Samples, seconds: float, rng: Random) -> Samples:
-    """Append zeros (half of the time) or noise as faint as a microphone's own."""
+    """Append ``seconds`` of zeros or, half of the time, of noise as faint as a microphone's."""
     return np.concatenate([samples, _silence(seconds, rng)]) if seconds else samples
 
 
 def join(spoken: Sequence[Samples], pause_s: float, rng: Random) -> Samples:
-    """One (S,) recording of several utterances, ``pause_s`` of silence between them."""
+    """Join utterances (S,) to one recording with ``pause_s`` seconds of silence between them."""
     parts = list(spoken[:1])
     for samples in spoken[1:]:
         parts += [_silence(pause_s, rng), samples]
@@ -127,7 +127,7 @@ def _silence(seconds: float, rng: Random) -> Samples:
 
 
 def mask_mels(mels: Mels, data: DataConfig, rng: Random) -> Mels:
-    """SpecAugment: replace stretches of time and of frequency in (M, 80) by each bin's mean.
+    """SpecAugment: replace spans of time and of frequency in (M, 80) mel frames by bin means.
 
     Park et al., "SpecAugment", Interspeech 2019, without time warping. A time mask covers at most
     a fifth of the utterance, so that short commands keep words to learn from.

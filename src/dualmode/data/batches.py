@@ -1,7 +1,7 @@
 """Batches of features and tokens: planned from a position, made in worker processes.
 
-Everything that is drawn follows from (seed, epoch, cut id), so that a position, two integers and
-a step count, is all that a resumed run needs to go on with the very same batches.
+All random draws depend on (seed, epoch, cut id) alone, so a run that resumes from a
+:class:`Position` continues with exactly the same batches.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from dualmode.errors import AudioError, DualmodeError
 from dualmode.features import encoder_frames
 from dualmode.text import Tokens
 
-_PREFETCHED = 4  # batches a worker
-_TOKEN_GRID = 8  # numbers of tokens that batches of training are padded to: few shapes
+_PREFETCHED = 4  # batches per worker
+_TOKEN_GRID = 8  # training pads tokens to a multiple of this, to limit the number of shapes
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Utterances made ready for a model; training joins some of them into one.
+    """A batch of examples; in training, an example may join several utterances.
 
     Attributes:
         features: (B, M, 80) float32 log-mels, zero-padded.
@@ -46,9 +46,9 @@ class Batch:
         token_lengths: (B,) int64.
         texts: normalised transcripts.
         ids: cut ids.
-        seconds: audio in the batch, padding not counted, after speed perturbation.
-        hidden: what pre-training hides; None in fine-tuning.
-        unreadable: utterances that were planned for the batch, and why they are not in it.
+        seconds: audio in the batch after speed perturbation, without padding.
+        hidden: frames that pre-training masks; None in fine-tuning.
+        unreadable: utterances that were planned for the batch but could not be read.
     """
 
     features: Tensor
@@ -71,12 +71,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class Position:
-    """Where to go on.
+    """A position in the sequence of batches.
 
     Attributes:
-        epoch: passes over the cuts that are done.
-        batch: batches done in this epoch.
-        step: batches done in the whole run, which the curriculum goes by.
+        epoch: completed passes over the cuts.
+        batch: completed batches of this epoch.
+        step: completed batches of the whole run; the curriculum depends on it.
     """
 
     epoch: int = 0
@@ -86,24 +86,24 @@ class Position:
 
 @dataclass(frozen=True)
 class _Task:
-    """What a worker makes a batch of, and the position after it."""
+    """A planned batch for a worker to make, and the position after it."""
 
     planned: PlannedBatch
     after: Position
 
 
 class BatchSource:
-    """Batches of a CutSet for one of ``world_size`` processes, which together see one big batch.
+    """Batches of a CutSet for one of ``world_size`` processes that share each global batch.
 
     Args:
-        cuts: what to read; what cannot be used is left out and listed in ``report``.
-        tokens: of the transcripts; None where audio is all that counts.
-        train: shuffle, disturb and go on for ever; otherwise one ordered pass over everything.
-        noise: a CutSet to mix in, held in memory (an hour of it at most).
-        hiding: how to hide frames for pre-training, if that is what the batches are for.
+        cuts: utterances; those that cannot be used are left out and listed in ``report``.
+        tokens: vocabulary of the transcripts; None if only the audio is used.
+        train: shuffle, augment and repeat without end; otherwise one ordered pass.
+        noise: CutSet of noise to mix in; at most an hour of it is held in memory.
+        hiding: settings of masking, for pre-training; None otherwise.
 
     Raises:
-        DataError: no cut can be used, or the curriculum starts below the shortest.
+        DataError: no cut can be used, or the curriculum starts below the shortest cut.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class BatchSource:
         )
         noises = load_noise(noise, seed, self.report) if train and noise is not None else []
         examples = Examples(kept, data, seed, train, noises)
-        self._maker = _Maker(examples, tokens, hiding)
+        self._maker = _BatchMaker(examples, tokens, hiding)
 
     @property
     def seconds(self) -> float:
@@ -144,15 +144,15 @@ class BatchSource:
     def batches(
         self, start: Position = Position()
     ) -> Generator[tuple[Batch, Position], None, None]:
-        """Batches from ``start`` on, each with the position after it.
+        """Yield the batches from ``start`` on, each with the position after it.
 
-        Utterances that cannot be read are left out, and listed with their batch. Where that leaves
-        nothing, training has another utterance instead, so that every process has a batch for
-        every step, and evaluation skips the batch and adds to ``report``.
+        Utterances that cannot be read are left out and listed with their batch. If none is left,
+        training substitutes another utterance, so that every process has a batch in every step;
+        evaluation skips the batch and adds its utterances to ``report``.
 
         Raises:
-            AudioError: nothing can be read any more.
-            DualmodeError: a process that makes batches was killed.
+            AudioError: no utterance can be read any more.
+            DualmodeError: a worker process was killed.
         """
         workers = self._data.workers
         loader = DataLoader(
@@ -164,7 +164,7 @@ class BatchSource:
             worker_init_fn=_start_worker,
             # Forked workers share the cuts and the noise instead of each loading them.
             multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
-            # The loader draws a seed that nothing here uses; the global generator is not to move.
+            # The loader draws a seed that is not used here; keep it off the global generator.
             generator=torch.Generator(),
         )
         for made in _until_killed(loader):
@@ -176,21 +176,21 @@ class BatchSource:
                 yield made.batch, made.after
 
     def _tasks(self, start: Position) -> Iterator[_Task]:
-        """What to make from ``start`` on; planning an epoch anew from its beginning is quick."""
+        """Tasks from ``start`` on. The epoch is planned again from its beginning, which is fast."""
         epoch, step = start.epoch, start.step - start.batch
         while True:
             for batch, planned in enumerate(self._planner.epoch(epoch, step), start=1):
                 step += 1
-                mine = planned.examples[self._rank :: self._world_size]
-                if step > start.step and mine:
-                    yield _Task(replace(planned, examples=mine), Position(epoch, batch, step))
+                share = planned.examples[self._rank :: self._world_size]
+                if step > start.step and share:
+                    yield _Task(replace(planned, examples=share), Position(epoch, batch, step))
             if not self._train:
                 return
             epoch += 1
 
 
 class _Endless(Sampler[_Task]):
-    """Tasks as the sampler that a DataLoader wants."""
+    """Wraps tasks as the sampler of a DataLoader."""
 
     def __init__(self, tasks: Iterator[_Task]) -> None:
         self._tasks = tasks
@@ -200,16 +200,16 @@ class _Endless(Sampler[_Task]):
 
 
 @dataclass(frozen=True)
-class _Made:
-    """What a worker made of a task; no batch where nothing in it can be read."""
+class _Result:
+    """Result of a task; ``batch`` is None if none of its utterances can be read."""
 
     batch: Batch | None
     after: Position
     unreadable: Sequence[Problem]
 
 
-class _Maker(Dataset[_Made]):
-    """Makes batches, in workers."""
+class _BatchMaker(Dataset[_Result]):
+    """Makes batches, in worker processes."""
 
     def __init__(
         self, examples: Examples, tokens: Tokens | None, hiding: PretrainingConfig | None
@@ -218,11 +218,11 @@ class _Maker(Dataset[_Made]):
         self._tokens = tokens
         self._hiding = hiding
 
-    def __getitem__(self, task: _Task) -> _Made:
+    def __getitem__(self, task: _Task) -> _Result:
         train, place = self._examples.train, task.after
         made, problems = self._examples.make(task.planned.examples, place.epoch, place.step)
         if not made:
-            return _Made(None, place, problems)
+            return _Result(None, place, problems)
         mels = [torch.from_numpy(example.mels) for example in made]
         texts = [example.text for example in made]
         encode = self._tokens.encode if self._tokens else lambda _: []
@@ -239,7 +239,7 @@ class _Maker(Dataset[_Made]):
         )
         if self._hiding:
             batch = replace(batch, hidden=self._hide(made, self._hiding, place.epoch))
-        return _Made(batch, place, problems)
+        return _Result(batch, place, problems)
 
     def _hide(self, made: list[Example], hiding: PretrainingConfig, epoch: int) -> Hidden:
         rngs = [
@@ -250,25 +250,25 @@ class _Maker(Dataset[_Made]):
 
 
 def _padded(rows: list[Tensor], length: int) -> Tensor:
-    """(B, N, ...) rows of up to N, N being ``length`` at least, padded with zeros."""
+    """Stack rows to (B, N, ...), zero-padded; N is the longest row but at least ``length``."""
     whole = pad_sequence(rows, batch_first=True)
     missing = max(0, length - whole.shape[1])
     return pad(whole, (0, 0) * (whole.dim() - 2) + (0, missing))
 
 
 def _up_to(grid: int, rows: list[Tensor]) -> int:
-    """The longest row, rounded up to the ``grid``."""
+    """Length of the longest row, rounded up to a multiple of ``grid``."""
     return -(-max(map(len, rows)) // grid) * grid
 
 
 def _weight(cut: Cut, confidence_power: float) -> float:
-    """How often an epoch has a cut: as its corpus asks for, and as its teacher was sure."""
+    """How often an epoch repeats a cut: its corpus's weight times its teacher's confidence."""
     weight = float((getattr(cut, "custom", None) or {}).get(WEIGHT, 1))
     return weight * confidence_of(cut) ** confidence_power if confidence_power else weight
 
 
-def _until_killed(loader: DataLoader[_Made]) -> Iterator[_Made]:
-    """What a loader gives; the death of one of its workers as an error that says what to do."""
+def _until_killed(loader: DataLoader[_Result]) -> Iterator[_Result]:
+    """Results of a loader; if a worker is killed, raise an error that says what to do."""
     try:
         yield from loader
     except RuntimeError as error:
@@ -276,11 +276,11 @@ def _until_killed(loader: DataLoader[_Made]) -> Iterator[_Made]:
             raise
         raise DualmodeError(
             "a process that reads data was killed, most often because memory ran out; "
-            "--set data.workers=0 reads in the training process, and takes less"
+            "--set data.workers=0 reads in the training process, which takes less memory"
         ) from None
 
 
 def _start_worker(_: int) -> None:
-    # Ctrl-C reaches every process of the terminal; the trainer ends its workers itself.
+    # Ctrl-C reaches every process of the terminal, but the trainer ends its workers itself.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

@@ -1,7 +1,7 @@
 """eSpeak NG, from the library that the PyPI wheel ``espeakng-loader`` ships, through ctypes.
 
-eSpeak NG carries state from one utterance to the next (the flutter of the pitch, the noise of
-breath), so the same words sound the same only at the same place in a fresh process's sequence.
+eSpeak NG carries state from one utterance to the next (pitch flutter, breath noise), so its
+output is reproducible only for the same sequence of utterances in a fresh process.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _POSITION_IN_CHARACTERS = 1
 _TEXT_IS_UTF8 = 1
 _PHONEMES_AS_IPA = 2
 _LIST_ENDS, _WORD = 0, 1
-_LONGEST_DATA_PATH = 120  # the library's buffer for the path ends at 160 bytes, file names included
+_LONGEST_DATA_PATH = 120  # the library's path buffer has 160 bytes, file names included
 
 
 class _EventId(ctypes.Union):
@@ -56,12 +56,12 @@ _Callback = ctypes.CFUNCTYPE(
 
 @dataclass(frozen=True)
 class Speech:
-    """What eSpeak NG said.
+    """Synthesised speech.
 
     Attributes:
         samples: (S,) int16.
         sample_rate_hz: 22050 for every voice of this release.
-        word_starts: for each word, the sample at which it begins.
+        word_starts: index of the first sample of each word.
     """
 
     samples: npt.NDArray[np.int16]
@@ -70,13 +70,13 @@ class Speech:
 
 
 class Espeak:
-    """One speaker; the library holds its state globally, so use one in a process."""
+    """A synthesiser. The library's state is global: create only one per process."""
 
     def __init__(self) -> None:
         self._library, data = _load()
         self._pieces: list[npt.NDArray[np.int16]] = []
         self._starts: dict[int, int] = {}
-        # ctypes frees a callback that nobody holds.
+        # ctypes frees a callback that is not referenced.
         self._callback = _Callback(self._collect)
         if len(data.encode()) > _LONGEST_DATA_PATH:
             self._link = tempfile.TemporaryDirectory(prefix="espeak-")
@@ -89,7 +89,7 @@ class Espeak:
             )
         self.sample_rate_hz = int(rate)
         self._library.espeak_SetSynthCallback(self._callback)
-        # The library has just seeded its source of breath and echo by the clock.
+        # The library has just seeded its noise generator from the clock.
         self._library.espeak_ng_SetRandSeed(ctypes.c_long(1))
 
     def set_voice(self, name: str) -> None:
@@ -102,7 +102,7 @@ class Espeak:
             raise DataError(f"eSpeak NG has no voice {name!r}")
 
     def say(self, text: str, *, words_per_minute: int, pitch: int, pitch_range: int) -> Speech:
-        """Speak words that single spaces separate; pitch and its range run from 0 to 99."""
+        """Synthesise words separated by single spaces; pitch and its range are 0 to 99."""
         self._pieces.clear()
         self._starts.clear()
         for parameter, value in ((_RATE, words_per_minute), (_PITCH, pitch), (_RANGE, pitch_range)):
@@ -115,7 +115,7 @@ class Espeak:
         return Speech(samples, self.sample_rate_hz, _starts_of(text.split(" "), self._starts))
 
     def phonemes(self, text: str) -> str:
-        """The IPA that the present voice makes of a text."""
+        """Transcribe a text to IPA with the current voice."""
         pointer = ctypes.c_char_p(text.encode())
         parts = []
         while pointer.value:
@@ -138,9 +138,9 @@ class Espeak:
 
 
 def _starts_of(words: Sequence[str], events: dict[int, int]) -> tuple[int, ...]:
-    """Start of each word from the events, which name words by where they begin in the text.
+    """Start of each word, from events that identify words by their position in the text.
 
-    eSpeak NG may speak a few words as one unit; those after the first share its start.
+    eSpeak NG may speak several words as one unit; they then share one start.
     """
     starts, position, latest = [], 0, 0
     for word in words:

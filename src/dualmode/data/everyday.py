@@ -1,7 +1,7 @@
 """The language of ``talk``: numbers said in many ways, dates, times, spelled words, commands.
 
-The quickstart's language (``phrases``), widened. A phrase is written as there: words in lower
-case, single capitals for letters that are spelled out, a comma for a pause.
+It extends the quickstart's language (``phrases``) and uses the same notation: words in lower case,
+single capitals for letters that are spelled out, a comma for a pause.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ NATO = words(
     "alpha bravo charlie delta echo foxtrot golf hotel india juliet kilo lima mike november "
     "oscar papa quebec romeo sierra tango uniform victor whiskey x-ray yankee zulu"
 )
-# The words of Speech Commands (Warden, arXiv 1804.03209), its digits aside.
+# The words of Speech Commands (Warden, arXiv 1804.03209), without its digits.
 COMMAND_WORDS = words(
     "backward bed bird cat dog down follow forward go happy house learn left marvin no off on "
     "right sheila stop tree up visual wow yes"
 )
-# Said alone or before a number or a code: the commands of AN4 (Acero, 1990) and common ones.
+# Spoken alone or before a number or a code: the commands of AN4 (Acero, 1990) and common ones.
 _EDITING = words("enter erase rubout start stop go help repeat yes no delete insert")
 _ORDERS = words(
     "pause|play|resume|next|previous|louder|quieter|mute|undo|redo|save|copy|paste|open|close|"
@@ -78,22 +78,22 @@ def draw_everyday(rng: Random) -> str:
 
 
 def number(rng: Random, value: int) -> str:
-    """A cardinal, with or without the "and" that Britons say; up to 999,999,999."""
+    """A cardinal up to 999,999,999, with or without the British "and"."""
     for unit, name, least in ((1_000_000, "million", 1_000_000), (1000, "thousand", 10_000)):
         if value >= least:
             head, rest = divmod(value, unit)
             tail = f" {number(rng, rest)}" if rest else ""
             return f"{number(rng, head)} {name}{tail}"
-    said = cardinal(value)
+    phrase = cardinal(value)
     if rng.random() < 0.5:
-        said = said.replace(" and ", " ")
-    if said.startswith("one hundred") and rng.random() < 0.2:
-        said = "a" + said[3:]
-    return said
+        phrase = phrase.replace(" and ", " ")
+    if phrase.startswith("one hundred") and rng.random() < 0.2:
+        phrase = "a" + phrase[3:]
+    return phrase
 
 
 def digits(rng: Random, count: int) -> str:
-    """Digits one by one; zero is zero or oh in one phrase, twins may be said as double."""
+    """Single digits. Zero is "zero" or "oh" throughout; repeated digits may become "double"."""
     zero = "oh" if rng.random() < 0.5 else "zero"
     doubles = rng.random() < 0.35
     drawn = rng.integers(10, size=count).tolist()
@@ -102,19 +102,19 @@ def digits(rng: Random, count: int) -> str:
         drawn[at + 1] = drawn[at]
         if count > 5 and at + 2 < count and rng.random() < 0.3:
             drawn[at + 2] = drawn[at]
-    said: list[str] = []
+    phrase: list[str] = []
     at = 0
     while at < count:
         run = next((n for n in (3, 2) if drawn[at : at + n] == [drawn[at]] * n), 1)
         run = run if doubles else 1
         name = zero if drawn[at] == 0 else ONES[drawn[at]]
-        said.append(f"{('', 'double ', 'triple ')[run - 1]}{name}")
+        phrase.append(f"{('', 'double ', 'triple ')[run - 1]}{name}")
         at += run
-    return " ".join(said)
+    return " ".join(phrase)
 
 
 def pairs(rng: Random) -> str:
-    """Four digits as house numbers and years are said: ``fifty two oh three``, ``nineteen ten``."""
+    """Four digits in the style of house numbers and years: ``fifty two oh three``."""
     high, low = int(rng.integers(10, 100)), int(rng.integers(100))
     if low == 0:
         return f"{cardinal(high)} hundred"
@@ -122,7 +122,7 @@ def pairs(rng: Random) -> str:
 
 
 def _magnitude(rng: Random, largest: int) -> str:
-    """A number whose length, not whose value, is drawn evenly."""
+    """A number whose count of digits, not its value, is drawn uniformly."""
     top = 10 ** int(rng.integers(1, len(str(largest))))
     return number(rng, int(rng.integers(top)))
 
@@ -178,12 +178,14 @@ def _name_spelled(rng: Random) -> str:
 
 
 def _nato(rng: Random) -> str:
-    said = [pick(rng, NATO) for _ in range(int(rng.integers(1, 6)))]
+    phrase = [pick(rng, NATO) for _ in range(int(rng.integers(1, 6)))]
     if rng.random() < 0.25:
         return ", ".join(
-            f"{word[0].upper()} {pick(rng, ('as in', 'for'))} {word}" for word in said[:3]
+            f"{word[0].upper()} {pick(rng, ('as in', 'for'))} {word}" for word in phrase[:3]
         )
-    return " ".join(said) + (f" {digits(rng, int(rng.integers(1, 4)))}" if len(said) < 4 else "")
+    return " ".join(phrase) + (
+        f" {digits(rng, int(rng.integers(1, 4)))}" if len(phrase) < 4 else ""
+    )
 
 
 def _code(rng: Random) -> str:
@@ -198,9 +200,9 @@ def _code(rng: Random) -> str:
 
 def _phone(rng: Random) -> str:
     groups = pick(rng, ("3 3 4", "3 4", "5 6", "3 3 2 2", "4 3 3"))
-    said = ", ".join(digits(rng, int(n)) for n in groups.split())
+    phrase = ", ".join(digits(rng, int(n)) for n in groups.split())
     start = pick(rng, ("", "", "dial ", "call ", "the number is ", "area code ", "phone number "))
-    return f"{start}{said}{pick(rng, ('', '', f', extension {digits(rng, 2)}'))}"
+    return f"{start}{phrase}{pick(rng, ('', '', f', extension {digits(rng, 2)}'))}"
 
 
 def _price(rng: Random) -> str:
@@ -219,16 +221,16 @@ def _price(rng: Random) -> str:
 
 def _address(rng: Random) -> str:
     house = pick(rng, (digits(rng, 3), pairs(rng), number(rng, int(rng.integers(1, 999)))))
-    said = f"{house} {pick(rng, _STREETS)} {pick(rng, _WAYS)}"
+    phrase = f"{house} {pick(rng, _STREETS)} {pick(rng, _WAYS)}"
     form = int(rng.integers(4))
     if form == 0:
         door = cardinal(int(rng.integers(1, 40)))
-        said += f", {pick(rng, ('apartment', 'flat', 'suite', 'room'))} {door}"
+        phrase += f", {pick(rng, ('apartment', 'flat', 'suite', 'room'))} {door}"
     elif form == 1:
-        said += f", {pick(rng, _TOWNS)}"
+        phrase += f", {pick(rng, _TOWNS)}"
     elif form == 2:
-        said += f", {pick(rng, ('zip code', 'post code'))} {digits(rng, 5)}"
-    return said
+        phrase += f", {pick(rng, ('zip code', 'post code'))} {digits(rng, 5)}"
+    return phrase
 
 
 def _amount(rng: Random) -> str:
@@ -246,7 +248,7 @@ def _bare_number(rng: Random) -> str:
 
 
 def _several(rng: Random) -> str:
-    """Numbers one after the other, as lists and scores are read."""
+    """Several numbers in a row, as in lists and scores."""
     return ", ".join(cardinal(int(rng.integers(100))) for _ in range(int(rng.integers(2, 5))))
 
 
@@ -266,7 +268,7 @@ def _editing(rng: Random) -> str:
 
 
 def _single(rng: Random) -> str:
-    """One to three words that have no sentence around them."""
+    """One to three isolated words."""
     pools = (ONES, COMMAND_WORDS, COMMAND_WORDS, ORDINALS, WEEKDAYS, MONTHS, NATO, _EDITING, _SIGNS)
     count = int(rng.choice(3, p=(0.6, 0.2, 0.2))) + 1
     return ", ".join(pick(rng, pools[int(rng.integers(len(pools)))]) for _ in range(count))
@@ -281,8 +283,8 @@ def _digits(rng: Random) -> str:
 
 
 def _order(rng: Random) -> str:
-    said = pick(rng, _ORDERS)
-    return f"{said}, {pick(rng, _NAMES)}" if rng.random() < 0.1 else said
+    phrase = pick(rng, _ORDERS)
+    return f"{phrase}, {pick(rng, _NAMES)}" if rng.random() < 0.1 else phrase
 
 
 def _clock(rng: Random) -> str:

@@ -1,7 +1,6 @@
-"""Examples of a batch: samples read, disturbed and turned into features.
+"""Examples of a batch: audio read, augmented and converted to features.
 
-What is drawn for an example follows from (seed, epoch, cut id): neither the batch nor the process
-changes it.
+The random draws of an example depend on (seed, epoch, cut id), not on its batch or process.
 """
 
 from __future__ import annotations
@@ -34,13 +33,13 @@ from dualmode.data.usable import source_of
 from dualmode.errors import AudioError
 from dualmode.features import Mels, fbank, mel_frames
 
-_TRIES = 20  # utterances drawn to replace one that cannot be read
+_TRIES = 20  # utterances tried as a substitute for one that cannot be read
 
 
 @dataclass(frozen=True)
 class Example:
-    """One example: ids of its cuts joined by +, (M, 80) features, the text, seconds of audio, and
-    which repetition of its first cut in this epoch it is."""
+    """One example: ids of its cuts joined by +, (M, 80) features, text, seconds of audio, and the
+    number of earlier repetitions of its first cut in this epoch."""
 
     id: str
     mels: Mels
@@ -50,7 +49,7 @@ class Example:
 
 
 class Examples:
-    """Makes examples of ``cuts``; ``train`` says whether they are disturbed."""
+    """Makes examples of ``cuts``, augmented if ``train``."""
 
     def __init__(
         self, cuts: list[Cut], data: DataConfig, seed: int, train: bool, noises: list[Samples]
@@ -64,8 +63,8 @@ class Examples:
     def make(
         self, items: Sequence[Planned], epoch: int, step: int
     ) -> tuple[list[Example], list[Problem]]:
-        """The examples planned for a batch, and the problems of those that cannot be read, which
-        are left out. If none is left, training gets another utterance, drawn at random."""
+        """Make the examples planned for a batch, and list the problems of those that cannot be
+        read. If none can be read, training substitutes a random utterance."""
         made, problems = self._readable(items, epoch, step)
         if not made and self.train:
             names = "+".join(self._cuts[row].id for item in items for row in item.rows)
@@ -79,7 +78,7 @@ class Examples:
         return made, problems
 
     def generator(self, name: str, epoch: int, turn: int) -> np.random.Generator:
-        """Random numbers that depend on neither the batch nor the process."""
+        """A random generator that does not depend on the batch or the process."""
         entropy = (self._seed, epoch, *_entropy(name))
         return np.random.default_rng((*entropy, turn) if turn else entropy)
 
@@ -95,29 +94,29 @@ class Examples:
         return made, problems
 
     def _example(self, item: Planned, epoch: int, step: int) -> Example:
-        """An example, disturbed if training. Raises _UnreadableError."""
+        """One example, augmented in training. Raises _UnreadableError."""
         cuts = [self._cuts[row] for row in item.rows]
         rng = self.generator(cuts[0].id, epoch, item.turn)
         calm = step <= self._data.calm_steps
         spoken = [perturb_speed(_load(cut), item.speed) for cut in cuts]
         samples = join(spoken, item.pause_s, rng)
         if self.train and not calm:
-            samples = self._disturbed(samples, rng)
+            samples = self._augmented(samples, rng)
         seconds = len(samples) / SAMPLE_RATE_HZ
         if self.train:
             samples = append_silence(samples, item.tail_s, rng)
-        # Evaluation hears exactly what recognisers do; training, the same to rounding, but faster.
+        # Evaluation computes the features of recognition; training has a faster approximation.
         mels = training_fbank(samples) if self.train else fbank(samples)
-        if not np.isfinite(mels).all():  # samples are, so they are too large to be squared
+        if not np.isfinite(mels).all():  # the samples are finite, but overflow when squared
             raise _UnreadableError(cuts[0], f"{cuts[0].id}: no sound: its samples are too large")
         if self.train and not calm:
-            heard = mel_frames(round(seconds * SAMPLE_RATE_HZ))
-            mels[:heard] = mask_mels(mels[:heard], self._data, rng)
+            spoken_mels = mel_frames(round(seconds * SAMPLE_RATE_HZ))
+            mels[:spoken_mels] = mask_mels(mels[:spoken_mels], self._data, rng)
         text = " ".join(s.text or "" for cut in cuts for s in cut.supervisions)
         return Example("+".join(cut.id for cut in cuts), mels, text, seconds, item.turn)
 
-    def _disturbed(self, samples: Samples, rng: np.random.Generator) -> Samples:
-        """(S,) samples after what happens to sound on its way: a room, noise, a line, a level."""
+    def _augmented(self, samples: Samples, rng: np.random.Generator) -> Samples:
+        """Apply reverberation, noise, a telephone line and a gain to (S,) samples, at random."""
         data = self._data
         if data.room_probability and rng.random() < data.room_probability:
             samples = reverberate(samples, rng)
@@ -145,6 +144,6 @@ def _load(cut: Cut) -> Samples:
 
 
 def _entropy(name: str) -> tuple[int, ...]:
-    """Numbers that follow from a name in every process; Python's own hash does not."""
+    """A hash of a name that is the same in every process, unlike Python's own."""
     digest = hashlib.sha256(name.encode()).digest()
     return tuple(int.from_bytes(digest[at : at + 4]) for at in range(0, 16, 4))

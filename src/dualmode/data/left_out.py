@@ -1,4 +1,4 @@
-"""What was left out of a corpus, where, and why: nothing is dropped silently."""
+"""Reports of utterances left out of a corpus and why, so that nothing is dropped silently."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _ROWS_SHOWN = 20
-UNREADABLE = "unreadable"  # the kind of what shows only when a file is decoded
+UNREADABLE = "unreadable"  # kind of problems that show only when a file is decoded
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing left out.
+    """An utterance that was left out.
 
     Attributes:
-        what: the utterance's id.
+        what: id of the utterance.
         where: its file, or the line of the table.
-        kind: a short name to count by, such as ``truncated`` or ``digits``.
+        kind: short name of the kind of problem, such as ``truncated`` or ``digits``.
         why: what is wrong with it and what to do.
     """
 
@@ -37,7 +37,7 @@ class Problem:
 
 @dataclass
 class Report:
-    """What was kept of a corpus, and what was not."""
+    """Numbers of utterances kept, and the problems of those left out."""
 
     name: str
     kept: int = 0
@@ -48,7 +48,7 @@ class Report:
         self.problems.append(Problem(what, where, kind, why))
 
     def leave_out_new(self, problems: Iterable[Problem]) -> list[Problem]:
-        """Add those of ``problems`` whose utterance is not listed yet, and give them back."""
+        """Add those of ``problems`` whose utterance is not listed yet, and return them."""
         known = {problem.what for problem in self.problems if problem.kind == UNREADABLE}
         new = list({p.what: p for p in problems if p.what not in known}.values())
         self.problems.extend(new)
@@ -59,7 +59,7 @@ class Report:
         self.kept_seconds += seconds
 
     def counts(self) -> dict[str, int]:
-        """How many were left out for each kind of problem, most frequent first."""
+        """Number of utterances left out for each kind of problem, most frequent first."""
         return dict(Counter(problem.kind for problem in self.problems).most_common())
 
     def summary(self) -> str:
@@ -71,7 +71,7 @@ class Report:
         return f"{line}, {len(self.problems)} left out ({kinds})"
 
     def write(self, path: str | Path) -> None:
-        """Write everything as JSON."""
+        """Write the whole report as JSON."""
         tree = {
             "name": self.name,
             "kept": self.kept,

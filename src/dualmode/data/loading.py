@@ -1,7 +1,7 @@
-"""Samples of cuts, whatever their channels, rates and offsets in their recordings.
+"""Load samples of cuts with any channels, sample rate and offset in their recording.
 
-A manifest is data that may come from anybody, so loading one runs no command and opens no
-connection: audio is read from local files and from memory only, and only by libsndfile.
+Manifests may come from an untrusted source, so loading runs no command and opens no connection:
+audio is read from local files and from memory only, and only by libsndfile.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from dualmode.data.left_out import UNREADABLE, Report
 from dualmode.data.usable import source_of
 from dualmode.errors import AudioError, DataError
 
-_NOISE_SECONDS = 3600.0  # of noise held in memory: 230 MB
-_LOCAL = {"file", "memory"}  # Lhotse also knows "command", run by a shell, and "url"
+_NOISE_SECONDS = 3600.0  # limit of the noise held in memory: 230 MB
+_LOCAL = {"file", "memory"}  # Lhotse also supports "command", run by a shell, and "url"
 _NEVER_LOADED = {"supervisions", "features", "custom"}
 
 
 def load_noise(cuts: CutSet, seed: int, report: Report) -> list[Samples]:
-    """Read noises as 16 kHz samples: all of them, or an hour's worth drawn by ``seed``. Those that
-    cannot be read are added to ``report``.
+    """Read noises as 16 kHz samples: all of them, or a random hour. Those that cannot be read are
+    added to ``report``.
 
     Raises:
         DataError: none can be read.
@@ -57,17 +57,17 @@ def load_noise(cuts: CutSet, seed: int, report: Report) -> list[Samples]:
 
 
 def load_samples(cut: Cut) -> Samples:
-    """A cut's audio: (S,) at 16 kHz, channels averaged.
+    """Load the audio of a cut: (S,) at 16 kHz, channels averaged.
 
     Raises:
-        AudioError: it cannot be read, or its manifest asks for more than local files and memory;
-            the message names the cut and the file.
+        AudioError: it cannot be read, or is neither in a local file nor in memory; the message
+            names the cut and the file.
     """
     _check_local(cut)
     try:
         with _libsndfile_alone():
             samples = cut.load_audio()
-    # Lhotse's backends raise whatever their libraries raise.
+    # Lhotse does not wrap the exceptions of its backends.
     except Exception as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise AudioError(
@@ -86,15 +86,15 @@ def _check_local(cut: Cut) -> None:
     for kind, source in _sources(cut):
         if kind not in _LOCAL:
             raise AudioError(
-                f"{cut.id}: its audio is a {kind} ({str(source)[:80]!r}), and manifests run no "
-                "commands and fetch nothing here; if you trust it, store the audio in files first "
-                "with Lhotse's CutSet.save_audios"
+                f"{cut.id}: its audio is a {kind} ({str(source)[:80]!r}), and dualmode neither "
+                "runs commands nor downloads from a manifest; if you trust it, store the audio in "
+                "files first with Lhotse's CutSet.save_audios"
             )
 
 
 def _sources(part: Any) -> Iterator[tuple[str, Any]]:
-    """Kind and source of everything that loading reads: of mixed tracks, and of the room impulse
-    responses in transforms, which are recordings too."""
+    """Kind and location of all audio that loading would read, including mixed tracks and room
+    impulse responses in transforms."""
     if isinstance(part, AudioSource):
         yield part.type, part.source
     elif isinstance(part, dict):
@@ -112,7 +112,7 @@ def _sources(part: Any) -> Iterator[tuple[str, Any]]:
 
 @contextmanager
 def _libsndfile_alone() -> Iterator[None]:
-    """Lhotse's other backends start programs, and hand a shell the path of a .sph file as it is."""
+    """Disable Lhotse's other backends: they start programs, and pass .sph paths to a shell."""
     before = get_current_audio_backend()
     set_current_audio_backend(LibsndfileBackend())
     try:

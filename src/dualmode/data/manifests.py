@@ -1,4 +1,4 @@
-"""CutSets read from disk, and made from tables of sound files that are all checked first."""
+"""Read CutSets from disk, and make them from tables of audio files after checking every file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from dualmode.whole_files import replacing
 
 CUTS = "cuts.jsonl.gz"
 REPORT = "report.json"
-WEIGHT = "dualmode_weight"  # a cut's custom field: how often an epoch of training has it
+WEIGHT = "dualmode_weight"  # custom field of a cut: how often an epoch repeats it
 
 _COLUMNS = ("id", "path", "text")
 _SHORTEST_SECONDS = 0.1
@@ -38,7 +38,7 @@ def read_cuts(paths: str | Path | Iterable[str | Path], weights: Sequence[float]
     """Read CutSets into memory and join them; a path is a jsonl.gz file or a folder that holds one.
 
     Args:
-        weights: one a path, noted with its cuts: how often an epoch of training has them.
+        weights: how often an epoch of training repeats the cuts of each path.
 
     Raises:
         DataError: a path is missing, not a CutSet, damaged, or holds no cut.
@@ -57,7 +57,7 @@ def read_cuts(paths: str | Path | Iterable[str | Path], weights: Sequence[float]
 
 
 def cuts_file(path: str | Path) -> Path:
-    """The file of the CutSet that a path names, which is that file or the folder that holds it.
+    """The file of a CutSet, given by its own path or that of its folder.
 
     Raises:
         DataError: there is none.
@@ -72,27 +72,27 @@ def cuts_file(path: str | Path) -> Path:
 def _read_one(path: Path) -> list[Cut]:
     file = cuts_file(path)
     try:
-        # Absolute, because Lhotse runs what follows "pipe:" at the beginning of a name.
+        # Absolute, because Lhotse runs a name that begins with "pipe:" as a command.
         cuts = list(CutSet.from_file(file.absolute()))
-    # Damage shows as whatever Lhotse's decoders raise: gzip, zlib, JSON, missing keys.
+    # A damaged file raises many kinds of exceptions: of gzip, zlib, JSON, missing keys.
     except Exception as error:
-        raise DataError(f"{file}: not a CutSet, or damaged ({error}); make it again") from None
+        raise DataError(f"{file}: not a CutSet, or damaged ({error}); create it again") from None
     if not cuts:
-        raise DataError(f"{file}: an empty CutSet; make it again from a table that lists files")
+        raise DataError(f"{file}: an empty CutSet; create it from a table that lists files")
     if not all(isinstance(cut, Cut) for cut in cuts):
-        raise DataError(f"{file}: holds other manifests than cuts; give a CutSet")
+        raise DataError(f"{file}: contains manifests other than cuts; a CutSet is needed")
     return cuts
 
 
 def write_cuts(cuts: Iterable[Cut], path: Path) -> None:
-    """Write a CutSet so that ``path`` holds the whole of it or what it held before."""
+    """Write a CutSet atomically."""
     with replacing(path) as part:
         CutSet.from_cuts(cuts).to_file(part)
 
 
 @dataclass(frozen=True)
 class _Row:
-    """A line of the table; ``stored`` is where its audio is to be copied, if it is."""
+    """A line of the table; ``stored`` is the path for a copy of its audio, or None."""
 
     line: int
     id: str
@@ -105,7 +105,7 @@ class _Row:
 
 @dataclass(frozen=True)
 class _Sound:
-    """What decoding a file showed; ``path`` is the file that the cut shall name."""
+    """Properties of a decoded file; ``path`` is the file that the cut will refer to."""
 
     path: Path
     sample_rate_hz: int
@@ -128,22 +128,22 @@ def prepare_tsv(
     max_seconds: float = 600.0,
     jobs: int | None = None,
 ) -> Report:
-    """Make ``out/cuts.jsonl.gz`` and ``out/report.json`` from a table, having decoded every file.
+    """Decode every file of a table and write ``out/cuts.jsonl.gz`` and ``out/report.json``.
 
-    The table is tab-separated with a header line; columns ``id``, ``path`` (relative to the
-    table's folder) and ``text`` are needed, ``speaker`` and ``corpus`` are kept, others ignored.
-    What cannot be used is left out and listed in the report.
+    The table is tab-separated with a header line. Columns ``id``, ``path`` (relative to the
+    table's folder) and ``text`` are required, ``speaker`` and ``corpus`` are kept, and others are
+    ignored. Utterances that cannot be used are left out and listed in the report.
 
     Args:
-        allow_untranscribed: for pre-training: no text is needed, not even its column, and a text
-            that could not be trained on does not cost its sound.
-        noise: the text is a class of noise, kept as it stands.
+        allow_untranscribed: for pre-training: neither texts nor the text column are required,
+            and an utterance with an unusable text is kept without it.
+        noise: the text is a class of noise, stored unchanged.
         to_flac: store 16 kHz mono FLAC copies in ``out/audio``, which load faster than Opus
             or MP3.
         max_seconds: longer files are left out.
 
     Raises:
-        DataError: no table, not such a table, or nothing in it can be used.
+        DataError: the table is missing or malformed, or no utterance can be used.
     """
     out = Path(out).resolve()
     report = Report(str(table))
@@ -169,7 +169,7 @@ def prepare_tsv(
             report.leave_out(row.id, str(row.path), problem.kind, problem.why)
     report.write(out / REPORT)
     if not cuts:
-        raise DataError(f"{table}: nothing in it can be used; {out / REPORT} says why")
+        raise DataError(f"{table}: no utterance can be used; {out / REPORT} says why")
     write_cuts(cuts, out / CUTS)
     return report
 
@@ -185,7 +185,7 @@ def _read_table(table: Path, optional: set[str], store: Path | None, report: Rep
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{table}: not a table in UTF-8 ({error})") from None
     if not lines:
-        raise DataError(f"{table}: an empty table; it needs a header and a line for each file")
+        raise DataError(f"{table}: an empty table; it needs a header and one line per file")
     missing = [name for name in _COLUMNS if name not in names and name not in optional]
     if missing:
         raise DataError(
@@ -198,7 +198,7 @@ def _read_table(table: Path, optional: set[str], store: Path | None, report: Rep
         empty = {name for name, cell in cells.items() if cell is None} - optional
         if None in cells or empty or not cells["id"] or not cells["path"]:
             report.leave_out(
-                cells["id"] or "?", where, "table", "a line with too few or many cells"
+                cells["id"] or "?", where, "table", "a line with too few or too many cells"
             )
         elif cells["id"] in rows:
             report.leave_out(cells["id"], where, "duplicate id", "an earlier line has the same id")
@@ -216,7 +216,7 @@ def _row(cells: dict[str, str], number: int, table: Path, store: Path | None) ->
         text=(cells.get("text") or "").strip(),
         speaker=cells.get("speaker") or None,
         corpus=cells.get("corpus") or None,
-        # The line keeps ids apart that differ in replaced characters only.
+        # The line number keeps ids apart that differ only in replaced characters.
         stored=store / f"{number:06d}-{name}.flac" if store else None,
     )
 
@@ -239,7 +239,7 @@ def _check_texts(
 
 
 def _check_sound(row: _Row, max_seconds: float) -> _Sound | UnusableError:
-    """Decode a file, store its copy if one is wanted, and say what it is or what is wrong."""
+    """Decode a file, store a copy if wanted, and return its properties or what is wrong."""
     try:
         samples, sample_rate_hz = decode(row.path)
     except AudioError as error:
@@ -251,7 +251,7 @@ def _check_sound(row: _Row, max_seconds: float) -> _Sound | UnusableError:
         )
     if seconds > max_seconds:
         return UnusableError(
-            "too long", f"{seconds:.0f} s; cut it into pieces under {max_seconds:g} s"
+            "too long", f"{seconds:.0f} s; cut it into pieces of less than {max_seconds:g} s"
         )
     if np.abs(samples).max() < _SILENT_PEAK:
         return UnusableError("silence", "nothing louder than -60 dB: check the recording")
@@ -263,10 +263,13 @@ def _check_sound(row: _Row, max_seconds: float) -> _Sound | UnusableError:
 
 
 def _check_pace(row: _Row, seconds: float, allow_untranscribed: bool) -> _Row:
-    """The row; without its text, or raising UnusableError, if that has more letters than there
-    are frames of 40 ms: 25 a second.
+    """Check that the text has at most one letter per frame of 40 ms, 25 per second.
 
-    Fast speech has about 20. Tokens are not known yet; training checks their number again.
+    Fast speech has about 20 per second. The tokens are not known yet; training checks their number
+    again. Returns the row, without its text if it is too long and may be missing.
+
+    Raises:
+        UnusableError: the text is too long and required.
     """
     letters = len(row.text.replace(" ", ""))
     frames = encoder_frames(mel_frames(int(seconds * SAMPLE_RATE_HZ)))

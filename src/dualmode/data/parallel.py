@@ -1,4 +1,4 @@
-"""Work for every core, with a progress bar."""
+"""Map a function over items in several processes, with a progress bar."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from rich.progress import track
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_FEW = 16  # items not worth the start of a process
-# All that the work here needs; a server that runs already takes no other list.
+_FEW = 16  # fewer items are not worth starting a process
+# Everything that callers need, because a fork server that runs ignores a new list.
 _SLOW_IMPORTS = ["dualmode.data.render"]
 
 
@@ -26,17 +26,18 @@ def map_in_processes(
     jobs: int | None = None,
     fresh: bool = False,
 ) -> Iterator[Result]:
-    """``function`` of every item, in the order of the items, in ``jobs`` processes (one a core).
+    """Yield ``function(item)`` for every item, in order, from ``jobs`` processes.
 
     Args:
-        function: importable by name; it and the items travel to other processes.
-        fresh: give every item a process that has done nothing before, and always a process.
+        function: importable by name; it and the items are pickled.
+        jobs: number of processes; None is one per core.
+        fresh: run every item in a new process.
     """
     jobs = jobs or os.cpu_count() or 1
     if not fresh and (jobs == 1 or len(items) <= _FEW):
         yield from _with_bar(map(function, items), title, len(items))
         return
-    # A fork server forks from a process without threads, in which the slow imports are done.
+    # A fork server forks from a process without threads that has done the slow imports.
     forks = "forkserver" in multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if forks else "spawn")
     if forks:

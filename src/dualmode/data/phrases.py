@@ -1,7 +1,7 @@
 """The small language of the quickstart corpus: numbers, dates, times, spelled words, commands.
 
 A phrase is a string of words in lower case; single capitals are letters that are spelled out,
-and a comma is a pause, as people make it when they spell.
+and a comma is a pause, as in spelling aloud.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 
 def words(text: str, separator: str = " ") -> list[str]:
-    """A list of words written as a text."""
+    """Split a text into a list of words."""
     return text.split(separator)
 
 
@@ -33,7 +33,7 @@ _ROOMS = words("kitchen bedroom bathroom garden office")
 _THINGS = words("light heating radio fan")
 _SHORT = words("yes|no|stop|cancel|help|next song|stop the music|start again|go back", "|")
 
-# Words that are spelled, never said: of all letters, and common enough to be worth spelling.
+# Words that are spelled, never spoken: they cover all letters, and are common enough to spell.
 SPELLED = words(
     "able acre adam apple april atlas baker basil beach bench berry birch bishop black blake "
     "bloom bond boxer brian brook brown bruce bryan byron cabin cable camp cedar chase chloe "
@@ -58,20 +58,20 @@ Random = np.random.Generator
 
 
 def draw_phrase(rng: Random) -> str:
-    """Draw one phrase: a pattern by its weight, then what fills it."""
+    """Draw one phrase: first a pattern by its weight, then its contents."""
     pattern = _PATTERNS[int(rng.choice(len(_PATTERNS), p=_WEIGHTS))]
     return pattern(rng)
 
 
 def transcript(phrase: str) -> str:
-    """What a recogniser should write: letters that are spelled out are words of one letter."""
+    """The expected transcript, in which letters that are spelled out are words of one letter."""
     return phrase.lower().replace(",", "")
 
 
 def spoken(phrase: str) -> str:
-    """What eSpeak NG is given to say: word for word the phrase.
+    """The input of eSpeak NG for a phrase, word for word.
 
-    A lone "A" would be read as the article; "eh" has the sound of the letter in all its accents.
+    It would read a lone "A" as the article; "eh" sounds like the letter in all its accents.
     """
     named = {"A": "eh", "A,": "eh,"}
     return " ".join(named.get(word, word) for word in phrase.split())
@@ -111,7 +111,7 @@ def year(number: int) -> str:
 
 
 def pick(rng: Random, options: Sequence[str]) -> str:
-    """One of the options, each as likely."""
+    """One of the options, drawn uniformly."""
     return options[int(rng.integers(len(options)))]
 
 

@@ -1,13 +1,13 @@
-"""Which utterances make a batch: dynamic bucketing by duration, without a look at the audio.
+"""Plan batches by dynamic bucketing of durations, without reading audio.
 
-In training some utterances are joined with those that happen to come next, for recordings hold
-many sentences, and a recogniser that has only ever heard one gets lost at the second.
+Training joins some utterances with the next one: recordings contain many sentences, and a
+recogniser trained only on single sentences fails at the second.
 
-Lhotse's DynamicBucketingSampler is not used because its length of a batch ignores speed
-perturbation, its buffer delays the curriculum, and its end of an epoch may drop cuts.
+Lhotse's DynamicBucketingSampler is not used because it ignores speed perturbation in the duration
+of a batch, delays the curriculum by its buffer, and may drop cuts at the end of an epoch.
 
-All full batches of a bucket have one shape, because matrix libraries prepare a kernel for each
-shape they meet: oneDNN takes longer to prepare one than to run it.
+All full batches of a bucket have the same shape, because matrix libraries prepare a kernel for
+each new shape: in oneDNN this takes longer than running it.
 """
 
 from __future__ import annotations
@@ -23,21 +23,22 @@ from dualmode.config import DataConfig
 from dualmode.data.augment import draw_tails_s
 from dualmode.errors import DataError
 
-_LATE = 1 << 62  # a step after all that changes by steps
-_PAUSE_S = (0.1, 1.0)  # between joined utterances, at the shortest and at the longest
+_LATE = 1 << 62  # a step at which all schedules have ended
+_PAUSE_S = (0.1, 1.0)  # shortest and longest pause between joined utterances
 
 
 @dataclass(frozen=True)
 class Planned:
-    """An example of a batch: mostly one utterance, else several with a pause between them.
+    """An example of a batch: one utterance, or several joined with pauses.
 
     Attributes:
         rows: its utterances, in order.
-        speed: to play them at.
-        pause_s: silence between two of them.
-        seconds: what the whole then lasts.
-        tail_s: silence after it.
-        turn: how often the epoch has had its first utterance before; each time it sounds different.
+        speed: factor of speed perturbation.
+        pause_s: silence between two utterances.
+        seconds: duration after speed perturbation, pauses included.
+        tail_s: silence after the last utterance.
+        turn: number of earlier uses of its first utterance in this epoch; each use is augmented
+            differently.
     """
 
     rows: tuple[int, ...]
@@ -48,31 +49,31 @@ class Planned:
     turn: int = 0
 
     @property
-    def heard_s(self) -> float:
-        """Audio that the network gets, the tail included."""
+    def total_s(self) -> float:
+        """Duration of the network's input, the tail included."""
         return self.seconds + self.tail_s
 
 
 @dataclass(frozen=True)
 class PlannedBatch:
-    """Examples of similar duration; training pads all of them to ``mel_frames``."""
+    """Examples of similar duration; training pads them to ``mel_frames``."""
 
     examples: tuple[Planned, ...]
     mel_frames: int
 
 
 class Planner:
-    """Batches of examples of similar duration, for all processes together.
+    """Plans batches of examples of similar duration, for all processes together.
 
-    No batch of several examples is longer, padding and silent tails included, than
-    ``data.batch_seconds`` times ``world_size``. In training, examples stream into buckets in an
-    order drawn from (seed, epoch). A bucket has a length, to which all its examples are padded,
-    and a number of examples at which it is a batch; what is left at the end is batched by
-    duration. In evaluation every utterance is alone, and they are batched by duration.
+    A batch of several examples lasts at most ``data.batch_seconds`` times ``world_size``, padding
+    and silent tails included. In training, examples are assigned to buckets in an order drawn from
+    (seed, epoch). All examples of a bucket are padded to its length, and the bucket becomes a batch
+    when it holds a certain number of them; the rest of an epoch is batched by duration. In
+    evaluation, utterances are not joined, and all are batched by duration.
 
     Args:
-        durations: of each row, in seconds.
-        weights: how often an epoch of training has each row, on average; once if not given.
+        durations: duration of each row, in seconds.
+        weights: average number of uses of each row in an epoch of training; None is once each.
 
     Raises:
         DataError: the curriculum starts below the shortest row.
@@ -97,18 +98,19 @@ class Planner:
         self._world_size = world_size
         self._seconds = data.batch_seconds * world_size
         examples = self._examples(np.random.default_rng((seed, 0)), lambda: _LATE)
-        self._lengths = bucket_lengths([item.heard_s for item in examples], data.buckets)
+        self._lengths = bucket_lengths([item.total_s for item in examples], data.buckets)
         if min(durations) > self._admitted_seconds(0):
             raise DataError(
-                f"data.curriculum_seconds={data.curriculum_seconds:g} lets no utterance in: "
+                f"data.curriculum_seconds={data.curriculum_seconds:g} admits no utterance: "
                 f"the shortest lasts {min(durations):.2f} s"
             )
 
     def epoch(self, epoch: int, step: int) -> Iterator[PlannedBatch]:
-        """The batches of an epoch that begins at ``step``; training drops those too small to share.
+        """Batches of an epoch that begins at ``step``. Training drops those with fewer examples
+        than processes.
 
         Raises:
-            DataError: an epoch of training without a batch.
+            DataError: an epoch of training has no batch.
         """
         if not self._train:
             rows = enumerate(self._durations)
@@ -139,10 +141,11 @@ class Planner:
             )
 
     def _examples(self, rng: np.random.Generator, now: Callable[[], int]) -> Iterator[Planned]:
-        """Every utterance let in, in a drawn order; some follow their predecessor's example.
+        """Examples of all admitted utterances in random order; some are joined to their
+        predecessor.
 
         Args:
-            now: the step that the next batch is for; it may go on between two examples.
+            now: returns the step of the next batch, which may advance between two examples.
         """
         times = np.floor(self._weights + rng.random(len(self._weights))).astype(int)
         order = rng.permutation(np.repeat(np.arange(len(times)), times)).tolist()
@@ -176,27 +179,27 @@ class Planner:
             yield example
 
     def _admitted_seconds(self, step: int) -> float:
-        """The curriculum: the longest utterance that is let in at a step."""
+        """Duration of the longest utterance that the curriculum admits at a step."""
         first, steps = self._data.curriculum_seconds, self._data.curriculum_steps
         if not self._train or not first or step >= steps:
             return float("inf")
         return first + (self._longest - first) * step / steps
 
     def _bucket(self, item: Planned) -> int:
-        """The length, in mel frames, that an example is padded to."""
-        length = padded_mel_frames(item.heard_s)
+        """Padded length of an example, in mel frames."""
+        length = padded_mel_frames(item.total_s)
         at = bisect_left(self._lengths, length)
         return self._lengths[at] if at < len(self._lengths) else length
 
     def _capacity(self, mel_frames: int) -> int:
-        """How many examples of a length make a batch: at least one for each process."""
+        """Number of examples of a length in a full batch; at least one per process."""
         return max(int(self._seconds * 100 / mel_frames), self._world_size)
 
     def _by_duration(self, items: Sequence[Planned]) -> Iterator[PlannedBatch]:
         batch: list[Planned] = []
         length = 0
-        for item in sorted(items, key=lambda item: (item.heard_s, item.rows)):
-            longer = self._bucket(item) if self._train else round(100 * item.heard_s)
+        for item in sorted(items, key=lambda item: (item.total_s, item.rows)):
+            longer = self._bucket(item) if self._train else round(100 * item.total_s)
             if batch and (len(batch) + 1) * longer > self._seconds * 100:
                 yield PlannedBatch(tuple(batch), length)
                 batch = []
@@ -207,15 +210,15 @@ class Planner:
 
 
 def padded_mel_frames(seconds: float) -> int:
-    """Mel frames that hold ``seconds`` of audio, rounded up so that the encoder makes a multiple
-    of 4 frames of them."""
+    """Mel frames for ``seconds`` of audio, rounded up so that the encoder outputs a multiple of 4
+    frames."""
     needed = round(100 * seconds) + 1  # speed perturbation rounds the number of samples
     return -(-(needed - 3) // 16) * 16 + 3
 
 
 def bucket_lengths(durations: Sequence[float], buckets: int) -> list[int]:
-    """Lengths in mel frames that part examples of ``durations`` seconds, padded, into ``buckets``
-    of about equal total duration; the last holds the longest."""
+    """Lengths, in mel frames, of ``buckets`` that divide examples of ``durations`` seconds into
+    parts of about equal total duration; the last fits the longest example."""
     ordered = np.sort(np.asarray(durations))
     totals = np.cumsum(ordered)
     shares = np.arange(1, buckets + 1) / buckets * totals[-1]

@@ -1,4 +1,4 @@
-"""Voices of the quickstart corpus, and how one of them reads phrases into FLAC files."""
+"""Voices of the quickstart corpus, and the synthesis of phrases to FLAC files."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from dualmode.audio import SAMPLE_RATE_HZ, Samples, to_mono_16khz
 from dualmode.data.espeak import Espeak, Speech
 from dualmode.data.phrases import Random, draw_phrase, spoken, transcript
 
-_SILENCE_S = (0.1, 0.4)  # before and after the words
+_SILENCE_S = (0.1, 0.4)  # range of the silence before and after the words
 _PEAK_DB = (-14.0, -1.0)
 _NOISE_DB = (-75.0, -50.0)
-_AUDIBLE = 0.01  # of the peak: where the words end
+_AUDIBLE = 0.01  # level relative to the peak at which the last word ends
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,15 @@ class Voice:
 
 
 _ACCENTS = ("en-us", "en-gb-x-rp", "en", "en-gb-scotland", "en-029", "en-gb-x-gbclan")
-# Variants that eSpeak NG's users have tuned: many of them, for it is voices, not sentences, that a
-# recogniser trained on synthetic speech has too few of.
+# Variants tuned by users of eSpeak NG. There are many, because synthetic training data lacks
+# diversity of voices rather than of sentences.
 _VARIANTS = (
     "Alex Alicia Andrea Diogo Gene Henrique Hugo Jacky Lee Marco Mario Michael Mike Nguyen Reed "
     "antonio aunty benjamin boris caleb david ed edward grandma grandpa gustave ian iven john "
     "marcelo max michel miguel norbert pablo paul pedro quincy rob robert sandro shelby travis zac"
 )
 
-# Test and development voices are variants that no training voice uses.
+# Variants of test and development voices, which no training voice uses.
 VOICES: dict[str, tuple[Voice, ...]] = {
     "train": (
         Voice("anton", "en-us", 45, 165),
@@ -83,12 +83,12 @@ VOICES: dict[str, tuple[Voice, ...]] = {
 
 @dataclass(frozen=True)
 class Reading:
-    """What one voice is to read into ``folder``: until so many utterances or seconds are made.
+    """A task for one voice: read into ``folder`` until a number of utterances or seconds is done.
 
     Attributes:
-        seed: of phrases, prosody and noise.
+        seed: seed of phrases, prosody and noise.
         avoid: transcripts that must not be read.
-        phrases: what to read; None draws phrases for ever.
+        phrases: phrases to read; None draws phrases without end.
     """
 
     voice: Voice
@@ -101,7 +101,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Utterance:
-    """One file that was made; times in seconds from its start."""
+    """A synthesised file; times are in seconds from its start."""
 
     id: str
     path: Path
@@ -112,7 +112,7 @@ class Utterance:
 
 
 def read_aloud(reading: Reading) -> list[Utterance]:
-    """Synthesise a reading. Call it in a fresh process: then the samples follow from the seed."""
+    """Synthesise a reading. In a fresh process the samples depend on its seed only."""
     espeak = Espeak()
     espeak.set_voice(reading.voice.espeak)
     rng = np.random.default_rng(reading.seed)
@@ -123,7 +123,7 @@ def read_aloud(reading: Reading) -> list[Utterance]:
         utterance = _record(espeak, reading, phrase, name, rng)
         utterances.append(utterance)
         seconds += utterance.samples / SAMPLE_RATE_HZ
-        half_of_one = seconds / len(utterances) / 2  # so that many voices do not add up to more
+        half_of_one = seconds / len(utterances) / 2  # so that the total of all voices is right
         if seconds + half_of_one >= reading.seconds:
             break
     return utterances
@@ -158,12 +158,12 @@ def _record(espeak: Espeak, reading: Reading, phrase: str, name: str, rng: Rando
 
 
 def to_int16(samples: Samples) -> npt.NDArray[np.int16]:
-    """Samples in [-1, 1] as 16-bit integers; what is louder is clipped."""
+    """Convert samples in [-1, 1] to 16-bit integers, with clipping."""
     return np.asarray(np.round(np.clip(samples, -1, 1) * 32767), dtype=np.int16)
 
 
 def write_flac(path: Path, samples: npt.NDArray[np.int16]) -> None:
-    """Write (S,) samples of 16 kHz. By way of memory: soundfile waits for the disk at each file."""
+    """Write (S,) samples at 16 kHz, encoded in memory: soundfile waits for the disk per file."""
     encoded = io.BytesIO()
     soundfile.write(encoded, samples, SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
     path.write_bytes(encoded.getvalue())
@@ -185,7 +185,7 @@ def _word_times(phrase: str, speech: Speech) -> tuple[list[tuple[str, float, flo
 
 
 def in_a_room(clean: Samples, lead_s: float, tail_s: float, rng: Random) -> npt.NDArray[np.int16]:
-    """Put silence around the words, set the level, and lay faint white noise under it all."""
+    """Add silence before and after the words, set the level, and add faint white noise."""
     pads = (round(lead_s * SAMPLE_RATE_HZ), round(tail_s * SAMPLE_RATE_HZ))
     peak = 10 ** (rng.uniform(*_PEAK_DB) / 20)
     samples = np.pad(clean * (peak / np.abs(clean).max()), pads)

@@ -1,7 +1,6 @@
 """The frames that pre-training masks, and the distractors of each.
 
-All draws follow from the generator of one utterance, so that neither batches nor processes
-change them.
+Every utterance has its own random generator, so draws do not depend on batches or processes.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Hidden:
-    """Hidden frames of a batch; K is the most that an utterance has.
+    """Masked frames of a batch; K is the largest number of an utterance.
 
     Attributes:
-        frames: (B, K) int64, in order, padded with 0.
-        valid: (B, K) True where a hidden frame exists.
-        distractors: (B, K, N) int64 numbers among the K of other hidden frames of the utterance.
-        noise: (B, K, G, E) Gumbel noise for the choice of codewords; None in evaluation.
+        frames: (B, K) int64, ascending, padded with 0.
+        valid: (B, K) True where a masked frame exists.
+        distractors: (B, K, N) int64 indices 0 .. K - 1 of other masked frames of the utterance.
+        noise: (B, K, G, E) Gumbel noise for sampling codewords; None in evaluation.
     """
 
     frames: Tensor
@@ -37,17 +36,17 @@ class Hidden:
     noise: Tensor | None
 
     def mask(self, frames: int) -> Tensor:
-        """(B, frames) True where a frame is hidden."""
+        """(B, frames) True where a frame is masked."""
         counts = torch.zeros(len(self.frames), frames, device=self.frames.device)
         return counts.scatter_add_(1, self.frames, self.valid.float()) > 0
 
     def of(self, rows: Tensor) -> Hidden:
-        """That of some utterances of the batch."""
+        """Select the utterances ``rows`` of the batch."""
         noise = None if self.noise is None else self.noise[rows]
         return Hidden(self.frames[rows], self.valid[rows], self.distractors[rows], noise)
 
     def to(self, device: torch.device | str) -> Hidden:
-        """The same on ``device``."""
+        """The same with tensors on ``device``."""
         names = ("frames", "valid", "distractors")
         moved = {name: getattr(self, name).to(device, non_blocking=True) for name in names}
         noise = None if self.noise is None else self.noise.to(device, non_blocking=True)
@@ -57,7 +56,7 @@ class Hidden:
 def hide(
     lengths: Sequence[int], rngs: Sequence[Random], config: PretrainingConfig, *, noisy: bool
 ) -> Hidden:
-    """Draw spans for utterances of ``lengths`` frames; ``noisy`` adds noise for training."""
+    """Draw spans for utterances of ``lengths`` frames; ``noisy`` adds Gumbel noise for training."""
     chosen = [draw_spans(length, config, rng) for length, rng in zip(lengths, rngs, strict=True)]
     rows, most = len(lengths), max(1, max(map(len, chosen)))
     frames = np.zeros((rows, most), np.int64)
@@ -65,9 +64,9 @@ def hide(
     distractors = np.zeros((rows, most, config.distractors), np.int64)
     shape = (config.codebooks, config.entries)
     noise = np.zeros((rows, most, *shape), np.float32) if noisy else None
-    for row, (mine, rng) in enumerate(zip(chosen, rngs, strict=True)):
-        count = len(mine)
-        frames[row, :count], valid[row, :count] = mine, True
+    for row, (drawn, rng) in enumerate(zip(chosen, rngs, strict=True)):
+        count = len(drawn)
+        frames[row, :count], valid[row, :count] = drawn, True
         distractors[row, :count] = draw_distractors(count, config.distractors, rng)
         if noise is not None:
             exponential = rng.standard_exponential((count, *shape), dtype=np.float32)
@@ -81,9 +80,9 @@ def hide(
 
 
 def draw_spans(length: int, config: PretrainingConfig, rng: Random) -> Indices:
-    """Frames to hide of ``length``, in order; spans may overlap, and none reaches past the end.
+    """Draw the frames to mask out of ``length``, ascending. Spans may overlap.
 
-    Empty if fewer than two frames would be hidden: there would be no distractors.
+    Empty if fewer than two frames would be masked, since there would be no distractors.
     """
     starts = length - config.mask_frames + 1
     if starts < 1:
@@ -97,7 +96,7 @@ def draw_spans(length: int, config: PretrainingConfig, rng: Random) -> Indices:
 
 
 def draw_distractors(count: int, wanted: int, rng: Random) -> Indices:
-    """For each of ``count`` hidden frames, (count, wanted) numbers of others, itself left out."""
+    """Draw indices (count, wanted) of other masked frames for each of ``count``."""
     if count < 2:
         return np.zeros((count, wanted), np.int64)
     drawn = rng.integers(count - 1, size=(count, wanted))

@@ -1,4 +1,4 @@
-"""The quickstart corpus: made from nothing in under a minute, the same for the same seed."""
+"""The quickstart corpus: synthesised in under a minute and determined by its seed."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from dualmode.whole_files import remove_unfinished, replace_text
 
 SPLITS = ("train", "dev", "test")
 _SUMMARY = "synth.json"
-_EDITION = {"edition": 2}  # of phrases and voices: when they change, old corpora are made anew
-_FEWEST_WORDS = 4  # shorter phrases are too few to keep any out of training
+_EDITION = {"edition": 2}  # increased when phrases or voices change, so corpora are made again
+_FEWEST_WORDS = 4  # there are too few shorter phrases to hold any out of training
 
 
 @dataclass(frozen=True)
 class SynthSettings:
-    """What a quickstart corpus is made from; the same settings give the same samples."""
+    """Settings of a quickstart corpus, which determine its samples."""
 
     seed: int = 1
     train_hours: float = 3.0
@@ -44,11 +44,11 @@ def synthesize(
     test_utterances: int = 300,
     jobs: int | None = None,
 ) -> dict[str, Path]:
-    """Make ``out/{train,dev,test}/cuts.jsonl.gz`` with FLAC files of 16 kHz beside them.
+    """Make ``out/{train,dev,test}/cuts.jsonl.gz`` and FLAC files of 16 kHz.
 
-    Voices and sentences of dev and test are not in train, and supervisions hold the start and
-    duration of every word. A finished corpus of the same settings in ``out`` is used as it is.
-    ``jobs`` processes work at a time (default: one a core).
+    Voices and sentences of dev and test are not in train. Supervisions contain the start and
+    duration of every word. A finished corpus of the same settings in ``out`` is reused.
+    ``jobs`` is the number of processes (default: one per core).
 
     Returns:
         The folder of each split.
@@ -64,7 +64,7 @@ def synthesize(
     _clear(out)
     made: dict[str, list[Utterance]] = {split: [] for split in SPLITS}
     readings = _readings(settings, folders)
-    # Fresh processes, because what eSpeak NG says depends on what it said before.
+    # Fresh processes, because the output of eSpeak NG depends on what it spoke before.
     spoken = map_in_processes(
         read_aloud, readings, title="Synthesising voices", jobs=jobs, fresh=True
     )
@@ -77,7 +77,7 @@ def synthesize(
 
 
 def _readings(settings: SynthSettings, folders: dict[str, Path]) -> list[Reading]:
-    """One reading a voice; held-out phrases are drawn first, then training avoids them."""
+    """One reading per voice. Held-out phrases are drawn first, and training avoids them."""
     if min(settings.train_hours, settings.dev_utterances, settings.test_utterances) <= 0:
         raise DataError(f"every size of the quickstart corpus must be positive: {settings}")
     held_out = _held_out_phrases(settings)
@@ -110,7 +110,7 @@ def _held_out_phrases(settings: SynthSettings) -> dict[str, list[str]]:
 
 
 def cut_of(utterance: Utterance, corpus: str = "synth") -> MonoCut:
-    """The cut of one file that was made, as long as the file, with the times of its words."""
+    """A cut of a whole synthesised file, with the times of its words."""
     duration = utterance.samples / SAMPLE_RATE_HZ
     words = [
         AlignmentItem(word, round(start, 4), round(length, 4))
@@ -180,7 +180,7 @@ def _clear(out: Path) -> None:
     strangers = sorted(set(found) - ours)
     if strangers:
         raise DataError(
-            f"{strangers[0]} is not part of a quickstart corpus: give an empty or new folder"
+            f"{strangers[0]} is not part of a quickstart corpus: choose an empty or new folder"
         )
     (out / _SUMMARY).unlink(missing_ok=True)
     for split in SPLITS:

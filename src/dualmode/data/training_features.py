@@ -1,8 +1,7 @@
-"""The features of ``dualmode.features`` by Lhotse's filter bank, for training.
+"""The features of ``dualmode.features``, computed by Lhotse's filter bank for training.
 
-kaldi-native-fbank makes one mel frame at a time; Lhotse's makes all of an utterance's at once,
-in about half the time, which shows on two cores. A test holds the two together; recognisers keep
-to kaldi-native-fbank itself.
+kaldi-native-fbank computes one mel frame at a time; Lhotse computes all frames of an utterance at
+once in about half the time. A test compares the two. Recognition uses kaldi-native-fbank.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which cuts of any CutSet can be trained on or scored, and why the others cannot."""
+"""Select the cuts of a CutSet that can be trained on or scored, and say why others cannot."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from dualmode.errors import DataError, TextError
 from dualmode.features import encoder_frames, mel_frames
 from dualmode.text import UNKNOWN_ID, Tokens, normalize
 
-CONFIDENCE = "confidence"  # a supervision's custom field: how sure its teacher was, 0 to 1
+CONFIDENCE = "confidence"  # custom field of a supervision: its teacher's confidence, 0 to 1
 
 
 class UnusableError(Exception):
-    """Why a cut or a file is left out: a short kind to count by, and a sentence."""
+    """Why a cut or a file is left out: a short name of the kind of problem, and a sentence."""
 
     def __init__(self, kind: str, why: str) -> None:
-        # Both go to the base class, so that the error can travel between processes.
+        # Both go to the base class, so that the error can be pickled.
         super().__init__(kind, why)
         self.kind = kind
         self.why = why
@@ -33,22 +33,22 @@ class UnusableError(Exception):
 def usable_cuts(
     cuts: CutSet, tokens: Tokens | None, text: TextConfig, data: DataConfig
 ) -> tuple[CutSet, Report]:
-    """Keep what can be used, with one supervision a cut and its text normalised.
+    """Select usable cuts, with one supervision per cut and its text normalised.
 
-    A cut with several supervisions becomes one cut for each. Left out are duplicate ids,
-    durations outside the recipe's limits, cuts without a transcript, text that cannot be
-    normalised, and text longer than the frames allow at the fastest speed. No audio is read.
-    Without ``tokens`` only the audio counts, and what was said in it is dropped.
+    A cut with several supervisions becomes one cut for each. Duplicate ids, durations outside the
+    recipe's limits, missing transcripts, text that cannot be normalised, and text that is too long
+    for its frames at the fastest speed are left out. No audio is read. Without ``tokens``, texts
+    are ignored and dropped.
 
     Raises:
-        DataError: nothing is left; the message says why.
+        DataError: no cut is left; the message says why.
     """
     report = Report("usable cuts")
     kept: dict[str, Cut] = {}
     for cut in _single_supervisions(cuts):
         try:
             if cut.id in kept:
-                raise UnusableError("duplicate id", "another cut has this id: make ids unique")
+                raise UnusableError("duplicate id", "another cut has the same id: make ids unique")
             _check_audio(cut, data)
             kept[cut.id] = (
                 cut.drop_supervisions() if tokens is None else _normalized(cut, tokens, text, data)
@@ -63,22 +63,22 @@ def usable_cuts(
 
 
 def confidence_of(cut: Cut) -> float:
-    """How sure a teacher was of a cut's text; 1 where people wrote it."""
+    """Confidence of the teacher that transcribed a cut; 1 for human transcripts."""
     custom = cut.supervisions[0].custom if cut.supervisions else None
     return float((custom or {}).get(CONFIDENCE, 1.0))
 
 
 def source_of(cut: Cut) -> str:
-    """Where a cut's audio is stored, for messages."""
+    """Path of a cut's audio, for messages."""
     recording = getattr(cut, "recording", None)
     sources = recording.sources if recording is not None else ()
     return str(sources[0].source) if sources and sources[0].type != "memory" else "(no file)"
 
 
 def fits(tokens: Sequence[int], seconds: float) -> bool:
-    """Whether frames of 40 ms can carry the tokens, one a frame and a blank between equal ones.
+    """Whether CTC can align the tokens: one per frame of 40 ms, and a blank between equal ones.
 
-    The transducer would do with less, but the auxiliary CTC has no alignment otherwise.
+    The transducer needs fewer frames, but the auxiliary CTC would have no alignment.
     """
     repeats = sum(a == b for a, b in pairwise(tokens))
     frames = encoder_frames(mel_frames(math.floor(seconds * SAMPLE_RATE_HZ)))
@@ -117,12 +117,12 @@ def _normalized(cut: Cut, tokens: Tokens, text: TextConfig, data: DataConfig) ->
         raise UnusableError("text", f"symbols without a token in {normalized!r}")
     if confidence_of(cut) < data.min_confidence:
         raise UnusableError(
-            "unsure", f"its teacher's confidence is {confidence_of(cut):.2f}: see min_confidence"
+            "unsure", f"the teacher's confidence is {confidence_of(cut):.2f}: see min_confidence"
         )
     if not fits(ids, cut.duration / max((1.0, *data.speeds))):
         raise UnusableError(
             "text too long",
-            f"{len(ids)} tokens cannot be said in {cut.duration:.2f} s: is the text another's?",
+            f"{len(ids)} tokens do not fit into {cut.duration:.2f} s: does the text belong here?",
         )
 
     def with_text(supervision: SupervisionSegment) -> SupervisionSegment:

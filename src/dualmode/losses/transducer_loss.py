@@ -27,13 +27,13 @@ from dualmode.text import BLANK
 
 Reduction = Literal["none", "sum", "mean"]
 
-_FRAME_GRID = 256  # the joiner sees multiples of it: libraries prepare a kernel for each shape
+_FRAME_GRID = 256  # the joiner's input is padded to a multiple, to limit the number of shapes
 
 Joiner = Callable[[Tensor, Tensor], Tensor]
 """Maps frames (B, T, 1, J) and predictions (B, T, S, J) to logits (B, T, S, V).
 
-It must treat every position alone: padding is dropped before the call, so that the first two
-sizes it sees need not be those of the batch.
+It must map every position independently: padding is dropped before the call, so the first two
+dimensions may differ from those of the batch.
 """
 
 
@@ -214,7 +214,7 @@ def band_log_probs(
         frames = frames.unsqueeze(2)
     else:
         real = len(used)
-        used = functional.pad(used, (0, -real % _FRAME_GRID))  # by a frame that always exists
+        used = functional.pad(used, (0, -real % _FRAME_GRID))  # with frame 0, which always exists
         shape = (1, len(used), band)
         frames = frames.flatten(0, 1).index_select(0, used).view(1, -1, 1, width)
         nodes, tokens = (each.flatten(0, 1).index_select(0, used) for each in (nodes, tokens))
@@ -244,7 +244,7 @@ def _reduce(loss: Tensor, reduction: Reduction) -> Tensor:
 
 
 def _check_shape(name: str, tensor: Tensor, shape: Sequence[int | None]) -> None:
-    """Raises unless the shape is right; None in ``shape`` stands for any size."""
+    """Raises unless the shape matches; None in ``shape`` stands for any size."""
     fits = [
         wanted is None or wanted == size for wanted, size in zip(shape, tensor.shape, strict=False)
     ]
@@ -277,8 +277,8 @@ def _check_lengths(
     vocabulary: int,
     device: torch.device,
 ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
-    """Checks lengths and token ids; returns the lengths as int64 on ``device``, and both again in
-    the memory of the host."""
+    """Checks lengths and token ids. Returns the lengths as int64 on ``device``, and copies of both
+    on the host."""
     batch, longest = targets.shape
     for name, lengths in (("frame_lengths", frame_lengths), ("token_lengths", token_lengths)):
         _check_shape(name, lengths, (batch,))

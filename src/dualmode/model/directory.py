@@ -26,7 +26,7 @@ from dualmode.whole_files import replace_text, replacing
 WEIGHTS = "model.safetensors"
 CONFIG = "config.yaml"
 CARD = "README.md"
-FORMAT_VERSION = 1  # raised when older versions of dualmode cannot read what this one writes
+FORMAT_VERSION = 1  # increased when older versions of dualmode cannot read the new format
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ def pack_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def halved(packed: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What :func:`pack_state` gave, in half of the bytes: matrices and kernels as float16.
+    """Convert matrices and kernels of a packed state to float16, which halves its size.
 
-    Vectors stay as they are, for norms, biases and the statistics of the features are few.
+    Vectors (norms, biases, feature statistics) are small and remain float32.
     """
     return {
         key: value.half() if value.dim() > 1 and value.dtype == torch.float32 else value
@@ -82,10 +82,10 @@ def unpack_state(model: nn.Module, packed: dict[str, Tensor]) -> None:
 def save_model(out: Path, model: nn.Module, recipe: Recipe, *, half: bool = False) -> None:
     """Write weights and recipe. The tokens are written when they are trained.
 
-    Each file is replaced whole, so a process that is killed leaves a usable model.
+    Each file is written atomically, so a process that is killed leaves a usable model.
 
     Args:
-        half: store matrices in 16 bits, to give the model away; it is loaded like any other.
+        half: store matrices as float16, for distribution; loading converts them back.
     """
     out.mkdir(parents=True, exist_ok=True)
     replace_text(out / CONFIG, recipe.to_yaml())
@@ -96,14 +96,14 @@ def save_model(out: Path, model: nn.Module, recipe: Recipe, *, half: bool = Fals
 
 
 def copy_model(source: str | Path, out: Path, *, half: bool = False) -> None:
-    """Copy all that recognition needs of a model directory, and its card if it has one.
+    """Copy the files of a model directory that recognition needs, and its card if it has one.
 
     Raises:
         ModelError: ``source`` is not a model, or ``out`` is the same directory.
     """
     folder = model_folder(source)
     if folder.resolve() == out.resolve():
-        raise ModelError(f"{out} is the model to copy: give another folder")
+        raise ModelError(f"{out} is the model to copy: choose another folder")
     loaded = load_model(folder)
     loaded.tokens.save(out)
     save_model(out, loaded.model, loaded.recipe, half=half)
@@ -112,24 +112,24 @@ def copy_model(source: str | Path, out: Path, *, half: bool = False) -> None:
 
 
 def load_model(path: str | Path, device: str | torch.device = "cpu") -> LoadedModel:
-    """Read a model directory, given by its path or by the name of a model that is shipped.
+    """Read a model directory, given by its path or by the name of a shipped model.
 
     Raises:
         ModelError: the directory is missing, incomplete or corrupt.
     """
     folder = model_folder(path)
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-        raise ModelError("there is no CUDA device here: run on cpu")
+        raise ModelError("no CUDA device is available: use cpu")
     missing = [n for n in (CONFIG, WEIGHTS, "tokens.model") if not (folder / n).is_file()]
     if missing == ["tokens.model"] and is_pretrained(folder):
         raise ModelError(
-            f"{folder} is pre-trained but not a recogniser yet; fine-tune it: "
+            f"{folder} is pre-trained and not a recogniser yet; fine-tune it: "
             f"dualmode train RECIPE --init {folder} --out DIR"
         )
     if missing:
         raise ModelError(
             f"{folder} is not a model: {', '.join(missing)} missing; "
-            f"give the directory that `dualmode train --out` wrote{_or_shipped()}"
+            f"use a directory that `dualmode train --out` wrote{_or_shipped()}"
         )
     recipe, packed = read_weights(folder)
     try:
@@ -143,8 +143,8 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> LoadedMo
 
 
 def _check_shapes(folder: Path, tokens: Tokens, recipe: Recipe, packed: dict[str, Tensor]) -> None:
-    """Compare the recipe with the weights before memory is taken for what the recipe asks for: a
-    model from elsewhere may ask for more than there is.
+    """Compare the recipe with the weights before a model is allocated: the recipe of an untrusted
+    model may ask for more memory than there is.
 
     Raises:
         ModelError: names or shapes differ.
@@ -163,7 +163,7 @@ def _check_shapes(folder: Path, tokens: Tokens, recipe: Recipe, packed: dict[str
 
 
 def pack_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
-    """The shape of everything that :func:`pack_state` gives."""
+    """The shapes of the tensors that :func:`pack_state` returns."""
     masks = {f"{name}.blocks" for name in prunable(model)}
     return {
         name: (-(-value.numel() // 8),) if name in masks else tuple(value.shape)
@@ -173,7 +173,7 @@ def pack_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
 
 def _or_shipped() -> str:
     names = ", ".join(shipped_models())
-    return f", or the name of a model that is shipped: {names}" if names else ""
+    return f", or the name of a shipped model: {names}" if names else ""
 
 
 def is_pretrained(folder: Path) -> bool:
@@ -196,30 +196,30 @@ def read_weights(folder: Path) -> tuple[Recipe, dict[str, Tensor]]:
     except (RecipeError, SafetensorError, OSError) as error:
         raise ModelError(f"{folder} cannot be loaded: {error}") from None
     if "credits" not in recipe.model_fields_set:  # the last key of every stored recipe
-        raise ModelError(f"{folder / CONFIG} is cut short: copy or download the model again")
+        raise ModelError(f"{folder / CONFIG} is truncated: copy or download the model again")
     return recipe, packed
 
 
 def _check_version(folder: Path) -> None:
-    """Refuse a directory that a later version of dualmode wrote in another format.
+    """Reject a directory whose format is newer than this version of dualmode.
 
     Raises:
-        ModelError: the format is newer, or not dualmode's.
+        ModelError: the format is newer, or unknown.
         SafetensorError, OSError: the file cannot be read.
     """
     with safe_open(folder / WEIGHTS, framework="pt") as file:
         written = (file.metadata() or {}).get("format", "dualmode-1")
     name, _, number = written.partition("-")
     if name != "dualmode" or not number.isdigit():
-        raise ModelError(f"{folder / WEIGHTS} is of the format {written!r}, not dualmode's")
+        raise ModelError(f"{folder / WEIGHTS} has the unknown format {written!r}")
     if int(number) > FORMAT_VERSION:
         raise ModelError(
-            f"{folder} is of the format {written}, and this version of dualmode reads up to "
+            f"{folder} has the format {written}, and this version of dualmode reads up to "
             f"dualmode-{FORMAT_VERSION}: upgrade it (pip install --upgrade dualmode)"
         )
 
 
 def replace_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file whole or not at all."""
+    """Write a safetensors file atomically."""
     with replacing(path) as part:
         save_file(tensors, part, metadata)

@@ -1,11 +1,11 @@
-"""Models that come with dualmode, called by name."""
+"""Models that are shipped in the package and loaded by name."""
 
 from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
 
-_CONFIG = "config.yaml"  # what every model directory has
+_CONFIG = "config.yaml"  # present in every model directory
 
 
 def shipped_models() -> list[str]:
@@ -16,14 +16,14 @@ def shipped_models() -> list[str]:
     return sorted(path.name for path in folder.iterdir() if (path / _CONFIG).is_file())
 
 
-def model_folder(which: str | Path) -> Path:
-    """The directory of a model given by path or by the name of a shipped one.
+def model_folder(model: str | Path) -> Path:
+    """The directory of a model, given by its path or by the name of a shipped model.
 
-    A directory on disk comes before a shipped model of the same name, if a model is in it.
+    A directory on disk that contains a model takes precedence over a shipped model.
     """
-    path = Path(which)
-    if not (path / _CONFIG).is_file() and str(which) in shipped_models():
-        return _models() / str(which)
+    path = Path(model)
+    if not (path / _CONFIG).is_file() and str(model) in shipped_models():
+        return _models() / str(model)
     return path
 
 

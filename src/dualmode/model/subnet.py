@@ -80,7 +80,7 @@ def chunked_context(subnet: Subnet) -> ChunkedContext:
         SubnetError: it has full context.
     """
     if not isinstance(subnet.context, ChunkedContext):
-        raise SubnetError("server sees the whole utterance; stream with device")
+        raise SubnetError("server needs the whole utterance; stream with device")
     return subnet.context
 
 
@@ -99,7 +99,7 @@ def named_subnet(name: str, recipe: Recipe) -> Subnet:
     """
     if name in {"server", "device"} and name not in recipe.training.subnets:
         raise SubnetError(
-            f"this model holds no {name}: it was trained as {recipe.training.subnets[0]} alone"
+            f"this model has no {name}: it was trained as {recipe.training.subnets[0]} only"
         )
     if name == "server":
         return SERVER
@@ -109,5 +109,5 @@ def named_subnet(name: str, recipe: Recipe) -> Subnet:
 
 
 def trained_subnets(recipe: Recipe) -> dict[str, Subnet]:
-    """The recognisers that a recipe trains in every step, by name; the first teaches."""
+    """The recognisers that a recipe trains in every step, by name; the first is the teacher."""
     return {name: named_subnet(name, recipe) for name in recipe.training.subnets}

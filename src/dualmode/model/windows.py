@@ -23,7 +23,7 @@ class Windows:
     """The arguments of a layer besides its input (B, N, W, D).
 
     Attributes:
-        chunk: C, centre frames a window.
+        chunk: C, centre frames per window.
         left: L, centre frames before a window that attention sees.
         valid: (B, N, W) True where a window's frame exists.
         key_mask: (B * N, 1, 1, L + W) True where a key may be attended to.
@@ -111,10 +111,10 @@ def make_windows(
 ) -> Windows:
     """Lay out windows for sequences of ``lengths`` (B,) frames.
 
-    ``processed`` (B,) counts the frames that a stream has behind it; None means none.
+    ``processed`` (B,) counts the earlier frames of a stream; None means none.
 
-    Nothing here branches on the values of a tensor: that would make a GPU wait for the host, and
-    no export could trace it.
+    Nothing here branches on the values of a tensor, which would synchronise a GPU with the host
+    and prevent tracing for export.
     """
     windows, chunk, lookahead, left = layout
     device = lengths.device
@@ -125,7 +125,7 @@ def make_windows(
     left_index = starts + torch.arange(-left, 0, device=device)
     left_valid = left_index[None] >= -past[:, None, None]
     keys = torch.cat([left_valid.expand(lengths.shape[0], -1, -1), valid], dim=2)
-    # A window past the end has no key at all: letting it attend to anything keeps it finite.
+    # A window beyond the end has no valid key; let it attend to all, so that it stays finite.
     keys = keys | ~keys.any(dim=2, keepdim=True)
     mask = keys.flatten(0, 1)[:, None, None, :]
     position = index[None] if processed is None else index[None] + processed[:, None, None]
@@ -136,8 +136,8 @@ def make_windows(
 def rotations(position: Tensor, head_width: int) -> tuple[Tensor, Tensor]:
     """Cosines and sines (..., 1, 1, head_width / 2) of rotary positions (Su et al., 2104.09864).
 
-    Whole turns are taken off in float64, so that an hour into a stream angles are still exact;
-    cosines and sines are of float32, because ONNX Runtime does not have them for float64.
+    Whole turns are subtracted in float64, so that angles are exact after hours of a stream.
+    Cosines and sines are computed in float32, because ONNX Runtime lacks them in float64.
     """
     half = head_width // 2
     exponent = torch.arange(half, dtype=torch.float64, device=position.device) / half
@@ -147,8 +147,8 @@ def rotations(position: Tensor, head_width: int) -> tuple[Tensor, Tensor]:
 
 
 class _Rotate(torch.autograd.Function):
-    """A rotation in three passes over memory; its gradient is the rotation back. Composed of
-    autograd's own operations it would take a dozen, which shows in a CPU's step time."""
+    """A rotation in three passes over memory; its gradient is the inverse rotation. Composed of
+    autograd operations it would take a dozen passes, which slows down a step on CPUs."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

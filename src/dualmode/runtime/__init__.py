@@ -1,21 +1,19 @@
-"""Runtimes: what turns mel frames into frames and scores tokens, behind one seam.
+"""Runtimes: implementations of the network behind one interface.
 
-Everything above this room (searches, streams, the recogniser) knows a model through three
-protocols, and passes and receives NumPy arrays, so it needs neither torch nor any other library
-that a runtime is made with:
+Searches, streams and the recogniser use a model through three protocols. They exchange NumPy
+arrays, so they depend neither on torch nor on any other library of a runtime:
 
-- :class:`Scorer`: predictor and joiner, seen from a search;
+- :class:`Scorer`: predictor and joiner;
 - :class:`Runtime`: one subnet, ready to run: a scorer with an encoder;
-- :class:`RuntimeModel`: a model as one runtime loaded it; opens a :class:`Runtime` for a subnet.
+- :class:`RuntimeModel`: a loaded model, which opens a :class:`Runtime` for a subnet.
 
-How each is chosen: :func:`load_runtime` (``runtime="torch"``, the default for a model directory).
-A runtime is a module with ``load(path, device) -> RuntimeModel``, named in ``RUNTIMES`` below. It
-never sees text, and the rest never sees its weights.
+:func:`load_runtime` selects a runtime by name or by the kind of path. A runtime is a module with
+``load(path, device) -> RuntimeModel``, listed in ``RUNTIMES`` below. Runtimes do not process text.
 
     dualmode.runtime.pytorch   PyTorch, every subnet of a model directory
     dualmode.runtime.onnx      ONNX Runtime, the recognisers of an export; no torch
     dualmode.runtime.engine    the device engine, the recogniser of an artifact; no torch
-    dualmode.runtime.arrays    what runtimes whose arrays are NumPy's share
+    dualmode.runtime.arrays    functions shared by the runtimes that use NumPy arrays
 """
 
 from __future__ import annotations
@@ -37,12 +35,12 @@ from dualmode.text import Tokens
 Floats = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
 State = tuple[Any, ...]
-"""The past of B streams: arrays whose first dimension is the batch. Of which library they are is
-the runtime's own affair; :meth:`Runtime.join` and :meth:`Runtime.split` stack and split them."""
+"""The past of B streams: arrays, of a library that the runtime chooses, whose first dimension is
+the batch. :meth:`Runtime.join` and :meth:`Runtime.split` stack and split them."""
 
 
 class Scorer(Protocol):
-    """A stateless predictor and a joiner, seen from a search.
+    """A stateless predictor and a joiner, as searches use them.
 
     The context of a hypothesis is its last ``context_tokens`` tokens, oldest first; an utterance
     begins with blanks.
@@ -50,7 +48,7 @@ class Scorer(Protocol):
 
     @property
     def context_tokens(self) -> int:
-        """Tokens that the predictor sees."""
+        """Number of tokens that the predictor depends on."""
         ...
 
     def predict(self, context: Ids) -> Floats:
@@ -65,28 +63,29 @@ class Scorer(Protocol):
 class Runtime(Scorer, Protocol):
     """One subnet of a model, ready to run.
 
-    All of the past is in the state that is passed in and handed back: one runtime serves any
-    number of streams, and may be called by several threads. Frames (40 ms) are projected to the
-    joiner's width J, as the scorer takes them.
+    The past is passed in and returned as a state, so one runtime serves any number of streams and
+    may be called by several threads. Frames (40 ms) are projected to the joiner's width J, the
+    input of the scorer.
     """
 
     @property
     def context(self) -> Context:
-        """What a frame sees: chunk, left context and look-ahead, or the whole utterance."""
+        """The context of a frame: chunk, left context and look-ahead, or the whole utterance."""
         ...
 
     @property
     def chunks_a_step(self) -> int:
-        """The most chunks that one call of :meth:`step` can take; 1 or more."""
+        """Largest number of chunks in one call of :meth:`step`, at least 1."""
         ...
 
     def encode(self, mels: Floats, lengths: Ids) -> tuple[Floats, Ids]:
         """Encode whole utterances.
 
         Args:
-            mels: (B, M, 80) mel frames, of which ``lengths`` (B,) are real.
+            mels: (B, M, 80) mel frames.
+            lengths: (B,) numbers of valid mel frames.
         Returns:
-            frames (B, T, J), and how many of them (B,) are real.
+            frames (B, T, J), and the numbers of valid frames (B,).
         """
         ...
 
@@ -101,46 +100,46 @@ class Runtime(Scorer, Protocol):
     def step(self, mels: Floats, counts: Ids, state: State) -> tuple[Floats, State]:
         """Advance B streams by N chunks of C frames, 1 <= N <= ``chunks_a_step``.
 
-        With the streams' state before and any split of the audio into steps, frames equal those
-        of :meth:`encode`. The state that was passed in is not written into.
+        However the audio is divided into steps, the frames equal those of :meth:`encode`. The
+        state that is passed in is not modified.
 
         Args:
             mels: (B, 4 (N C + R) + 3, 80): N chunks and their look-ahead of R frames; the next
-                call begins 4 N C mel frames later. Zeros stand in past the end of a stream.
-            counts: (B,) how many of the N C + R frames exist: all, except at a stream's end.
+                call begins 4 N C mel frames later. Beyond the end of a stream, pass zeros.
+            counts: (B,) how many of the N C + R frames exist: all, except at the end of a stream.
         Returns:
-            frames (B, N C, J), of which the first ``min(counts, N C)`` are real, and the state to
+            frames (B, N C, J), the first ``min(counts, N C)`` of them valid, and the state to
             pass to the next call.
         """
         ...
 
     def join(self, states: Sequence[State]) -> State:
-        """The state of all streams of several states, in their order."""
+        """Concatenate the states of several batches of streams, in order."""
         ...
 
     def split(self, state: State) -> list[State]:
-        """The state of each stream alone; none keeps the memory of the others alive."""
+        """Split into one state per stream; none keeps the memory of the others alive."""
         ...
 
 
 class RuntimeModel(Protocol):
-    """A model as a runtime loaded it."""
+    """A model loaded by a runtime."""
 
     @property
     def recipe(self) -> Recipe:
-        """What the model was trained by; says what ``device`` means."""
+        """The recipe of the model, which defines ``device``."""
         ...
 
     @property
     def tokens(self) -> Tokens:
-        """Its vocabulary."""
+        """The vocabulary of the model."""
         ...
 
     def check(self, subnet: Subnet) -> None:
-        """Nothing, if :meth:`open` could open ``subnet``.
+        """Check that :meth:`open` can open ``subnet``.
 
         Raises:
-            SubnetError: it could not; the message says what the model holds.
+            SubnetError: it cannot; the message says what the model contains.
         """
         ...
 
@@ -148,18 +147,18 @@ class RuntimeModel(Protocol):
         """The runtime of a subnet.
 
         Raises:
-            SubnetError: the model does not hold it.
+            SubnetError: the model does not contain it.
         """
         ...
 
     def keep_only(self, subnet: Subnet) -> None:
-        """Free what ``subnet`` does not need, if anything; other subnets are then refused."""
+        """Free memory that ``subnet`` does not need; opening another subnet then fails."""
         ...
 
 
 @dataclass(frozen=True)
 class RuntimeKind:
-    """A runtime by name: the module that loads it, and which paths it is the default for."""
+    """An entry of ``RUNTIMES``: the module of a runtime, and the paths it is the default for."""
 
     module: str
     fits: Callable[[Path], bool]
@@ -183,13 +182,13 @@ def load_runtime(path: str | Path, runtime: str | None = None, device: str = "cp
     """Load a model.
 
     Args:
-        path: a model directory, or what else a runtime understands.
-        runtime: a name of ``RUNTIMES``; None takes the first that ``path`` is made for.
-        device: where the network runs, as the runtime names it: ``cpu``, ``cuda``.
+        path: a model directory, an export or an artifact.
+        runtime: a name of ``RUNTIMES``; None selects the default for ``path``.
+        device: ``cpu`` or ``cuda``.
 
     Raises:
-        ModelError: no such runtime, a library that it needs is missing, or ``path`` cannot be
-            loaded by it.
+        ModelError: the runtime is unknown, a library that it needs is missing, or it cannot load
+            ``path``.
     """
     place = Path(path)
     if runtime is None:

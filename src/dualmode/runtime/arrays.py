@@ -1,4 +1,4 @@
-"""What runtimes whose arrays are NumPy's share: states, log-probabilities, whole utterances."""
+"""Functions shared by the runtimes that use NumPy arrays."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def log_softmax(logits: Floats) -> Floats:
 
 
 def encode_by_steps(runtime: Runtime, mels: Floats, lengths: Ids) -> tuple[Floats, Ids]:
-    """:meth:`Runtime.encode` for a runtime that can only stream: chunk by chunk, side by side."""
+    """:meth:`Runtime.encode` for a runtime that can only stream, as a batch of streams."""
     context = runtime.context
     assert isinstance(context, ChunkedContext)
     counts = np.array([encoder_frames(int(length)) for length in lengths], dtype=np.int64)
@@ -41,7 +41,7 @@ def encode_by_steps(runtime: Runtime, mels: Floats, lengths: Ids) -> tuple[Float
     stride = FRAME_MELS * context.chunk
     padded = np.zeros((len(mels), steps * stride + context.step_mels, MELS), np.float32)
     padded[:, : mels.shape[1]] = mels[:, : padded.shape[1]]
-    # Mel frames past an utterance's end are not its own: zeros stand in.
+    # Replace padding beyond the end of each utterance by zeros, as at the end of a stream.
     padded[np.arange(padded.shape[1]) >= lengths[:, None]] = 0.0
     state = runtime.initial_state(len(mels))
     chunks = []

@@ -1,4 +1,4 @@
-"""The device engine behind the seam: one artifact of ``dualmode export engine``, without torch."""
+"""The runtime ``engine``: an artifact of ``dualmode export engine``, without torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dualmode.text import UNKNOWN_ID, WORD_START, Tokens
 
 
 class PieceTokens(Tokens):
-    """A vocabulary of which only the pieces are known: it reads tokens, and cannot encode text."""
+    """A vocabulary of pieces without a tokeniser: it decodes tokens but cannot encode text."""
 
     def __init__(self, pieces: Sequence[str]) -> None:
         super().__init__(b"")
@@ -29,17 +29,17 @@ class PieceTokens(Tokens):
         self.__dict__["word_starts"] = [piece.startswith(WORD_START) for piece in pieces]
 
     def encode(self, text: str) -> list[int]:
-        """Raises ModelError: an artifact does not hold what cuts text into tokens."""
-        raise ModelError("an artifact of the engine cannot cut text into tokens: load the model")
+        """Raises ModelError: an artifact does not contain a tokeniser."""
+        raise ModelError("an artifact of the engine cannot encode text: load the model directory")
 
     def decode(self, ids: Any) -> str:
-        """Text of token ids; blank and ``<unk>`` are silent."""
+        """Text of token ids, without blank and ``<unk>``."""
         pieces = (self.pieces[number] for number in ids if number > UNKNOWN_ID)
         return "".join(pieces).replace(WORD_START, " ").strip()
 
 
 class EngineModel:
-    """The one recogniser of an artifact; its recipe says no more than the artifact does."""
+    """The recogniser of an artifact; its recipe contains only values from the artifact."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -58,24 +58,26 @@ class EngineModel:
         """See :class:`~dualmode.runtime.RuntimeModel`."""
         if subnet in (self._runtime.subnet, named_subnet(self._name, self.recipe)):
             return self._runtime
-        raise SubnetError(f"the artifact holds {self._runtime.subnet}, not {subnet}: export it")
+        raise SubnetError(
+            f"the artifact contains {self._runtime.subnet}, not {subnet}: export it first"
+        )
 
     def keep_only(self, subnet: Subnet) -> None:
-        """See :class:`~dualmode.runtime.RuntimeModel`: there is nothing else."""
+        """See :class:`~dualmode.runtime.RuntimeModel`; an artifact has only one subnet."""
         self.open(subnet)
 
 
 class EngineRuntime:
-    """The recogniser; see :class:`~dualmode.runtime.Runtime`. A stream's state is an encoder of
-    the engine, copied before it moves."""
+    """The recogniser; see :class:`~dualmode.runtime.Runtime`. The state of a stream is an encoder
+    of the engine, which each step copies."""
 
     chunks_a_step = 1
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        found = model.description
-        self.context_tokens = int(found["context_tokens"])
-        self.subnet = Subnet(_context(found), round(float(found["sparsity"]), 6))
+        description = model.description
+        self.context_tokens = int(description["context_tokens"])
+        self.subnet = Subnet(_context(description), round(float(description["sparsity"]), 6))
 
     @property
     def context(self) -> Context:
@@ -112,7 +114,7 @@ class EngineRuntime:
         """See :class:`~dualmode.runtime.Runtime`."""
         if not isinstance(self.context, ChunkedContext):
             raise SubnetError(
-                "full context hears the whole utterance and cannot stream; use device"
+                "a subnet with full context needs the whole utterance and cannot stream; use device"
             )
         return tuple(dualmode_engine.Encoder(self.model.handle) for _ in range(batch))
 
@@ -125,11 +127,11 @@ class EngineRuntime:
         after = []
         for row, encoder in enumerate(state):
             moved = encoder.copy()
-            # The encoder keeps what it computed of the look-ahead, and goes on behind it.
+            # The encoder keeps the look-ahead; pass only the mel frames after it.
             known = FRAME_MELS * context.lookahead if moved.processed else 0
             given = np.ascontiguousarray(mels[row, known:]).reshape(-1, MELS)
-            found = moved.step(given, int(counts[row]))
-            frames[row, : len(found)] = found
+            output = moved.step(given, int(counts[row]))
+            frames[row, : len(output)] = output
             after.append(moved)
         return frames, tuple(after)
 
@@ -153,14 +155,16 @@ def load(path: Path, device: str = "cpu") -> EngineModel:
     return EngineModel(path)
 
 
-def _context(found: dict[str, Any]) -> Context:
-    if not found["streams"]:
+def _context(description: dict[str, Any]) -> Context:
+    if not description["streams"]:
         return FullContext()
-    return ChunkedContext(found["chunk_frames"], found["left_frames"], found["lookahead_frames"])
+    return ChunkedContext(
+        description["chunk_frames"], description["left_frames"], description["lookahead_frames"]
+    )
 
 
 def _recipe(runtime: EngineRuntime) -> Recipe:
-    found, subnet = runtime.model.description, runtime.subnet
+    description, subnet = runtime.model.description, runtime.subnet
     training: dict[str, Any] = {"subnets": ["server"]}
     if isinstance(subnet.context, ChunkedContext):
         context = subnet.context
@@ -175,8 +179,8 @@ def _recipe(runtime: EngineRuntime) -> Recipe:
     tree = {
         "name": runtime.model.card.get("name", "artifact"),
         "pruning": {"sparsities": [subnet.sparsity or 0.7]},
-        "data": {"max_seconds": found["longest_piece_s"]},
-        "decoding": {"blank_penalty": found["blank_penalty"]},
+        "data": {"max_seconds": description["longest_piece_s"]},
+        "decoding": {"blank_penalty": description["blank_penalty"]},
         "training": training,
     }
     return parse_recipe(tree, "the artifact")

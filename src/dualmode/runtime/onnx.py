@@ -1,4 +1,4 @@
-"""ONNX Runtime behind the seam: what ``dualmode export sherpa-onnx`` wrote, without torch."""
+"""The runtime ``onnx``: an export of ``dualmode export sherpa-onnx``, without torch."""
 
 from __future__ import annotations
 
@@ -20,17 +20,14 @@ from dualmode.runtime.arrays import encode_by_steps, join_arrays, log_softmax, s
 from dualmode.text import BLANK, Tokens
 
 NAMES = ("device", "server")
-ABSENT = (
-    -1e9
-)  # in the place of a mel frame that does not exist: no logarithm of a loudness is so low
+ABSENT = -1e9  # marks a mel frame that does not exist; no log-mel is this low
 
 
 class OnnxModel:
     """The recognisers of one export.
 
     Args:
-        folder: with config.yaml, tokens.model, and folders ``device`` and ``server``, or one of
-            them.
+        folder: contains config.yaml, tokens.model, and a folder ``device``, ``server`` or both.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -43,7 +40,7 @@ class OnnxModel:
             name: OnnxRuntime(folder / name) for name in NAMES if is_recogniser(folder / name)
         }
         if not self._runtimes:
-            raise ModelError(f"{folder} holds neither device nor server: export the model again")
+            raise ModelError(f"{folder} has neither device nor server: export the model again")
 
     def check(self, subnet: Subnet) -> None:
         """See :class:`~dualmode.runtime.RuntimeModel`."""
@@ -52,13 +49,13 @@ class OnnxModel:
     def open(self, subnet: Subnet) -> OnnxRuntime:
         """See :class:`~dualmode.runtime.RuntimeModel`.
 
-        Only what was exported can be opened; the recipe's device stands for the exported one.
+        Only exported recognisers can be opened; the recipe's device means the exported one.
         """
         for name, runtime in self._runtimes.items():
             if subnet == runtime.subnet or subnet == named_subnet(name, self.recipe):
                 return runtime
         held = "; ".join(f"{name}: {one.subnet}" for name, one in self._runtimes.items())
-        raise SubnetError(f"the export does not hold {subnet}, only {held}: export it")
+        raise SubnetError(f"the export does not contain {subnet}, only {held}: export it first")
 
     def keep_only(self, subnet: Subnet) -> None:
         """See :class:`~dualmode.runtime.RuntimeModel`."""
@@ -83,9 +80,9 @@ class OnnxRuntime:
             penalty = self._joiner.get_modelmeta().custom_metadata_map["blank_penalty"]
         except (KeyError, ValueError) as error:
             raise ModelError(
-                f"{folder}: not written by dualmode, or by an older one: {error}"
+                f"{folder}: not written by dualmode, or by an older version: {error}"
             ) from None
-        # The joiner's logits have it taken off; searches here take it off themselves.
+        # The exported joiner subtracts the penalty, but the searches here subtract it themselves.
         self._blank_penalty = np.float32(penalty)
 
     @property
@@ -115,7 +112,7 @@ class OnnxRuntime:
         """See :class:`~dualmode.runtime.Runtime`."""
         if not isinstance(self.context, ChunkedContext):
             raise SubnetError(
-                "full context hears the whole utterance and cannot stream; use device"
+                "a subnet with full context needs the whole utterance and cannot stream; use device"
             )
         *states, processed = self._encoder.get_inputs()[1:]
         zeros = [np.zeros((batch, *state.shape[1:]), np.float32) for state in states]
@@ -169,7 +166,7 @@ def _session(path: Path) -> onnxruntime.InferenceSession:
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its exceptions have no common class of their own
+    except Exception as error:  # the exceptions of ONNX Runtime have no common base class
         raise ModelError(f"{path} cannot be loaded: {error}") from None
 
 

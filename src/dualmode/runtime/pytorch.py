@@ -1,4 +1,4 @@
-"""PyTorch behind the seam: every subnet of a model directory, on CPU or CUDA."""
+"""The runtime ``torch``: every subnet of a model directory, on CPU or CUDA."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from dualmode.model.supernet import Supernet
 from dualmode.runtime import Floats, Ids, State
 from dualmode.text import Tokens
 
-CHUNKS_A_STEP = 32  # bounds memory when much audio is pushed at once
+CHUNKS_A_STEP = 32  # limits memory when a lot of audio is pushed at once
 
 
 class TorchModel:
     """A supernet that opens any of its subnets.
 
     Args:
-        model: put into evaluation mode here.
+        model: the supernet, which is put into evaluation mode.
     """
 
     def __init__(self, model: Supernet, tokens: Tokens, recipe: Recipe) -> None:
@@ -41,16 +41,16 @@ class TorchModel:
         """See :class:`~dualmode.runtime.RuntimeModel`."""
         if self._only is not None and subnet.sparsity != self._only.sparsity:
             raise SubnetError(
-                f"only the weights of sparsity {self._only.sparsity:g} were kept in memory, not "
-                f"those of {subnet.sparsity:g}: load the model again"
+                f"only the weights of sparsity {self._only.sparsity:g} are in memory, not those of "
+                f"{subnet.sparsity:g}: load the model again"
             )
         self.model.active_weights(subnet)
 
     def open(self, subnet: Subnet) -> TorchRuntime:
         """See :class:`~dualmode.runtime.RuntimeModel`.
 
-        A sparse subnet runs with weights whose pruned blocks are zeros, so that no step has to
-        mask them; all other weights are shared with the dense ones.
+        A sparse subnet has copies of its pruned weights, already masked, so that no step has to
+        mask them; all other weights are shared with the dense subnet.
         """
         self.check(subnet)
         mask = self.model.active_weights(subnet).mask
@@ -62,7 +62,7 @@ class TorchModel:
         return TorchRuntime(self._pruned[mask], dense)
 
     def keep_only(self, subnet: Subnet) -> None:
-        """Zero the blocks that ``subnet`` has pruned in place, and free copies of the weights."""
+        """Zero the pruned blocks of ``subnet`` in place, and free copies of the weights."""
         self.check(subnet)
         mask = self.model.active_weights(subnet).mask
         if self._only is None and mask is not None:
@@ -72,7 +72,7 @@ class TorchModel:
 
 
 class TorchRuntime:
-    """One subnet of a supernet, whose masks its weights already bear."""
+    """One subnet of a supernet whose weights are already masked."""
 
     chunks_a_step = CHUNKS_A_STEP
 
@@ -113,7 +113,8 @@ class TorchRuntime:
 
     @torch.inference_mode()
     def step(self, mels: Floats, counts: Ids, state: State) -> tuple[Floats, State]:
-        """See :class:`~dualmode.runtime.Runtime`; the state is of tensors, where the model is."""
+        """See :class:`~dualmode.runtime.Runtime`; the state contains tensors on the model's
+        device."""
         frames, after = self.model.stream(
             self._tensor(mels), self._tensor(counts), EncoderState.from_flat(state), self.subnet
         )
@@ -141,14 +142,14 @@ def load(path: Path, device: str = "cpu") -> TorchModel:
     """Load a model directory.
 
     Raises:
-        ModelError: the directory is missing, incomplete or corrupt, or there is no such device.
+        ModelError: the directory is missing, incomplete or corrupt, or the device does not exist.
     """
     loaded = load_model(path, device=device)
     return TorchModel(loaded.model, loaded.tokens, loaded.recipe)
 
 
 def pruned_copy(model: Supernet, mask: int) -> Supernet:
-    """A supernet whose weights bear a mask; those that are never pruned are shared."""
+    """A supernet with masked weights; weights that are never pruned are shared."""
     prunable = {id(layer.weight) for layer in model.prunable()}
     tensors = (*model.parameters(), *model.buffers())
     shared = {id(tensor): tensor for tensor in tensors if id(tensor) not in prunable}

@@ -1,7 +1,7 @@
-"""The service: live captions by device, corrected by server, and files over HTTP.
+"""The service: live captions by device, corrected by server, and transcription of files over HTTP.
 
-- :class:`dualmode.serving.app.Service`: the ASGI application and what is behind it.
-- :func:`dualmode.serving.server.make_server`: a process that runs it.
+- :class:`dualmode.serving.app.Service`: the ASGI application.
+- :func:`dualmode.serving.server.make_server`: a uvicorn server that runs it.
 - :class:`dualmode.serving.client.CaptionClient`: a client of its WebSocket.
 
 docs/serving.md defines the protocol.

@@ -48,12 +48,13 @@ _PAGE_TYPES = {
 
 
 class Service:
-    """Everything behind the routes.
+    """The service and its routes.
 
     Args:
-        recognizers: by name; the first is the default.
-        live: recognises live streams in the place of the first; its device may be an export or
-            an artifact of the engine.
+        recognizers: names and recognisers; the first is the default.
+        settings: limits, API keys and allowed origins.
+        live: recogniser of the default model's live streams in place of its own; it may run an
+            export or an artifact of the engine.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class Service:
         self.app.add_middleware(_Guard, service=self)
 
     async def drain(self) -> None:
-        """Take no more streams, end those that are open, and wait until they have their text."""
+        """Refuse new streams, end the open ones, and wait until all have their final text."""
         self.draining = True
         connections = list(self._connections)
         for connection in connections:
@@ -94,7 +95,7 @@ class Service:
         try:
             await asyncio.wait_for(waiting, self.settings.limits.drain_s)
         except TimeoutError:
-            log.warning("streams were cut off: they did not end within drain_s")
+            log.warning("streams were cut off because they did not end within drain_s")
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
@@ -150,8 +151,8 @@ class Service:
 
 
 class _Guard:
-    """Keys and origins of everything but health and the page itself; WebSockets look after
-    themselves, because browsers cannot send them headers."""
+    """Checks API key and origin of HTTP requests, except for health checks and the page itself.
+    WebSockets check theirs when they start, because browsers cannot send headers with them."""
 
     _OPEN = ("/healthz", "/readyz")
 
@@ -180,7 +181,7 @@ class _Guard:
 
 
 def _error(status: int, message: str, headers: Any = None) -> Response:
-    """An error in the shape that OpenAI's clients read."""
+    """An error in OpenAI's format."""
     kind = "server_error" if status >= 500 else "invalid_request_error"
     content = {"error": {"message": message, "type": kind, "param": None, "code": None}}
     return JSONResponse(content, status, headers)
@@ -189,4 +190,4 @@ def _error(status: int, message: str, headers: Any = None) -> Response:
 def _as_openai(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         return _error(error.status_code, error.detail, error.headers)
-    return _error(500, "the service failed; its log says how")
+    return _error(500, "internal error; see the log of the service")

@@ -24,7 +24,7 @@ Event = dict[str, Any]
 
 
 class ServiceError(DualmodeError):
-    """The service refused something; ``code`` is the WebSocket's close code."""
+    """The service closed the connection; ``code`` is the close code of the WebSocket."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(f"{message} (close code {code})")
@@ -32,12 +32,12 @@ class ServiceError(DualmodeError):
 
 
 class CaptionClient:
-    """One connection; it may hold several streams, told apart by their names.
+    """A connection with one or more named streams.
 
     Args:
-        url: of the service, such as ``ws://127.0.0.1:8000``.
+        url: address of the service, such as ``ws://127.0.0.1:8000``.
         key: API key.
-        timeout_s: to connect.
+        timeout_s: timeout of connecting.
 
     Raises:
         DualmodeError: the package websockets is missing, or no service answers.
@@ -80,7 +80,7 @@ class CaptionClient:
         model: str | None = None,
         revise: bool = True,
     ) -> None:
-        """Open a stream; what :meth:`send` sends belongs to it."""
+        """Open a stream and select it for :meth:`send`."""
         message = {
             "type": "start",
             "stream": stream,
@@ -91,7 +91,7 @@ class CaptionClient:
         self._say(message if model is None else {**message, "model": model})
 
     def select(self, stream: str) -> None:
-        """What :meth:`send` sends belongs to ``stream``."""
+        """Select the stream that :meth:`send` sends to."""
         self._say({"type": "select", "stream": stream})
 
     def send(self, samples: npt.NDArray[np.floating] | npt.NDArray[np.int16]) -> None:
@@ -104,15 +104,15 @@ class CaptionClient:
             self._send(data[start : start + size])
 
     def finish(self, stream: str = "") -> None:
-        """No more samples of ``stream`` come."""
+        """Mark the end of ``stream``."""
         self._say({"type": "finish", "stream": stream})
 
     def receive(self, timeout_s: float | None = None) -> Event:
-        """The next event.
+        """Wait for the next event.
 
         Raises:
             ServiceError: the service closed the connection.
-            TimeoutError: none came in time.
+            TimeoutError: there was no event within ``timeout_s``.
         """
         from websockets.exceptions import ConnectionClosed
 
@@ -126,7 +126,7 @@ class CaptionClient:
         return event
 
     def events(self, stream: str = "", timeout_s: float | None = 60.0) -> Iterator[Event]:
-        """Events of all streams, until ``stream`` is done."""
+        """Yield the events of all streams until ``stream`` is done."""
         while True:
             event = self.receive(timeout_s)
             yield event
@@ -146,6 +146,6 @@ class CaptionClient:
         try:
             self._socket.send(data)
         except ConnectionClosed:
-            # Whatever the service said before it closed tells more.
+            # An event that the service sent before it closed explains the failure better.
             while True:
                 self.receive(1.0)

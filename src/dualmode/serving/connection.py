@@ -1,4 +1,4 @@
-"""A WebSocket connection: its streams, its reader and its writer."""
+"""A WebSocket connection with its streams, reader and writer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Connection:
     """Serves one accepted WebSocket until it closes.
 
     Args:
-        authorised: whether the upgrade request carried a key; else the first ``start`` must.
+        authorised: whether the upgrade request carried a key; otherwise the first ``start`` must.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Connection:
         self._code = 1000
 
     async def serve(self) -> None:
-        """Read and write until the client leaves, breaks the protocol, or the service drains."""
+        """Read and write until the client leaves, violates the protocol, or is drained."""
         began = time.monotonic()
         self._metrics.connections.inc()
         writer = asyncio.create_task(self._write())
@@ -87,20 +87,20 @@ class Connection:
             )
 
     def drain(self) -> None:
-        """End all streams as if the client had, then close."""
+        """End all streams as if the client had ended them, then close."""
         self._draining.set()
         for stream in self._streams.values():
             if not stream.done.is_set():
                 stream.finish()
 
     async def drained(self) -> None:
-        """Wait until every stream has its last event."""
+        """Wait until every stream has sent its last event."""
         for stream in list(self._streams.values()):
             await stream.done.wait()
         self._outbox.end(protocol.GOING_AWAY)
 
     async def _close(self, reader: asyncio.Task[None], writer: asyncio.Task[None]) -> None:
-        """Say why, let the writer send what is left, and close."""
+        """Send the reason, let the writer send the remaining events, and close."""
         failure = reader.exception() if reader.done() and not reader.cancelled() else None
         if isinstance(failure, ProtocolError):
             self._code = failure.code
@@ -151,8 +151,8 @@ class Connection:
         stream = self._streams.get(message.stream)
         if stream is None or stream.done.is_set():
             if isinstance(message, protocol.Finish) and stream is not None:
-                return  # it was drained meanwhile
-            raise ProtocolError(protocol.BAD_MESSAGE, f"no stream {message.stream!r} is open")
+                return  # the stream was drained meanwhile
+            raise ProtocolError(protocol.BAD_MESSAGE, f"stream {message.stream!r} is not open")
         if isinstance(message, protocol.Select):
             self._chosen = stream
         else:
@@ -173,7 +173,7 @@ class Connection:
             raise ProtocolError(protocol.BAD_MESSAGE, f"stream {start.stream!r} is open already")
         if sum(not s.done.is_set() for s in self._streams.values()) >= self._limits.streams:
             raise ProtocolError(
-                protocol.TOO_MANY, f"at most {self._limits.streams} streams a connection"
+                protocol.TOO_MANY, f"at most {self._limits.streams} streams per connection"
             )
         if len(self._streams) > 100:  # names of streams that ended long ago
             self._streams = {n: s for n, s in self._streams.items() if not s.done.is_set()}
@@ -188,12 +188,12 @@ class Connection:
             raise ProtocolError(protocol.BAD_MESSAGE, "audio before a start message")
         if len(data) > self._limits.message_bytes:
             raise ProtocolError(
-                protocol.TOO_LONG, f"a message holds at most {self._limits.message_bytes} bytes"
+                protocol.TOO_LONG, f"a message has at most {self._limits.message_bytes} bytes"
             )
         if self._draining.is_set():
             return
         if stream.finished:
-            raise ProtocolError(protocol.BAD_MESSAGE, f"stream {stream.name!r} was finished")
+            raise ProtocolError(protocol.BAD_MESSAGE, f"stream {stream.name!r} has been finished")
         stream.push(protocol.decode_samples(data, stream.encoding))
         if stream.seconds > self._limits.stream_seconds:
             raise ProtocolError(
@@ -207,8 +207,8 @@ class Connection:
 
 
 class Outbox:
-    """Events that wait to be sent. A new partial replaces one of its stream that still waits, so
-    a slow reader gets fewer of them; of all others at most ``most`` wait."""
+    """Queue of events to send. A new partial replaces a queued one of the same stream, so that a
+    slow client receives fewer partials; at most ``most`` other events are queued."""
 
     def __init__(self, most: int) -> None:
         self._events: deque[protocol.Event] = deque()
@@ -219,7 +219,7 @@ class Outbox:
         self.code: int | None = None
 
     def put(self, event: protocol.Event) -> None:
-        """Add an event."""
+        """Queue an event."""
         if self._ended:
             return
         if event["type"] == "partial":
@@ -238,7 +238,7 @@ class Outbox:
         self._more.set()
 
     def end(self, code: int) -> None:
-        """No more events; after those that wait, the connection is closed with ``code``."""
+        """Close the connection with ``code`` after the queued events."""
         self._ended = True
         self.code = self.code or code
         self._more.set()

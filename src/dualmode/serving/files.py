@@ -1,4 +1,4 @@
-"""Uploaded files, recognised part by part, so that an hour needs no more memory than a minute."""
+"""Uploaded files, recognised part by part, so that memory does not grow with duration."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _BLOCK_S = 5.0
 
 
 def transcripts(recognizer: Recognizer, path: Path, subnet: str) -> Iterator[Transcript]:
-    """The transcripts of a file's parts, in order, with times from its start.
+    """Transcripts of the parts of a file, in order, with times from its start.
 
-    Server's parts are the pieces that ``Recognizer.transcribe`` cuts, device's are the segments
-    of a stream; joined, they are what it gives of the whole file.
+    Parts are the pieces of ``Recognizer.transcribe`` for server, and the segments of a stream for
+    device. Joined, they equal the transcript of the whole file.
 
     Raises:
         AudioError: the file cannot be read.
@@ -42,18 +42,18 @@ def _segments(recognizer: Recognizer, path: Path, subnet: str) -> Iterator[Trans
         samples += len(block)
         partial = session.push(block)
         yield from partial.finished if partial is not None else ()
-        # Empty, but a place to stop for a client that has gone.
+        # Empty, but lets the caller stop if its client has disconnected.
         yield Transcript((), samples / SAMPLE_RATE_HZ)
     yield session.finish()
 
 
 def joined(recognizer: Recognizer, parts: list[Transcript]) -> Transcript:
-    """One transcript of a file's parts; a word that was cut between two is whole again."""
+    """Join the transcripts of a file's parts, including words cut between two parts."""
     tokens = [token for part in parts for token in part.tokens]
     seconds = max((part.seconds for part in parts), default=0.0)
     return transcript_of(tokens, recognizer.tokens, seconds)
 
 
 def begins_word(recognizer: Recognizer, part: Transcript) -> bool:
-    """Whether a part's text begins a word, and not within one that was cut."""
+    """Whether the text of a part begins a new word instead of continuing a cut one."""
     return not part.tokens or recognizer.tokens.word_starts[part.tokens[0].id]

@@ -1,8 +1,8 @@
-"""The threads that compute, so that the event loop never does.
+"""The threads that compute, so that the event loop is never blocked.
 
-For each model there are two: one in which device advances all live streams together, and one in
-which server recognises ended segments, those that wait together. Captions have a thread of their
-own, so a second pass never stands before them.
+Each model has two: in one, device advances all live streams as a batch; in the other, server
+recognises ended segments in batches. Captions have their own thread, so second passes do not delay
+them.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ BATCH_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Progress:
-    """What a step gave for one stream.
+    """Result of a step for one stream.
 
     Attributes:
         partial: None if no word changed.
-        rest: what was said since the last segment, once the stream is done.
-        waiting_s: audio of the stream that device has yet to hear.
+        rest: transcript since the last segment, when the stream is done.
+        waiting_s: audio of the stream that device has not processed yet.
     """
 
     partial: Partial | None
@@ -69,17 +69,17 @@ class CaptionLane:
         return opened
 
     def push(self, stream: GroupedStream, samples: Samples) -> None:
-        """Give samples (S,) of 16 kHz to a stream."""
+        """Push samples (S,) at 16 kHz to a stream."""
 
         def take() -> None:
-            # A stream that was closed meanwhile needs them no more.
+            # The stream may have been closed meanwhile.
             with contextlib.suppress(DualmodeError):
                 stream.push(samples)
 
         self._commands.put(take)
 
     def end(self, stream: GroupedStream) -> None:
-        """No more samples come; the listener is told when all are heard."""
+        """End a stream; the listener is called when all of its audio is processed."""
 
         def finish() -> None:
             with contextlib.suppress(DualmodeError):
@@ -88,7 +88,7 @@ class CaptionLane:
         self._commands.put(finish)
 
     def close(self, stream: GroupedStream) -> None:
-        """Forget a stream whose client has gone."""
+        """Discard a stream whose client has disconnected."""
 
         def leave() -> None:
             stream.close()
@@ -113,10 +113,10 @@ class CaptionLane:
                     break
                 self._metrics.step(time.perf_counter() - began, len(moved))
                 for stream in moved:
-                    self._tell(stream)
+                    self._notify(stream)
 
     def _take_commands(self) -> bool:
-        """Do what waits; False when the thread shall end."""
+        """Run the queued commands; returns False when the thread has to end."""
         while True:
             try:
                 command = self._commands.get_nowait()
@@ -126,7 +126,7 @@ class CaptionLane:
                 return False
             command()
 
-    def _tell(self, stream: GroupedStream) -> None:
+    def _notify(self, stream: GroupedStream) -> None:
         listener = self._listeners.get(id(stream))
         partial = stream.partial()
         rest = stream.transcript() if stream.done else None
@@ -150,12 +150,12 @@ class RevisionLane:
         self, samples: Samples, start_frame: int, listener: Callable[[Transcript], None]
     ) -> None:
         """Recognise samples (S,) that begin at a frame (40 ms) of their stream; ``listener`` is
-        called in this thread with the transcript, whose times are the stream's."""
+        called in this thread with the transcript, in times of the stream."""
         self._metrics.waiting_segments.inc()
         self._waiting.put(_Revision(samples, start_frame, listener, time.perf_counter()))
 
     def stop(self) -> None:
-        """End the thread once all that waits is done."""
+        """End the thread after the queued segments."""
         self._waiting.put(None)
         self._thread.join()
 
@@ -163,20 +163,20 @@ class RevisionLane:
         while (first := self._waiting.get()) is not None:
             batch, stopping = self._more(first)
             began = time.perf_counter()
-            found = self._recognizer.transcribe_batch([job.samples for job in batch], "server")
+            results = self._recognizer.transcribe_batch([job.samples for job in batch], "server")
             now = time.perf_counter()
             self._metrics.waiting_segments.dec(len(batch))
             self._metrics.revised(now - began, [now - job.asked for job in batch])
-            for job, result in zip(batch, found, strict=True):
+            for job, result in zip(batch, results, strict=True):
                 if isinstance(result, Transcript):
                     job.listener(shifted(result, job.start_frame))
-                else:  # samples were checked before, so this is no fault of the client
+                else:  # not the client's fault: its samples were checked before
                     job.listener(Transcript((), 0.0))
             if stopping:
                 return
 
     def _more(self, first: _Revision) -> tuple[list[_Revision], bool]:
-        """What waits behind ``first`` and fits into one batch, and whether to stop after it."""
+        """A batch of ``first`` and the queued segments that fit, and whether to stop after it."""
         batch, samples = [first], len(first.samples)
         while len(batch) < BATCH_SEGMENTS and samples < BATCH_SECONDS * SAMPLE_RATE_HZ:
             try:
@@ -199,7 +199,7 @@ class _Revision:
 
 
 def shifted(transcript: Transcript, frames: int) -> Transcript:
-    """The same transcript, so many frames of 40 ms later."""
+    """The same transcript, later by ``frames`` frames of 40 ms."""
     seconds = frames * FRAME_MS / 1000
     return Transcript(
         tuple(

@@ -1,4 +1,4 @@
-"""One live stream of a connection: audio in, events out, in two passes."""
+"""A live stream of a connection: audio in, events of both passes out."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from dualmode.serving.models import ServedModel
 from dualmode.serving.settings import Limits
 from dualmode.streams import GroupedStream
 
-BEFORE_S = 1.0  # audio before a segment's first word that server hears: device is late
-AFTER_S = 0.3  # audio after its last word
-KEPT_S = 40.0  # audio that is kept for second passes; no segment is longer
+BEFORE_S = 1.0  # audio before the first word that server receives, as device emits words late
+AFTER_S = 0.3  # audio after the last word that server receives
+KEPT_S = 40.0  # audio kept for second passes; no segment is longer
 
 
 class LiveStream:
-    """A stream of a connection, seen from the event loop.
+    """A stream of a connection, as the event loop uses it.
 
     Args:
-        start: the client's message that opened it.
-        model: that recognises it.
-        emit: takes its events, in order.
+        start: the client's message that opened the stream.
+        model: model that recognises it.
+        emit: called with its events, in order.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class LiveStream:
         self.name = start.stream
         self.encoding = start.encoding
         self.seconds = 0.0
-        self.finished = False  # the client sends no more
+        self.finished = False  # the client will send no more audio
         self.done = asyncio.Event()
         self._model = model
         self._limits = limits
@@ -64,7 +64,7 @@ class LiveStream:
         self._segments = 0
         self._segment_end_s = 0.0
         self._revising = 0
-        self._heard = False  # device has heard everything
+        self._processed = False  # device has processed all audio
 
     async def open(self) -> None:
         """Join the other live streams of the model."""
@@ -76,29 +76,29 @@ class LiveStream:
         self._metrics.streams.inc()
 
     def push(self, samples: Samples) -> None:
-        """Take samples (S,) of the stream's own rate."""
-        self._give(self._resampler.push(samples))
+        """Push samples (S,) at the sample rate of the stream."""
+        self._submit(self._resampler.push(samples))
 
     def finish(self) -> None:
-        """No more samples come."""
+        """Mark the end of the audio."""
         if not self.finished:
             self.finished = True
-            self._give(self._resampler.finish())
+            self._submit(self._resampler.finish())
             assert self._stream is not None
             self._model.captions.end(self._stream)
 
     async def room(self) -> None:
-        """Wait until what waits to be recognised is within the limits."""
+        """Wait until the audio and segments in the queues are within the limits."""
         await self._room.wait()
 
     def close(self) -> None:
-        """The client has gone, or all was said."""
+        """Leave the group of streams: the client has disconnected, or the stream is done."""
         if self._stream is not None:
             self._model.captions.close(self._stream)
             self._stream = None
             self._metrics.streams.dec()
 
-    def _give(self, samples: Samples) -> None:
+    def _submit(self, samples: Samples) -> None:
         if len(samples) and self._stream is not None:
             self.seconds += len(samples) / SAMPLE_RATE_HZ
             self._behind_s += len(samples) / SAMPLE_RATE_HZ
@@ -107,10 +107,10 @@ class LiveStream:
             if self._revise:
                 self._audio.push(samples)
             self._model.captions.push(self._stream, samples)
-            self._see_room()
+            self._update_room()
 
     def _progress(self, progress: Progress) -> None:
-        """In the event loop: what a step of device gave."""
+        """Handle the result of a step of device; runs in the event loop."""
         if self._stream is None:
             return
         self._behind_s = progress.waiting_s
@@ -119,9 +119,9 @@ class LiveStream:
         if progress.rest is not None:
             if progress.rest.words:
                 self._segment(progress.rest.words, self.seconds)
-            self._heard = True
-        self._see_room()
-        self._see_end()
+            self._processed = True
+        self._update_room()
+        self._end_if_done()
 
     def _partial(self, partial: Partial) -> None:
         for transcript in partial.finished:
@@ -134,9 +134,9 @@ class LiveStream:
             self._emit(event)
 
     def _segment(self, words: tuple[Word, ...], end_s: float) -> None:
-        """A segment has ended: say what device heard, and let server hear it again."""
+        """Emit a segment that has ended, and have server recognise it again."""
         number, self._segments = self._segments, self._segments + 1
-        # Whole frames, so that server's times are the stream's.
+        # Whole frames, so that the frames of server are frames of the stream.
         start_frame = floor(max(self._segment_end_s, words[0].start_s - BEFORE_S) / FRAME_S)
         start_s = start_frame * FRAME_S
         end_s = min(end_s, words[-1].end_s + AFTER_S)
@@ -158,18 +158,18 @@ class LiveStream:
         if self._stream is not None:
             span_s = (start_s, end_s)
             self._emit(protocol.segment("revised", self.name, number, span_s, transcript.words))
-            self._see_room()
-            self._see_end()
+            self._update_room()
+            self._end_if_done()
 
-    def _see_room(self) -> None:
+    def _update_room(self) -> None:
         full = (
             self._behind_s > self._limits.waiting_seconds
             or self._revising >= self._limits.waiting_segments
         )
         (self._room.clear if full else self._room.set)()
 
-    def _see_end(self) -> None:
-        if self._heard and not self._revising and not self.done.is_set():
+    def _end_if_done(self) -> None:
+        if self._processed and not self._revising and not self.done.is_set():
             self._emit(protocol.done(self.name, self.seconds, self._segments))
             self.close()
             self.done.set()
@@ -180,7 +180,7 @@ class _RecentAudio:
 
     def __init__(self) -> None:
         self._blocks: deque[Samples] = deque()
-        self._start = 0  # sample
+        self._start = 0  # index of a sample
         self._end = 0
 
     def push(self, samples: Samples) -> None:
@@ -190,7 +190,7 @@ class _RecentAudio:
             self._start += len(self._blocks.popleft())
 
     def between(self, start_s: float, end_s: float) -> Samples:
-        """The samples of that span, as far as they are kept."""
+        """The samples of a span, as far as they are kept."""
         start = max(0, round(start_s * SAMPLE_RATE_HZ) - self._start)
         end = max(start, round(end_s * SAMPLE_RATE_HZ) - self._start)
         return np.concatenate([np.zeros(0, np.float32), *self._blocks])[start:end]

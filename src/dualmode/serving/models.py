@@ -1,4 +1,4 @@
-"""The models of a service, each with the threads that compute for it."""
+"""The models of a service, each with its threads."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class ServedModel:
     """A model that a service offers.
 
     Attributes:
-        name: clients ask for it by this.
-        recognizer: of files and second passes.
-        live: of captions; the same, or one by another runtime.
-        captions: device's thread.
-        revisions: server's thread; None if the model has no server.
+        name: name by which clients select it.
+        recognizer: recogniser of files and second passes.
+        live: recogniser of captions; the same, or one of another runtime.
+        captions: thread of device.
+        revisions: thread of server; None if the model has no server.
     """
 
     name: str
@@ -38,7 +38,7 @@ class ServedModel:
         return ("device",) if self.revisions is None else ("device", "server")
 
     def describe(self) -> dict[str, Any]:
-        """What a client may want to know."""
+        """Description for clients."""
         subnet = self.live.subnet("device")
         assert isinstance(subnet.context, ChunkedContext)
         return {
@@ -59,7 +59,7 @@ class Models:
     """All models of a service, by name; the first is the default.
 
     Args:
-        live: recognises the live streams of the first model, in its place.
+        live: recogniser of the first model's live streams, in place of its own.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Models:
         self._models: dict[str, ServedModel] = {}
         for name, recognizer in recognizers:
             if name in self._models:
-                raise DualmodeError(f"two models are called {name!r}: rename one's folder")
+                raise DualmodeError(f"two models are named {name!r}: rename the folder of one")
             trained = recognizer.recipe.training.subnets
             revisions = RevisionLane(recognizer, metrics) if "server" in trained else None
             speaking, live = live or recognizer, None
@@ -83,13 +83,13 @@ class Models:
         return iter(self._models.values())
 
     def get(self, name: str | None) -> ServedModel | None:
-        """A model by name, the first for None, or None if there is none of that name."""
+        """A model by name; None selects the first. Returns None if there is no such model."""
         if name is None:
             return next(iter(self._models.values()))
         return self._models.get(name)
 
     def recogniser(self, asked: str) -> tuple[ServedModel, str] | None:
-        """``server``, ``device`` or ``MODEL/server``: the model and the subnet's name."""
+        """Resolve ``server``, ``device`` or ``MODEL/server`` to a model and the subnet's name."""
         name, _, which = asked.rpartition("/")
         model = self.get(name or None)
         if model is None or which not in model.recognisers:
@@ -97,7 +97,7 @@ class Models:
         return model, which
 
     def ids(self) -> list[str]:
-        """Every recogniser as :meth:`recogniser` takes it."""
+        """All names that :meth:`recogniser` accepts."""
         first = next(iter(self))
         return [
             *first.recognisers,

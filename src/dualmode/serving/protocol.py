@@ -1,6 +1,6 @@
 """The messages of the WebSocket, as docs/serving.md defines them.
 
-A client sends JSON for control and bytes for audio; a service sends JSON events.
+A client sends control messages as JSON and audio as binary messages; the service sends JSON events.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Encoding = Literal["pcm_s16le", "pcm_f32le"]
 
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 8000, 192_000
 
-# Close codes: 4000 and the HTTP status that says the same.
+# Close codes: 4000 plus the HTTP status with the same meaning.
 BAD_MESSAGE = 4400
 NO_KEY = 4401
 IDLE = 4408
@@ -32,7 +32,7 @@ GOING_AWAY = 1001
 
 
 class ProtocolError(Exception):
-    """A client broke the protocol; the connection is closed with ``code``."""
+    """The client violated the protocol; the connection is closed with ``code``."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
@@ -44,10 +44,10 @@ class Start:
     """Open a stream.
 
     Attributes:
-        stream: the client's name for it.
-        model: of the service's models; None is the first.
-        sample_rate_hz: of the audio to come, one channel.
-        encoding: of each sample, little-endian.
+        stream: name chosen by the client.
+        model: name of a model of the service; None is the first.
+        sample_rate_hz: sample rate of the audio, which has one channel.
+        encoding: encoding of the samples, little-endian.
         revise: whether server recognises each segment again.
         key: API key, for clients that cannot send headers.
     """
@@ -62,23 +62,23 @@ class Start:
 
 @dataclass(frozen=True)
 class Select:
-    """The audio that follows belongs to ``stream``."""
+    """Select the stream of the audio that follows."""
 
     stream: str
 
 
 @dataclass(frozen=True)
 class Finish:
-    """No more audio of ``stream`` comes."""
+    """Mark the end of ``stream``."""
 
     stream: str
 
 
 def parse_control(text: str) -> Start | Select | Finish:
-    """A client's JSON message.
+    """Parse a JSON message of a client.
 
     Raises:
-        ProtocolError: it is none that the protocol has.
+        ProtocolError: the message is not part of the protocol.
     """
     try:
         message = json.loads(text)
@@ -119,32 +119,33 @@ def _start(message: dict[str, Any], stream: str) -> Start:
 
 
 def decode_samples(data: bytes, encoding: Encoding) -> Samples:
-    """The samples (S,) of a binary message, in [-1, 1].
+    """Decode a binary message to samples (S,) in [-1, 1].
 
     Raises:
-        ProtocolError: a part of a sample, or samples that are no finite numbers near [-1, 1].
+        ProtocolError: the last sample is incomplete, or samples are not finite or far outside
+            [-1, 1].
     """
     width = 2 if encoding == "pcm_s16le" else 4
     if len(data) % width:
         raise ProtocolError(
-            BAD_MESSAGE, f"{len(data)} bytes are no whole number of {encoding} samples"
+            BAD_MESSAGE, f"{len(data)} bytes are not a whole number of {encoding} samples"
         )
     if encoding == "pcm_s16le":
         return np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768)
     samples = np.frombuffer(data, "<f4").astype(np.float32)
-    # Compared so that NaN fails as well.
+    # Written so that NaN fails as well.
     if not (np.abs(samples) <= 16.0).all():
         raise ProtocolError(BAD_MESSAGE, "samples must be finite and in [-1, 1]: is it pcm_f32le?")
     return samples
 
 
 def ready(stream: str, model: str, description: dict[str, Any]) -> Event:
-    """A stream is open."""
+    """Event: a stream is open."""
     return {"type": "ready", "stream": stream, "model": model, **description}
 
 
 def partial(stream: str, segment: int, words: tuple[Word, ...], stable: int) -> Event:
-    """Device's words of the segment that is being spoken; the first ``stable`` will not change."""
+    """Event: device's words of the current segment; the first ``stable`` will not change."""
     return {
         "type": "partial",
         "stream": stream,
@@ -162,7 +163,7 @@ def segment(
     span_s: tuple[float, float],
     words: tuple[Word, ...],
 ) -> Event:
-    """A segment's final text by device (``segment``) or by server (``revised``)."""
+    """Event: the final text of a segment by device (``segment``) or by server (``revised``)."""
     return {
         "type": kind,
         "stream": stream,
@@ -175,10 +176,10 @@ def segment(
 
 
 def done(stream: str, seconds: float, segments: int) -> Event:
-    """A stream has ended and every event of it was sent."""
+    """Event: a stream has ended, and this is its last event."""
     return {"type": "done", "stream": stream, "seconds": round(seconds, 3), "segments": segments}
 
 
 def error(code: int, message: str) -> Event:
-    """Sent before a connection is closed with ``code``."""
+    """Event: the reason why the connection is about to be closed with ``code``."""
     return {"type": "error", "code": code, "message": message}

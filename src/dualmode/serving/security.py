@@ -1,4 +1,4 @@
-"""Who may use a service: API keys, and which pages browsers may call it from."""
+"""Access control of the service: API keys and allowed origins."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from dualmode.serving.settings import Settings
 
 
 def key_is_right(given: str | None, keys: tuple[str, ...]) -> bool:
-    """Whether ``given`` is one of the keys, or none are asked for; takes the same time for all."""
+    """Whether ``given`` is one of the keys, or none is required. Runs in constant time."""
     if not keys:
         return True
     encoded = (given or "").encode()
-    # Every key is compared, so that time says nothing.
+    # Every key is compared, so that the time reveals nothing.
     matches = [hmac.compare_digest(encoded, key.encode()) for key in keys]
     return any(matches)
 
 
 def request_key(request: HTTPConnection) -> str | None:
-    """The key of an Authorization header."""
+    """The API key in the Authorization header, or None."""
     kind, _, key = request.headers.get("authorization", "").partition(" ")
     return key.strip() if kind.lower() == "bearer" else None
 
 
 def origin_is_allowed(request: HTTPConnection, settings: Settings) -> bool:
-    """Whether the page that a browser sends this for is the service's own or an allowed one.
+    """Whether a request's page is the service's own or has an allowed origin.
 
-    Programs that are no browsers send no Origin, and need not.
+    Programs other than browsers send no Origin header and are allowed.
     """
     origin = request.headers.get("origin")
     if origin is None or origin in settings.origins:

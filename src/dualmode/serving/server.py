@@ -1,4 +1,4 @@
-"""The process: uvicorn, signals that drain, logs as JSON lines."""
+"""The server process: uvicorn, graceful shutdown on signals, logs as JSON lines."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from dualmode.serving.app import Service
 
 
 class DrainingServer(uvicorn.Server):
-    """On SIGTERM or Ctrl-C, streams get their last text before the process ends; a second signal
-    ends it at once."""
+    """A server that, on SIGTERM or Ctrl-C, completes the text of open streams before it ends; a
+    second signal ends it at once."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
@@ -31,7 +31,7 @@ class DrainingServer(uvicorn.Server):
         await super().serve(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Called by the signal handler."""
+        """Handle a signal."""
         if self._loop is None or self._service.draining:
             super().handle_exit(sig, frame)
             return
@@ -70,10 +70,10 @@ def make_server(service: Service, host: str, port: int) -> DrainingServer:
 
 
 class JsonLines(logging.Formatter):
-    """A log record as one JSON object; never audio or text."""
+    """Formats log records as JSON objects; they never contain audio or text."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """Format a record as one line."""
         fields: dict[str, Any] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + "Z",
             "level": record.levelname.lower(),

@@ -1,4 +1,4 @@
-"""What a service is started with: its limits, its keys, whom it serves."""
+"""Settings of the service: limits, API keys and allowed origins."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from dualmode.decoding.stream import Endpointing
 
 @dataclass(frozen=True)
 class Limits:
-    """What one client may ask of a service, and how much work may wait.
+    """Limits of clients and queues.
 
     Attributes:
-        connections: WebSocket connections at a time.
-        streams: streams at a time of one connection.
-        stream_seconds: length of one stream.
-        idle_s: time without any message of a client that has an open stream, or without a stream.
-        message_bytes: size of one WebSocket message.
-        waiting_seconds: audio of one stream that waits for device; beyond it, nothing more is
-            read from the connection until the waiting audio is recognised.
-        waiting_segments: segments of one stream that wait for server, with the same effect.
-        waiting_events: events that wait for a slow reader, partials not counted; beyond it, the
+        connections: simultaneous WebSocket connections.
+        streams: simultaneous streams of a connection.
+        stream_seconds: duration of a stream.
+        idle_s: time without a message from a client that has an open stream, or without a stream.
+        message_bytes: size of a WebSocket message.
+        waiting_seconds: audio of a stream waiting for device; above it, the connection is not read
+            until the waiting audio is recognised.
+        waiting_segments: segments of a stream waiting for server, with the same effect.
+        waiting_events: events waiting for a slow client, partials not counted; above it, the
             connection is closed.
         upload_bytes: size of an uploaded file.
-        uploads: uploaded files that wait or are being recognised.
-        drain_s: time that streams have to finish after SIGTERM.
+        uploads: uploaded files waiting or being recognised.
+        drain_s: time for streams to finish after SIGTERM.
     """
 
     connections: int = 100
@@ -42,12 +42,12 @@ class Limits:
 
 @dataclass(frozen=True)
 class Settings:
-    """A service's configuration.
+    """Configuration of a service.
 
     Attributes:
-        keys: API keys, one of which every request must carry; none are asked for if empty.
-        origins: origins of pages, besides the service's own, that browsers may call it from.
-        endpointing: when device ends a segment, which server then hears again.
+        keys: API keys; every request must carry one of them, unless there are none.
+        origins: allowed origins of web pages, besides the service's own.
+        endpointing: rules by which device ends a segment.
     """
 
     limits: Limits = field(default_factory=Limits)

@@ -1,4 +1,4 @@
-"""``POST /v1/audio/transcriptions`` as OpenAI's clients call it, and ``GET /v1/models``."""
+"""``POST /v1/audio/transcriptions``, compatible with OpenAI's clients, and ``GET /v1/models``."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _ENDINGS = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".oga"}
 
 @dataclass(frozen=True)
 class _Job:
-    """What one request asks for, and the file that it sent."""
+    """A request to transcribe an uploaded file."""
 
     folder: Path
     path: Path
@@ -45,7 +45,7 @@ class _Job:
 
 
 class Transcriptions:
-    """The HTTP endpoints. Files are recognised in a thread of their own, a part of each in turn."""
+    """The HTTP endpoints. One thread recognises all files, a part of each in turn."""
 
     def __init__(self, models: Models, settings: Settings, metrics: Metrics) -> None:
         self._models = models
@@ -75,7 +75,7 @@ class Transcriptions:
             parts = self._parts(job, request)
             if not job.stream:
                 return _response([part async for part in parts], job)
-            # What can be wrong with a file shows at its first part, before any header is sent.
+            # A file that cannot be read fails at its first part, before the headers are sent.
             first = await anext(parts, None)
             streaming = True
             return StreamingResponse(
@@ -98,17 +98,17 @@ class Transcriptions:
         self._metrics.uploads.dec()
 
     async def _job(self, request: Request, folder: Path) -> _Job:
-        """Read the form; the file goes to disk as it comes."""
+        """Read the form; the file is written to disk as it arrives."""
         bounded = Request(request.scope, _bounded(request, self._limits.upload_bytes))
         async with bounded.form(max_files=1, max_fields=50) as form:
             file = form.get("file")
             if not isinstance(file, UploadFile):
                 raise HTTPException(400, "the form has no file: send multipart/form-data")
             asked = _field(form, "model", "server")
-            found = self._models.recogniser(asked)
-            if found is None:
-                held = ", ".join(self._models.ids())
-                raise HTTPException(404, f"no model {asked!r}: choose one of {held}")
+            recogniser = self._models.recogniser(asked)
+            if recogniser is None:
+                known = ", ".join(self._models.ids())
+                raise HTTPException(404, f"no model {asked!r}: choose one of {known}")
             kind = _field(form, "response_format", "json")
             if kind not in FORMATS:
                 raise HTTPException(400, f"response_format must be one of {', '.join(FORMATS)}")
@@ -117,21 +117,21 @@ class Transcriptions:
             await asyncio.to_thread(_save, file, path)
             wanted = form.getlist("timestamp_granularities[]")
             stream = _field(form, "stream", "false").lower() in ("true", "1")
-            return _Job(folder, path, *found, kind, stream, "word" in wanted)
+            return _Job(folder, path, *recogniser, kind, stream, "word" in wanted)
 
     async def _parts(self, job: _Job, request: Request) -> AsyncIterator[Transcript]:
-        """Recognise part by part, until the client has gone."""
+        """Recognise part by part, until the client disconnects."""
         loop = asyncio.get_running_loop()
         parts: Iterator[Transcript] = transcripts(job.model.recognizer, job.path, job.subnet)
-        heard_s = 0.0
+        processed_s = 0.0
         while True:
             began = time.perf_counter()
             part = await loop.run_in_executor(self._pool, next, parts, None)
             if part is None:
                 return
             self._metrics.busy.labels(job.subnet).inc(time.perf_counter() - began)
-            self._metrics.audio.labels(job.subnet).inc(max(0.0, part.seconds - heard_s))
-            heard_s = max(heard_s, part.seconds)
+            self._metrics.audio.labels(job.subnet).inc(max(0.0, part.seconds - processed_s))
+            processed_s = max(processed_s, part.seconds)
             yield part
             if await request.is_disconnected():
                 return
@@ -139,7 +139,7 @@ class Transcriptions:
     async def _events(
         self, job: _Job, first: Transcript | None, rest: AsyncIterator[Transcript]
     ) -> AsyncIterator[str]:
-        """Server-sent events: the text as it grows, then the whole."""
+        """Server-sent events: pieces of text, then the whole text."""
         text = ""
         try:
             async for part in _chain(first, rest):
@@ -150,7 +150,7 @@ class Transcriptions:
                     yield _event({"type": "transcript.text.delta", "delta": delta})
             yield _event({"type": "transcript.text.done", "text": text})
         except AudioError as error:
-            # The headers are sent: this is the only way left to say it.
+            # The headers are already sent, so report the error as an event.
             message = str(error).replace(f"{job.folder}/", "")
             yield _event({"type": "error", "error": {"message": message}})
         finally:
@@ -167,10 +167,10 @@ async def _chain(
 
 
 def _bounded(request: Request, most: int) -> Any:
-    """The request's ``receive``, which fails when more than ``most`` bytes come."""
+    """The request's ``receive``, which fails after more than ``most`` bytes."""
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > most:
-        raise HTTPException(413, f"a request holds at most {most} bytes")
+        raise HTTPException(413, f"a request has at most {most} bytes")
     taken = 0
 
     async def receive() -> Message:
@@ -178,7 +178,7 @@ def _bounded(request: Request, most: int) -> Any:
         message = await request.receive()
         taken += len(message.get("body", b""))
         if taken > most:
-            raise HTTPException(413, f"a request holds at most {most} bytes")
+            raise HTTPException(413, f"a request has at most {most} bytes")
         return message
 
     return receive
@@ -212,7 +212,7 @@ def _response(parts: list[Transcript], job: _Job) -> Response:
 
 
 def _verbose(whole: Transcript, parts: list[Transcript], words: bool) -> dict[str, Any]:
-    """The fields of OpenAI's verbose_json; those that only Whisper has are left at rest."""
+    """The fields of OpenAI's verbose_json; those specific to Whisper have neutral values."""
     content: dict[str, Any] = {
         "task": "transcribe",
         "language": "english",

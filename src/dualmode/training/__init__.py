@@ -1,1 +1,1 @@
-"""The loop, its objective, the pruning schedule, checkpoints."""
+"""Training: the loop, its objectives, schedules and checkpoints."""

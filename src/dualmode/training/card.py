@@ -20,7 +20,7 @@ _NAMES = ("server", "device")
 def write_card(
     out: Path, model: Supernet, recipe: Recipe, progress: Progress, data_seconds: float
 ) -> None:
-    """Write README.md: what the model is, what it learnt from, how good it is, how to use it."""
+    """Write README.md: what the model is, its training data, its error rates and its use."""
     device = device_subnet(recipe)
     chunk = recipe.training.device_subnet
     index = recipe.pruning.sparsities.index(device.sparsity)
@@ -40,8 +40,8 @@ One set of weights, two speech recognisers:
 | WER on the development set | {rates["server"]} | {rates["device"]} |
 
 - parameters: {parameters / 1e6:.2f} million; tokens: {model.vocabulary}
-- trained on {data_seconds / 3600:.2f} h of speech, {progress.audio_seconds / 3600:.1f} h in all \
-with repetitions, in {progress.step} steps and {progress.seconds / 60:.0f} minutes
+- trained on {data_seconds / 3600:.2f} h of speech ({progress.audio_seconds / 3600:.1f} h with \
+repetitions) in {progress.step} steps and {progress.seconds / 60:.0f} minutes
 - sparsities trained: {", ".join(f"{s:g}" for s in recipe.pruning.sparsities)}
 - training sets: {", ".join(recipe.data.train)}
 
@@ -57,8 +57,8 @@ recognizer = dualmode.load("{out}")
 print(recognizer.transcribe("recording.wav", subnet="server").text)
 ```
 
-The development set chose among checkpoints, so the figures above are a little optimistic;
-`config.yaml` holds the whole recipe.
+The checkpoint was selected on the development set, so the figures above are slightly optimistic.
+`config.yaml` contains the whole recipe.
 
 ## Credits
 
@@ -69,7 +69,7 @@ The development set chose among checkpoints, so the figures above are a little o
 def write_pretraining_card(
     out: Path, model: Backbone, recipe: Recipe, progress: Progress, data_seconds: float
 ) -> None:
-    """Write README.md of a pre-trained encoder: what it heard, and that it recognises nothing."""
+    """Write README.md of a pre-trained encoder: its training data, metrics and use."""
     index = recipe.pruning.sparsities.index(device_subnet(recipe).sparsity)
     encoder = sum(p.numel() for p in model.encoder.parameters())
     records = [r for r in read_log(out / "training" / LOG) if "dev/codes/used_1" in r]
@@ -84,8 +84,8 @@ def write_pretraining_card(
         out / "README.md",
         f"""# {recipe.name}: a pre-trained dualmode encoder
 
-wav2vec 2.0 in supernet form: one encoder, heard whole and dense (server) and in chunks and sparse
-(device). It recognises nothing until it is fine-tuned.
+wav2vec 2.0 in supernet form: one encoder, trained dense with full context (server) and sparse in
+chunks (device). It has to be fine-tuned before it recognises speech.
 
 | | server | device |
 |---|---|---|
@@ -94,9 +94,9 @@ wav2vec 2.0 in supernet form: one encoder, heard whole and dense (server) and in
 | {right["device"]} |
 
 - parameters of the encoder: {encoder / 1e6:.2f} million
-- heard {data_seconds / 3600:.2f} h of audio, {progress.audio_seconds / 3600:.1f} h in all with \
-repetitions, in {progress.step} steps and {progress.seconds / 60:.0f} minutes
-- codewords in use, as perplexity, of {recipe.pretraining.entries} a codebook: {codes}
+- trained on {data_seconds / 3600:.2f} h of audio ({progress.audio_seconds / 3600:.1f} h with \
+repetitions) in {progress.step} steps and {progress.seconds / 60:.0f} minutes
+- perplexity of each codebook of {recipe.pretraining.entries} codewords: {codes}
 - training sets: {", ".join(recipe.data.train)}
 
 ## Use
@@ -115,7 +115,7 @@ def _credits(recipe: Recipe) -> str:
 
 
 def _rates(out: Path, recipe: Recipe) -> dict[str, str]:
-    """The WERs of the weights that were kept: the best validation, as the loop counts it."""
+    """WERs of the model that was kept, that is, of the best validation."""
     keys = {name: f"wer/{name}" for name in _NAMES}
     trained = [keys[name] for name in recipe.training.subnets]
     records = [r for r in read_log(out / "training" / LOG) if trained[0] in r]
@@ -127,7 +127,7 @@ def _rates(out: Path, recipe: Recipe) -> dict[str, str]:
 def _percentages(
     recipe: Recipe, keys: dict[str, str], record: dict[str, Any], digits: int
 ) -> dict[str, str]:
-    """Shares of a log record as text, and a word for what is not there."""
+    """Shares in a log record as text; missing ones are named "not measured" or "not trained"."""
     shares = {}
     for name, key in keys.items():
         if name not in recipe.training.subnets:

@@ -1,8 +1,8 @@
-"""Checkpoints of a run: one safetensors file, replaced whole, with a JSON header.
+"""Checkpoints of a run: one safetensors file with a JSON header, replaced atomically.
 
-Holds all that the next step depends on: weights and masks, averaged weights, the optimiser's
-moments, the position in the data. Random numbers need no saving: each step seeds its own from
-(seed, step, process).
+A checkpoint contains everything that the next step depends on: weights and masks, averaged
+weights, the optimiser's moments, and the position in the data. Random states are not needed,
+because each step has its own seed, derived from (seed, step, process).
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ FILE = "checkpoint.safetensors"
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is.
+    """Progress of a run.
 
     Attributes:
-        step: steps of the optimiser done.
-        epoch, batch: position in the data of the next batch; the step is its third part.
-        seconds: time spent training, validation included, over all sittings.
+        step: completed steps of the optimiser.
+        epoch, batch: position of the next batch in the data, together with ``step``.
+        seconds: training time including validation, over all resumptions.
         audio_seconds: audio trained on.
         masks_fixed: whether the masks are final.
         best: lowest mean WER of server and device since the masks were fixed.
-        skipped: steps dropped for gradients that were not finite.
-        sparsity_kept: share of the target sparsity that masks taken from another model have.
-        unreadable: utterances of the training set that were left out of steps so far.
+        skipped: number of steps skipped because of gradients that were not finite.
+        sparsity_kept: share of the target sparsity in masks taken from another model.
+        unreadable: utterances of the training set that could not be read so far.
     """
 
     step: int = 0
@@ -63,7 +63,7 @@ def save_checkpoint(
     progress: Progress,
     recipe: Recipe,
 ) -> None:
-    """Write everything needed to go on, atomically."""
+    """Write a checkpoint atomically."""
     tensors = {f"model/{k}": v for k, v in pack_state(model).items()}
     tensors |= {f"average/{k}": v for k, v in pack_state(average).items()}
     names = [name for name, _ in model.named_parameters()]
@@ -81,7 +81,7 @@ def load_checkpoint(
     optimizer: torch.optim.Optimizer,
     recipe: Recipe,
 ) -> Progress:
-    """Put a checkpoint back and say how far it was.
+    """Restore a checkpoint and return its progress.
 
     Raises:
         CheckpointError: the file is corrupt, or belongs to a run of another recipe.
@@ -92,12 +92,12 @@ def load_checkpoint(
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
-            f"{path} cannot be read ({error}); delete it to start the run again"
+            f"{path} cannot be read ({error}); delete it to restart the run"
         ) from None
     if not _began_with(header.get("recipe", ""), recipe):
         raise CheckpointError(
-            f"{path} belongs to a run of another recipe; give another --out, the recipe that the "
-            f"run began with, or start again with --fresh or by deleting {path.parent.parent}"
+            f"{path} belongs to a run of another recipe; use another --out or the run's recipe, or "
+            f"restart with --fresh or after deleting {path.parent.parent}"
         )
     try:
         unpack_state(model, _under(tensors, "model/"))
@@ -109,11 +109,11 @@ def load_checkpoint(
 
 
 def same_training(first: Recipe, second: Recipe) -> bool:
-    """Whether both recipes describe one run.
+    """Whether both recipes describe the same run.
 
-    Its folders may have moved since: a path that names nothing any more may be another one that
-    ends alike. The numbers of processes and of data workers may change, for they decide how fast a
-    run is and how much memory it takes; to the bit a run repeats with the same number of processes.
+    Folders may have been moved: a path that no longer exists matches another path with the same
+    ending. The numbers of processes and of data workers may differ, because they affect only speed
+    and memory; bit-identical repetition needs the same number of processes.
     """
     ours, theirs = _paths(first), _paths(second)
     if len(ours) != len(theirs) or not all(map(_same_place, ours, theirs)):
@@ -136,7 +136,7 @@ def _same_place(first: Path | None, second: Path | None) -> bool:
 
 
 def _what_is_learnt(recipe: Recipe) -> Recipe:
-    """The recipe without paths, and without what only decides where the work is done."""
+    """The recipe without paths, processes and data workers."""
     data = recipe.data.model_copy(update={"train": (), "dev": (), "noise": None, "workers": 0})
     init = recipe.init.model_copy(update={"model": None})
     training = recipe.training.model_copy(update={"processes": None})
@@ -144,7 +144,7 @@ def _what_is_learnt(recipe: Recipe) -> Recipe:
 
 
 def _began_with(stored: str, recipe: Recipe) -> bool:
-    """Whether a run began with ``recipe``; keys that are newer than the run count as defaults."""
+    """Whether a run was started with ``recipe``; keys newer than the run count as defaults."""
     try:
         return same_training(parse_recipe(yaml.safe_load(stored), "checkpoint"), recipe)
     except (RecipeError, yaml.YAMLError):

@@ -1,4 +1,4 @@
-"""The fine-tuning objective: one supernet step of server, device and perhaps a sampled subnet."""
+"""The fine-tuning objective: a supernet step of server, device and optionally a sampled subnet."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Finetuning:
     def judge(self, sums: Tensor, share: float) -> ValidationResult:
         *errors, words = sums.tolist()
         if words == 0:
-            raise DataError("no word of data.dev can be heard: its files cannot be read")
+            raise DataError("data.dev has no words to score: none of its files can be read")
         names = self._recipe.training.subnets
         rates = {name: count / words for name, count in zip(names, errors, strict=True)}
         return ValidationResult(
@@ -109,26 +109,27 @@ def accumulate(
     denominators: LossDenominators,
     backward: Callable[[Tensor], None],
 ) -> dict[str, SubnetLosses]:
-    """Accumulate the gradients of ``subnets``, the first of which teaches the others.
+    """Accumulate the gradients of ``subnets``; the first is the teacher of the others.
 
-    The latents are the same for all, so they are computed once and take their gradient at the
-    end; each recogniser's graph is freed before the next is built.
+    The latents are the same for all subnets, so they are computed once and receive their gradient
+    at the end. The graph of a subnet is freed before the next is built.
     """
     latents, lengths = model.latents(batch.features, batch.feature_lengths)
-    leaf = latents.detach().requires_grad_(latents.requires_grad)  # not where it is frozen
-    heard = utterances(batch, lengths)
+    leaf = latents.detach().requires_grad_(latents.requires_grad)  # False if it is frozen
+    targets = utterances(batch, lengths)
     losses: dict[str, SubnetLosses] = {}
     teacher: Pass | None = None
     for name, subnet in subnets.items():
-        result = forward(model, model.encode(leaf, lengths, subnet), heard, subnet, config, weights)
+        encoded = model.encode(leaf, lengths, subnet)
+        result = forward(model, encoded, targets, subnet, config, weights)
         taught = leaf.new_zeros(())
         if teacher is not None:
-            taught = distill(model, teacher, result, heard, subnet, config)
+            taught = distill(model, teacher, result, targets, subnet, config)
         measured = measure(result, taught, denominators)
         backward(weighted(measured, config, weights))
         losses[name] = detached_losses(measured)
         teacher = teacher or detached(result)
-        del result, measured
+        del encoded, result, measured
     if latents.requires_grad:
         torch.autograd.backward([latents], [leaf.grad])
     return losses
@@ -143,36 +144,36 @@ def accumulate_split(
     weights: Weights,
     backward: Callable[[Tensor], None],
 ) -> dict[str, SubnetLosses]:
-    """Accumulate the gradients of ``subnets``, each of which hears its part of the batch.
+    """Accumulate the gradients of ``subnets``, each over its own part of the batch.
 
-    Where they share predictor, joiner and CTC head (``pruning.scope``), those see the frames of
-    all recognisers at once: a lattice costs a loop over frames, whatever the number of rows. With
-    ``split_taught`` the first also encodes the others' parts, without a graph, to teach them.
+    If subnets share predictor, joiner and CTC head (``pruning.scope``), these process the frames of
+    all subnets at once, because the lattice loops over frames, whatever the number of rows. With
+    ``split_taught`` the first subnet, the teacher, also encodes the other parts, without a graph.
     """
     latents, lengths = model.latents(batch.features, batch.feature_lengths)
-    leaf = latents.detach().requires_grad_(latents.requires_grad)  # not where it is frozen
-    all_heard = utterances(batch, lengths)
+    leaf = latents.detach().requires_grad_(latents.requires_grad)  # False if it is frozen
+    batch_targets = utterances(batch, lengths)
     losses = {name: no_losses(leaf) for name in subnets}
-    hearing = [name for name in subnets if len(parts[name].rows)]
+    active = [name for name in subnets if len(parts[name].rows)]
     teacher_name = next(iter(subnets))
     teaching = config.step_sharing == "split_taught" and config.distillation != "none"
-    for names in [hearing] if model.pruning.scope == "encoder" else [[name] for name in hearing]:
+    for names in [active] if model.pruning.scope == "encoder" else [[name] for name in active]:
         rows = [parts[name].rows.to(leaf.device) for name in names]
         encoded = [
-            model.encode(leaf.index_select(0, mine), lengths[mine], subnets[name])
-            for name, mine in zip(names, rows, strict=True)
+            model.encode(leaf.index_select(0, part), lengths[part], subnets[name])
+            for name, part in zip(names, rows, strict=True)
         ]
-        heard, subnet = all_heard.of(torch.cat(rows)), subnets[names[0]]
-        result = forward(model, torch.cat(encoded), heard, subnet, config, weights)
+        targets, subnet = batch_targets.of(torch.cat(rows)), subnets[names[0]]
+        result = forward(model, torch.cat(encoded), targets, subnet, config, weights)
         total, start = leaf.new_zeros(()), 0
-        for name, mine in zip(names, rows, strict=True):
-            own = result.of(slice(start, start + len(mine)))
-            start += len(mine)
+        for name, part in zip(names, rows, strict=True):
+            own = result.of(slice(start, start + len(part)))
+            start += len(part)
             taught = leaf.new_zeros(())
             if teaching and name != teacher_name:
-                theirs = all_heard.of(mine)
-                teacher = _teach(model, leaf[mine], theirs, subnets[teacher_name], config, weights)
-                taught = distill(model, teacher, own, theirs, subnets[name], config)
+                of_part, teaching_subnet = batch_targets.of(part), subnets[teacher_name]
+                teacher = _teach(model, leaf[part], of_part, teaching_subnet, config, weights)
+                taught = distill(model, teacher, own, of_part, subnets[name], config)
             measured = measure(own, taught, parts[name].denominators)
             total = total + weighted(measured, config, weights)
             losses[name] = detached_losses(measured)
@@ -187,13 +188,13 @@ def accumulate_split(
 def _teach(
     model: Supernet,
     latents: Tensor,
-    heard: Utterances,
+    targets: Utterances,
     teacher: Subnet,
     config: TrainingConfig,
     weights: Weights,
 ) -> Pass:
-    """What the teacher says of others' utterances; only what distillation looks at."""
+    """The teacher's pass over utterances of another subnet, as far as distillation needs it."""
     if config.distillation != "lattice":
         weights = replace(weights, transducer=0.0)
-    encoded = model.encode(latents, heard.frame_lengths, teacher)
-    return forward(model, encoded, heard, teacher, config, weights)
+    encoded = model.encode(latents, targets.frame_lengths, teacher)
+    return forward(model, encoded, targets, teacher, config, weights)

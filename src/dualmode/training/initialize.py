@@ -1,4 +1,4 @@
-"""Starting from a model that is there: a pre-trained encoder, or a model to be trained on."""
+"""Start a run from an existing model: a pre-trained encoder or a recogniser."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ _MASK_KEYS = ("block_outputs", "block_inputs")
 
 
 def recognises(folder: Path) -> bool:
-    """Whether a model directory holds a recogniser, tokens and all, and not an encoder only."""
+    """Whether a model directory contains a recogniser with tokens, not only an encoder."""
     return (folder / TOKENS_MODEL).is_file()
 
 
 def start_from(model: Backbone, folder: Path, recipe: Recipe) -> float:
-    """Copy into ``model`` what ``folder`` has for it: the encoder with its statistics of the
-    features, everything if both have one objective, and masks if the recipe keeps them.
+    """Initialise ``model`` from a model directory: the encoder with its feature statistics, all
+    weights if both have the same objective, and the masks if the recipe keeps them.
 
     Returns:
-        the share of the recipe's target sparsity that the masks have: 0 where they start afresh.
+        the share of the recipe's target sparsity that the masks have: 0 for new masks.
 
     Raises:
-        ModelError: the directory cannot be read, or its shapes are others than the recipe's.
+        ModelError: the directory cannot be read, or its shapes differ from the recipe's.
     """
     theirs, packed = read_weights(folder)
     keep = recipe.init.masks == "keep"
@@ -62,8 +62,8 @@ def start_from(model: Backbone, folder: Path, recipe: Recipe) -> float:
 
 
 def _share_norms(model: Backbone, streamed: set[bool]) -> None:
-    """Where they trained full context alone, or chunked context alone, the norms of the other
-    never learnt anything: start both from those that did."""
+    """If only full or only chunked context was trained, start both sets of norms from the trained
+    one."""
     if len(streamed) == 1:
         (learnt,) = streamed
         for norms in (module for module in model.modules() if isinstance(module, Norms)):

@@ -1,4 +1,4 @@
-"""What a run says: a progress bar, a line a log step, TensorBoard, and log.jsonl for pictures."""
+"""Output of a run: a progress bar, log lines, TensorBoard, and log.jsonl."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOG = "log.jsonl"
 
 
 class Journal:
-    """Writes what the first process reports; for the others it is silent."""
+    """Writes the output of the first process; disabled in other processes."""
 
     def __init__(self, folder: Path, step: int, *, enabled: bool, console: Console) -> None:
         self._enabled = enabled
@@ -57,13 +57,13 @@ class Journal:
             self._board.close()
 
     def advance(self, share: float) -> None:
-        """Move the progress bar to a share of the run, 0 to 1."""
+        """Set the progress bar to a share of the run, 0 to 1."""
         if self._enabled:
             self._bar.update(self._task, completed=share)
 
     def record(self, step: int, values: dict[str, float]) -> None:
-        """Write numbers of one step to log.jsonl and TensorBoard; those that are not finite, for
-        which JSON has no word, are left out."""
+        """Write values of a step to log.jsonl and TensorBoard, except those that are not finite,
+        which JSON cannot represent."""
         if not self._enabled:
             return
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
@@ -79,13 +79,13 @@ class Journal:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The records of a log.jsonl; a last line cut off by a killed process is dropped."""
+    """Read the records of a log.jsonl; a truncated last line of a killed process is dropped."""
     if not path.is_file():
         return []
     records = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            record = json.loads(line, parse_constant=lambda _: None)  # older logs have NaN
+            record = json.loads(line, parse_constant=lambda _: None)  # older logs contain NaN
         except ValueError:
             continue
         if isinstance(record, dict) and isinstance(record.get("step"), int):

@@ -1,4 +1,4 @@
-"""Start a training run on one or several processes, and report the errors of any of them."""
+"""Start a training run in one or several processes, and report errors of any of them."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from dualmode.training.stopping import graceful_stop
 
 _ERROR_MARK = "dualmode error: "
 # oneDNN prepares a kernel for each shape of each operation. Batches have few shapes, but a step has
-# more operations than its cache of 1024 holds. Read when the first kernel is made, and inherited.
+# more operations than its cache of 1024 entries. oneDNN reads this with its first kernel.
 KERNELS_KEPT = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "4096")
-# What the others report, sometimes first, when one process of a group is gone.
+# Messages of the other processes, which may come first, after a process of a group has died.
 _PEER_IS_GONE = ("Connection closed by peer", "Connection reset by peer")
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """Where a run stopped: ``finished``, or interrupted and ready to be resumed."""
+    """Outcome of a run: ``finished``, or interrupted and ready to be resumed."""
 
     out: Path
     progress: Progress
@@ -43,13 +43,16 @@ class TrainingResult:
 def train(
     recipe: Recipe, out: str | Path, *, fresh: bool = False, console: Console | None = None
 ) -> TrainingResult:
-    """Train the supernet of ``recipe`` into the model directory ``out``; go on where it stopped.
+    """Train the supernet of ``recipe`` in the model directory ``out``, resuming an earlier run.
 
     Args:
-        fresh: forget an earlier run of this directory instead of resuming it.
+        recipe: the recipe, for example from ``dualmode.load_recipe``.
+        out: model directory to write.
+        fresh: discard an earlier run of this directory instead of resuming it.
+        console: where messages are printed; None is the standard output.
 
     Raises:
-        CheckpointError: the directory holds a run of another recipe, or a corrupt one.
+        CheckpointError: the directory contains a corrupt run, or a run of another recipe.
         DataError: the CutSets cannot be used.
     """
     out, console = Path(out), console or Console()
@@ -62,7 +65,9 @@ def train(
     else:
         progress, finished = _on_every_core(fabric, recipe, out, processes, fresh, console)
     if not finished and fabric.is_global_zero:
-        console.print(f"stopped and saved after step {progress.step}; run it again to go on")
+        console.print(
+            f"stopped and saved after step {progress.step}; run the same command again to resume"
+        )
     return TrainingResult(out, progress, finished)
 
 
@@ -70,13 +75,13 @@ def _on_every_core(
     fabric: Fabric, recipe: Recipe, out: Path, processes: int, fresh: bool, console: Console
 ) -> tuple[Progress, bool]:
     on_one_core: Callable[..., Any] = _on_one_core
-    with graceful_stop() as asked:  # passed on to the processes, and it is they who act on it
+    with graceful_stop() as asked:  # the signal is forwarded to the processes, which act on it
         try:
             values, finished = fabric.launch(
                 on_one_core, recipe, out, processes, fresh, console.width
             )
         except ProcessException as error:
-            if asked:  # before they could have stopped in good order: nothing had begun
+            if asked:  # the signal came before the processes had started
                 raise KeyboardInterrupt from None
             raise (_carried_error(str(error)) or _killed(error, out) or error) from None
     return TypeAdapter(Progress).validate_python(values), finished
@@ -85,7 +90,7 @@ def _on_every_core(
 def _on_one_core(
     fabric: Fabric, recipe: Recipe, out: Path, processes: int, fresh: bool, width: int
 ) -> tuple[dict[str, Any], bool]:
-    """One of several processes; what it returns and raises has to travel as plain values."""
+    """Train in one of several processes; results and errors are returned as plain values."""
     torch.set_num_threads(1)
     try:
         progress, finished = train_here(fabric, recipe, out, processes, fresh, Console(width=width))
@@ -96,7 +101,7 @@ def _on_one_core(
 
 
 def _carried_error(message: str) -> DualmodeError | None:
-    """The error that a process raised, read from the text of its traceback."""
+    """The error that a process raised, parsed from the text of its traceback."""
     for line in message.splitlines():
         _, mark, carried = line.partition(_ERROR_MARK)
         if mark:
@@ -107,7 +112,7 @@ def _carried_error(message: str) -> DualmodeError | None:
 
 
 def _killed(error: ProcessException, out: Path) -> DualmodeError | None:
-    """The error for a process that was killed without raising anything; None in other cases."""
+    """The error for a process that was killed; None if it ended with an exception."""
     if isinstance(error, ProcessExitedException):
         how = error.signal_name or f"exit code {error.exit_code}"
     elif any(sign in str(error) for sign in _PEER_IS_GONE):
@@ -115,10 +120,10 @@ def _killed(error: ProcessException, out: Path) -> DualmodeError | None:
     else:
         return None
     saved = (out / FOLDER / FILE).is_file()
-    again = "resumes from the last checkpoint" if saved else "starts over: nothing was saved yet"
+    again = "resumes from the last checkpoint" if saved else "starts over: no checkpoint exists"
     return DualmodeError(
         f"a training process was killed ({how}), most often because memory ran out. The same "
-        f"command {again}. --set training.processes=1 and --set data.workers=0 take less memory "
+        f"command {again}. --set training.processes=1 and --set data.workers=0 need less memory "
         "and may be added to a run that resumes; a smaller data.batch_seconds needs a new run "
         "(--fresh)"
     )

@@ -1,4 +1,4 @@
-"""The training loop: one for every objective, resumable to the bit.
+"""The training loop of all objectives; resumed runs are bit-identical to uninterrupted ones.
 
 It runs in every process that :mod:`dualmode.training.launch` starts.
 """
@@ -35,9 +35,9 @@ from dualmode.training.step import take_step, update_masks
 from dualmode.training.stopping import graceful_stop
 from dualmode.whole_files import remove_unfinished, replace_text
 
-FOLDER = "training"  # inside the model directory: checkpoint, logs, picture
-_UNREADABLE_SHOWN = 5  # of those that are listed in full in a file
-_MOST_SKIPPED = 20  # steps in a row without a finite gradient
+FOLDER = "training"  # folder of checkpoint, logs and plot inside the model directory
+_UNREADABLE_SHOWN = 5  # unreadable utterances printed; a file lists all
+_MOST_SKIPPED = 20  # consecutive steps without a finite gradient
 
 
 def train_here(
@@ -46,7 +46,7 @@ def train_here(
     """Train as one of the processes of ``fabric``, ``shares`` of which share the recipe's batch.
 
     Returns:
-        how far the run is, and whether it is finished rather than stopped.
+        the progress, and whether the run is finished rather than interrupted.
     """
     checkpoint = out / FOLDER / FILE
     with graceful_stop() as stop:
@@ -68,7 +68,7 @@ def train_here(
 def _go_on(
     run: Run[Model], resuming: bool, console: Console, stop: list[float]
 ) -> tuple[Progress, bool]:
-    """Train from the beginning or from the checkpoint, then write the picture and the card."""
+    """Train from the beginning or from the checkpoint, then write the plot and the model card."""
     folder, progress, first = run.out / FOLDER, run.begin, run.fabric.is_global_zero
     if resuming:
         progress = load_checkpoint(folder / FILE, run.model, run.average, run.optimizer, run.recipe)
@@ -89,12 +89,12 @@ def _go_on(
 
 
 def _check_output(out: Path, recipe: Recipe, fresh: bool) -> None:
-    """Refuse what would fail, or destroy somebody's model, once the directory is made ready.
+    """Check paths before anything in ``out`` is changed, so that no model is destroyed.
 
     Raises:
         DataError: a CutSet is missing.
-        ModelError: the model to start from is missing, or is what ``out`` holds.
-        CheckpointError: ``out`` holds a model that was not trained there.
+        ModelError: the model to start from is missing, or is ``out`` itself.
+        CheckpointError: ``out`` contains a model that was not trained there.
     """
     noise = (recipe.data.noise,) if recipe.data.noise else ()
     for path in (*recipe.data.train, *recipe.data.dev, *noise):
@@ -103,19 +103,19 @@ def _check_output(out: Path, recipe: Recipe, fresh: bool) -> None:
     if recipe.init.model is not None and (fresh or not begun):
         start = Path(recipe.init.model)
         if start.resolve() == out.resolve():
-            raise ModelError(f"{out} is the model to start from: give another --out")
+            raise ModelError(f"{out} is the model to start from: choose another --out")
         if not (start / WEIGHTS).is_file():
-            raise ModelError(f"{start} holds no model to start from: no {WEIGHTS} in it")
+            raise ModelError(f"{start} has no model to start from: {WEIGHTS} is missing")
     if (out / WEIGHTS).exists() and not begun and not fresh:
         raise CheckpointError(
-            f"{out} holds a model that was not trained there, and would be replaced; give another "
-            "--out, or --fresh to replace it"
+            f"{out} contains a model that was not trained there and would be replaced; choose "
+            "another --out, or add --fresh to replace it"
         )
 
 
 def _clean(out: Path, *, keep: bool) -> None:
-    """Remove files that a killed process left unfinished and, unless its run is resumed, the files
-    of an earlier run in this directory, so that its tokens and scores are not mistaken for ours."""
+    """Remove unfinished files of a killed process and, unless ``keep``, all files of an earlier
+    run, so that its tokens and scores are not used by this one."""
     (out / FOLDER).mkdir(parents=True, exist_ok=True)
     for folder in (out, out / FOLDER):
         remove_unfinished(folder)
@@ -130,7 +130,7 @@ def _loop(
 ) -> tuple[Progress, bool]:
     began = time.perf_counter() - progress.seconds
     start = Position(progress.epoch, progress.batch, progress.step)
-    # Closed on errors too: a traceback would keep the data workers, and so the process, alive.
+    # Closed on errors too: a traceback would keep the data workers and the process alive.
     with closing(run.source.batches(start)) as batches:
         return _steps(run, progress, batches, began, journal, stop)
 
@@ -181,11 +181,10 @@ def _steps(
 
 
 def _check_skipped(run: Run[Model], in_a_row: int) -> None:
-    """Stop a run that has diverged. Its weights are those of the last step with a finite gradient,
-    and not saved: they are what led here.
+    """Stop a run that has diverged. Its weights are not saved.
 
     Raises:
-        DualmodeError: too many steps in a row were skipped; says what there is to go back to.
+        DualmodeError: too many consecutive steps were skipped; says which model was kept.
     """
     if in_a_row < _MOST_SKIPPED:
         return
@@ -200,10 +199,10 @@ def _check_skipped(run: Run[Model], in_a_row: int) -> None:
 def _note_unreadable(
     run: Run[Model], progress: Progress, problems: Sequence[Problem], journal: Journal
 ) -> Progress:
-    """Report utterances that were left out of a step for the first time. All processes agree.
+    """Report utterances that could not be read for the first time; the same in all processes.
 
     Raises:
-        DataError: more of the training set is unreadable than the recipe allows.
+        DataError: a larger share of the training set is unreadable than the recipe allows.
     """
     known = progress.unreadable
     new = run.source.report.leave_out_new(problems)
@@ -219,14 +218,14 @@ def _note_unreadable(
     if len(together) > allowed * run.source.report.kept:
         raise DataError(
             f"{len(together)} of {run.source.report.kept} utterances cannot be read, more than "
-            f"data.max_unreadable_share={allowed:g} allows; {path} lists them. The last: "
+            f"data.max_unreadable_share={allowed:g} allows; {path} lists them. The last one: "
             f"{together[-1].why}"
         )
     return replace(progress, unreadable=together)
 
 
 def _agreed(run: Run[Model], share: float) -> float:
-    """The first process's share of the run: clocks differ, but all must stop at the same step."""
+    """The first process's share of the run, since clocks differ and all must stop together."""
     if run.fabric.world_size == 1 or run.recipe.training.minutes is None:
         return share
     agreed = run.fabric.broadcast(torch.tensor(share, dtype=torch.float64))
@@ -252,10 +251,10 @@ def _log(run: Run[Model], progress: Progress, share: float, meter: Meter, journa
 
 
 def _validate(run: Run[Model], progress: Progress, share: float, journal: Journal) -> Progress:
-    """Measure the averaged weights; keep them if they are the best yet.
+    """Validate the averaged weights, and save them if they are the best so far.
 
-    Until the masks are fixed and the objective has settled, figures are not yet those of the
-    recognisers that are wanted, so until then the newest weights are kept.
+    Until the masks are fixed and the objective has settled, scores are not those of the final
+    recognisers, so the newest weights are saved.
     """
     objective = run.objective
     sums = objective.measure(run.average, run.dev, share).to(run.fabric.device)
@@ -263,19 +262,19 @@ def _validate(run: Run[Model], progress: Progress, share: float, journal: Journa
         sums = torch.as_tensor(run.fabric.all_reduce(sums, reduce_op="sum"))
     if run.fabric.is_global_zero:
         run.dev.report.write(run.out / FOLDER / "left_out_dev.json")
-    found = objective.judge(sums.cpu(), share)
+    result = objective.judge(sums.cpu(), share)
     settled = progress.masks_fixed and objective.settled(share)
-    journal.record(progress.step, {**found.values, "settled": float(settled)})
-    journal.say(f"step {progress.step:6d}  [bold]{found.line}[/bold]")
-    for warning in found.warnings:
+    journal.record(progress.step, {**result.values, "settled": float(settled)})
+    journal.say(f"step {progress.step:6d}  [bold]{result.line}[/bold]")
+    for warning in result.warnings:
         journal.say(f"[yellow]{warning}[/yellow]")
-    best, score = progress.best, found.score
-    # Nothing is the best until figures count, so until then the newest weights are kept.
+    best, score = progress.best, result.score
+    # There is no best score until scores are comparable; until then save the newest weights.
     better = score is None or best is None or score < best
     if run.fabric.is_global_zero and better:
         save_model(run.out, run.average, run.recipe)
     if settled and better:
-        progress = replace(progress, best=found.score)
+        progress = replace(progress, best=result.score)
     return progress
 
 

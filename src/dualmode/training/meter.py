@@ -23,9 +23,8 @@ _GIGABYTE = 1e9
 class Meter:
     """Averages losses and measures speed over the steps since it was created.
 
-    Losses stay on their device until :meth:`read`: reading them in every step would make the host
-    wait for the device each time. Steps without a finite gradient are counted, and their losses
-    left out of the averages.
+    Losses stay on their device until :meth:`read`, because reading them synchronises the device
+    with the host. Steps without a finite gradient are counted but not averaged.
     """
 
     sums: dict[str, Tensor] = field(default_factory=dict)
@@ -36,7 +35,7 @@ class Meter:
     began: float = field(default_factory=time.perf_counter)
 
     def add(self, result: StepResult, waited_s: float) -> None:
-        """Count one step, before which the process waited ``waited_s`` for data."""
+        """Add a step, before which the process waited ``waited_s`` seconds for data."""
         self.steps += 1
         self.audio_seconds += result.seconds
         self.waiting_s += waited_s
@@ -49,7 +48,7 @@ class Meter:
 
     def read(self, fabric: Fabric) -> dict[str, float]:
         """Mean losses over steps and processes, hours of audio per hour, the share of time spent
-        waiting for data, and the number of skipped steps; on a GPU its memory as well."""
+        waiting for data, the number of skipped steps and, on a GPU, memory use."""
         elapsed = time.perf_counter() - self.began
         speed = {
             "audio_hours_per_hour": self.audio_seconds / elapsed,
@@ -59,7 +58,7 @@ class Meter:
         return self._means(fabric) | speed | _memory(fabric.device)
 
     def _means(self, fabric: Fabric) -> dict[str, float]:
-        """Empty where no step had a finite gradient, which is so in all processes or in none."""
+        """Mean losses; empty, in all processes alike, if no step had a finite gradient."""
         if not self.sums:
             return {}
         totals = torch.cat([value.flatten() for value in self.sums.values()])
@@ -80,12 +79,12 @@ def _named(losses: Mapping[str, Losses], gradient_norm: Tensor) -> dict[str, Ten
 
 
 def _numbered(name: str, value: Tensor) -> list[str]:
-    """The names of the elements of a vector, counted from 1; a number keeps its name."""
+    """Names of the elements of a vector, numbered from 1; a scalar keeps its name."""
     return [f"{name}_{number}" for number in range(1, len(value) + 1)] if value.dim() else [name]
 
 
 def _memory(device: torch.device) -> dict[str, float]:
-    """The most memory that tensors have taken on a GPU, and that share of what it has."""
+    """Peak memory of tensors on a GPU, in absolute terms and as a share of its capacity."""
     if device.type != "cuda":
         return {}
     peak = torch.cuda.max_memory_allocated(device)

@@ -1,4 +1,4 @@
-"""What a run optimises: all in which pre-training and fine-tuning differ. The loop is the same."""
+"""Objectives: the interface between the training loop and pre-training or fine-tuning."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Model = TypeVar("Model", bound=Backbone)
 
 @dataclass(frozen=True)
 class Losses:
-    """Losses of one part of a step, detached: every field is a tensor, a number or a vector."""
+    """Detached losses of one part of a step: every field is a tensor, a scalar or a vector."""
 
 
 @dataclass(frozen=True)
 class LossDenominators:
-    """What sums over a batch are divided by: targets (tokens or hidden frames) and frames of the
-    batch that all processes share, over their number, so that gradients averaged over
-    ``processes`` are those of one process."""
+    """Divisors of the sums over a batch: its targets (tokens or masked frames) and frames in all
+    processes, divided by the number of processes, so that gradients averaged over processes
+    equal those of a single process."""
 
     targets: float
     frames: float
@@ -37,8 +37,8 @@ class LossDenominators:
 
 @dataclass(frozen=True)
 class Part:
-    """What one recogniser hears of a split step: ``rows`` (b,) of this process's batch. Its sums
-    are divided by the ``denominators`` of what it hears in all processes."""
+    """The part of one recogniser in a split step: ``rows`` (b,) of this process's batch. Sums are
+    divided by the ``denominators`` of its parts in all processes."""
 
     rows: Tensor
     denominators: LossDenominators
@@ -46,32 +46,32 @@ class Part:
 
 @dataclass(frozen=True)
 class Step:
-    """What an objective needs to know of a step, besides the batch.
+    """The arguments of an objective besides the batch.
 
     Attributes:
-        share: how much of the run is behind it, 0 to 1.
-        denominators: of the whole batch.
+        share: completed share of the run, 0 to 1.
+        denominators: divisors for the whole batch.
         total: sums a tensor over all processes.
         backward: called with each scalar loss; accumulates gradients.
-        parts: what each recogniser hears, by name; None where each hears the whole batch.
+        parts: part of the batch of each recogniser; None if each trains on the whole batch.
     """
 
     share: float
     denominators: LossDenominators
-    total: Callable[[Tensor], Tensor] = lambda mine: mine
+    total: Callable[[Tensor], Tensor] = lambda tensor: tensor
     backward: Callable[[Tensor], None] = Tensor.backward
     parts: Mapping[str, Part] | None = None
 
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """What a validation found.
+    """Result of a validation.
 
     Attributes:
-        values: to be logged.
-        score: the lower, the better; None where figures cannot choose among checkpoints.
-        line: for people.
-        warnings: what is going wrong, and what to change.
+        values: metrics to log.
+        score: selects the best checkpoint, lower is better; None if there is no such metric.
+        line: summary for the console.
+        warnings: problems of the run, and what to change.
     """
 
     values: dict[str, float]
@@ -81,35 +81,35 @@ class ValidationResult:
 
 
 class Objective(Protocol[Model]):
-    """One of pre-training and fine-tuning, for one recipe."""
+    """Pre-training or fine-tuning with one recipe."""
 
     def build(self) -> Model:
-        """The model to be trained, with random weights."""
+        """Create the model with random weights."""
 
     def targets(self, batch: Batch) -> Tensor:
-        """How many targets (B,) each utterance of a batch has."""
+        """Number of targets (B,) of each utterance of a batch."""
 
     def accumulate(
         self, model: Model, batch: Batch, subnets: Mapping[str, Subnet], step: Step
     ) -> Mapping[str, Losses]:
-        """Accumulate the gradients of all subnets; their losses, by name."""
+        """Accumulate the gradients of all subnets; return their losses by name."""
 
     def measure(self, model: Model, dev: BatchSource, share: float) -> Tensor:
-        """Sums over one pass of ``dev``, which are then added up over processes."""
+        """Metrics of one pass over ``dev`` as sums, to be added over processes."""
 
     def judge(self, sums: Tensor, share: float) -> ValidationResult:
-        """Read those sums."""
+        """The result of a validation from the sums of :meth:`measure` over all processes."""
 
     def settled(self, share: float) -> bool:
-        """Whether what is measured is by now what is wanted."""
+        """Whether scores are comparable from now on, so that the best model can be selected."""
 
     def describe(self, values: dict[str, float]) -> str:
-        """One line for people about the steps since the last, from the averages of their losses."""
+        """Summary of the average losses of recent steps, for the console."""
 
     def draw(self, folder: Path) -> Path | None:
-        """A picture of the run from its log in ``folder``; None where there is none yet."""
+        """Plot the log in ``folder`` to a file; None if there is nothing to plot."""
 
     def write_card(
         self, out: Path, model: Model, recipe: Recipe, progress: Progress, data_seconds: float
     ) -> None:
-        """The model card, at the end."""
+        """Write the model card."""

@@ -1,4 +1,4 @@
-"""One recogniser's pass over utterances: from its frames to its losses, and to those of pupils."""
+"""The pass of one recogniser over utterances: from frames to losses, and distillation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dualmode.training.schedule import Weights
 
 
 class TrainingBatch(Protocol):
-    """What the objective needs of a batch; shapes as in :class:`dualmode.data.batches.Batch`."""
+    """The tensors of a :class:`dualmode.data.batches.Batch` that fine-tuning needs."""
 
     @property
     def features(self) -> Tensor: ...
@@ -34,8 +34,8 @@ class TrainingBatch(Protocol):
 
 @dataclass(frozen=True)
 class Utterances:
-    """What losses compare frames with: ``frame_lengths`` (B,) and tokens (B, U) of (B,) lengths;
-    ``host_lengths`` (2, B) are both lengths in the memory of the host."""
+    """Lengths and transcripts of utterances: ``frame_lengths`` (B,), tokens (B, U) and their
+    lengths (B,); ``host_lengths`` (2, B) are copies of both lengths on the host."""
 
     frame_lengths: Tensor
     tokens: Tensor
@@ -43,7 +43,7 @@ class Utterances:
     host_lengths: Tensor
 
     def of(self, rows: Tensor) -> Utterances:
-        """Those of some rows."""
+        """Select utterances."""
         return Utterances(
             self.frame_lengths[rows],
             self.tokens[rows],
@@ -53,14 +53,14 @@ class Utterances:
 
 
 def utterances(batch: TrainingBatch, frame_lengths: Tensor) -> Utterances:
-    """Those of a whole batch."""
+    """The utterances of a batch, with ``frame_lengths`` (B,) of their latents."""
     host = torch.stack([frame_lengths, batch.token_lengths]).cpu()
     return Utterances(frame_lengths, batch.tokens, batch.token_lengths, host)
 
 
 @dataclass(frozen=True)
 class SubnetLosses(Losses):
-    """Losses of one recogniser in nats a token (distillation: nats a frame)."""
+    """Losses of one recogniser in nats per token (distillation: nats per frame)."""
 
     transducer: Tensor
     simple: Tensor
@@ -70,8 +70,8 @@ class SubnetLosses(Losses):
 
 @dataclass(frozen=True)
 class Band:
-    """The transducer's part of a pass: frames and predictions as the joiner sees them, and the
-    loss, of which ``simple`` and ``pruned`` are (B,)."""
+    """The transducer's part of a pass: projected frames and predictions, and the loss with
+    ``simple`` and ``pruned`` of shape (B,)."""
 
     frames: Tensor
     predictions: Tensor
@@ -80,15 +80,15 @@ class Band:
 
 @dataclass(frozen=True)
 class Pass:
-    """What recognisers say of utterances: posteriors (B, T, V) and loss (B,) of the CTC head,
-    and the transducer's part, where that is trained."""
+    """Outputs for utterances: log-probabilities (B, T, V) and loss (B,) of the CTC head, and the
+    transducer's part if it is trained."""
 
     ctc_log_probs: Tensor
     ctc: Tensor
     band: Band | None
 
     def of(self, rows: slice) -> Pass:
-        """That of some rows; the band's log-probabilities stay those of all."""
+        """Select utterances, except in the log-probabilities of the band."""
         band = self.band
         if band is not None:
             loss = replace(band.loss, simple=band.loss.simple[rows], pruned=band.loss.pruned[rows])
@@ -99,24 +99,24 @@ class Pass:
 def forward(
     model: Supernet,
     encoded: Tensor,
-    heard: Utterances,
+    targets: Utterances,
     subnet: Subnet,
     config: TrainingConfig,
     weights: Weights,
 ) -> Pass:
-    """Take frames (B, T, D) through the heads of ``subnet``."""
+    """Run the heads of ``subnet`` on frames (B, T, D) and compute its losses."""
     ctc_log_probs = model.ctc_log_probs(encoded)
     ctc = F.ctc_loss(
         ctc_log_probs.transpose(0, 1),
-        heard.tokens,
-        heard.host_lengths[0],  # where torch copies them to, waiting for the device each time
-        heard.host_lengths[1],
+        targets.tokens,
+        targets.host_lengths[0],  # torch would copy lengths on the device and synchronise
+        targets.host_lengths[1],
         reduction="none",
         zero_infinity=True,
     )
     if weights.transducer == 0:
         return Pass(ctc_log_probs, ctc, None)
-    predicted = model.predict(heard.tokens, subnet)
+    predicted = model.predict(targets.tokens, subnet)
     frames = model.project_frames(encoded, subnet)
     predictions = model.project_predictions(predicted, subnet)
     loss = pruned_transducer_loss(
@@ -125,9 +125,9 @@ def forward(
         lambda f, p: model.join(f, p, subnet),
         model.simple_frames(encoded),
         model.simple_predictions(predicted),
-        heard.tokens,
-        heard.frame_lengths,
-        heard.token_lengths,
+        targets.tokens,
+        targets.frame_lengths,
+        targets.token_lengths,
         band=config.band,
         reduction="none",
     )
@@ -135,7 +135,7 @@ def forward(
 
 
 def measure(result: Pass, taught: Tensor, denominators: LossDenominators) -> SubnetLosses:
-    """The losses of a pass; ``taught`` is the sum of what distillation adds."""
+    """Losses of a pass; ``taught`` is the distillation loss summed over frames."""
     transducer = simple = taught.new_zeros(())
     if result.band is not None:
         transducer, simple = result.band.loss.pruned.sum(), result.band.loss.simple.sum()
@@ -148,7 +148,7 @@ def measure(result: Pass, taught: Tensor, denominators: LossDenominators) -> Sub
 
 
 def weighted(losses: SubnetLosses, config: TrainingConfig, weights: Weights) -> Tensor:
-    """The loss that is minimised."""
+    """The weighted sum of the losses, which is minimised."""
     return (
         weights.transducer * (losses.transducer + config.simple_weight * losses.simple)
         + weights.ctc * losses.ctc
@@ -157,17 +157,17 @@ def weighted(losses: SubnetLosses, config: TrainingConfig, weights: Weights) -> 
 
 
 def detached_losses(losses: SubnetLosses) -> SubnetLosses:
-    """The numbers alone."""
+    """The same losses, detached."""
     return SubnetLosses(*(getattr(losses, term.name).detach() for term in fields(losses)))
 
 
 def no_losses(like: Tensor) -> SubnetLosses:
-    """Those of a recogniser that hears nothing in a step."""
+    """Zero losses, of a recogniser without utterances in a step."""
     return SubnetLosses(*(like.new_zeros(()) for _ in fields(SubnetLosses)))
 
 
 def detached(result: Pass) -> Pass:
-    """A teacher's pass, freed of its graph."""
+    """The same pass, detached."""
     band = result.band
     if band is not None:
         loss = replace(
@@ -185,12 +185,12 @@ def distill(
     model: Supernet,
     teacher: Pass,
     student: Pass,
-    heard: Utterances,
+    targets: Utterances,
     subnet: Subnet,
     config: TrainingConfig,
 ) -> Tensor:
-    """How far ``student``, a pass of ``subnet``, is from its teacher: a sum over frames."""
-    lengths = heard.frame_lengths
+    """Distillation loss of ``student``, a pass of ``subnet``, summed over frames."""
+    lengths = targets.frame_lengths
     if config.distillation == "ctc":
         return frame_distillation(teacher.ctc_log_probs, student.ctc_log_probs, lengths)
     if config.distillation == "none" or teacher.band is None or student.band is None:
@@ -201,13 +201,13 @@ def distill(
         student.band.frames,
         student.band.predictions,
         lambda f, p: model.join(f, p, subnet),
-        heard.tokens,
+        targets.tokens,
         starts,
         band,
-        heard.token_lengths,
+        targets.token_lengths,
         lengths,
     )
     index = starts[:, :, None] + torch.arange(band, device=starts.device)
     inside = length_mask(starts.shape[1], lengths)
-    valid = (index <= heard.token_lengths[:, None, None]) & inside[..., None]
+    valid = (index <= targets.token_lengths[:, None, None]) & inside[..., None]
     return lattice_distillation((taught.token_log_probs, taught.blank_log_probs), learnt, valid)

@@ -1,4 +1,4 @@
-"""A picture of a training run, from its log."""
+"""Plots of a training run, from its log."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ FILE = "training.png"
 
 
 def draw_training(folder: Path) -> Path | None:
-    """Draw losses, word error rates and sparsity over the steps of a run.
+    """Plot losses, word error rates and sparsity over the steps of a run.
 
     Returns:
-        the PNG's path, or None where nothing has been logged yet.
+        the path of the PNG, or None if nothing has been logged yet.
     """
     records = read_log(folder / LOG)
     if not records:
@@ -29,7 +29,7 @@ def draw_training(folder: Path) -> Path | None:
         losses.plot(*_series(learning, f"{name}/transducer"), color=color, label=name)
         losses.plot(*_series(records, f"{name}/ctc"), color=color, ls=":", label=f"{name}, CTC")
         errors.plot(*_series(records, f"wer/{name}", 100), color=color, marker=".", label=name)
-    losses.set(ylabel="loss (nats a token)", yscale="log")
+    losses.set(ylabel="loss (nats per token)", yscale="log")
     errors.set(ylabel="WER on dev (%)", ylim=(0, 105))
     sparsity.plot(*_series(records, "sparsity", 100), color="tab:green")
     sparsity.set(ylabel="device sparsity (%)", xlabel="step", ylim=(0, 100))
@@ -41,11 +41,11 @@ def draw_training(folder: Path) -> Path | None:
 
 
 def draw_pretraining(folder: Path, config: PretrainingConfig) -> Path | None:
-    """Draw contrastive losses, right choices, codes in use, similarities and the gradient's norm
-    over a run's steps.
+    """Plot contrastive loss, accuracy, code perplexity, similarities and gradient norm over the
+    steps of a run.
 
     Returns:
-        the PNG's path, or None where nothing has been logged yet.
+        the path of the PNG, or None if nothing has been logged yet.
     """
     records = read_log(folder / LOG)
     if not records:
@@ -81,7 +81,7 @@ def draw_pretraining(folder: Path, config: PretrainingConfig) -> Path | None:
 
 
 def _recognisers(records: list[dict[str, Any]], loss: str) -> list[tuple[str, str]]:
-    """Names and colours of the recognisers that were trained."""
+    """Names and colours of the trained recognisers."""
     colors = {"server": "tab:blue", "device": "tab:orange"}
     return [(n, c) for n, c in colors.items() if any(f"{n}/{loss}" in r for r in records)]
 

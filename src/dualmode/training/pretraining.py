@@ -1,4 +1,4 @@
-"""The pre-training objective: server and device predict the same quantised latents, in one step."""
+"""The pre-training objective: server and device predict the same quantised latents."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from dualmode.training.picture import draw_pretraining
 from dualmode.training.schedule import gumbel_temperature
 
 _FEWEST_CODES = 0.1  # share of a codebook in use below which it has collapsed
-_TOLD_APART = 0.02  # by how much cosines with targets and with distractors have to differ
-_EARLY = 0.1  # share of a run in which they need not yet
+_LEAST_MARGIN = 0.02  # least difference of the cosines with targets and with distractors
+_EARLY = 0.1  # share of a run before the margin is checked
 
 
 @dataclass(frozen=True)
 class ContrastLosses(Losses):
-    """One recogniser's contrast, means over hidden frames, detached: the loss in nats, the share
-    of right choices, and cosines with targets and with distractors."""
+    """Metrics of one recogniser, averaged over masked frames and detached: loss in nats, share of
+    right choices, cosines with targets and with distractors."""
 
     contrastive: Tensor
     accuracy: Tensor
@@ -47,7 +47,7 @@ class ContrastLosses(Losses):
 
 @dataclass(frozen=True)
 class CodeLosses(Losses):
-    """What all recognisers share, detached; ``perplexity`` (G,) of each codebook."""
+    """Metrics of the quantizer, detached; ``perplexity`` (G,) of each codebook."""
 
     diversity: Tensor
     penalty: Tensor
@@ -79,7 +79,7 @@ class Pretraining:
         return judge(sums, self._recipe.training.subnets, self._recipe.pretraining, share)
 
     def settled(self, share: float) -> bool:
-        """Always: there is no figure yet that could choose among checkpoints."""
+        """Always True: no metric of pre-training selects a checkpoint."""
         return True
 
     def describe(self, values: dict[str, float]) -> str:
@@ -109,15 +109,15 @@ def accumulate(
 ) -> dict[str, ContrastLosses | CodeLosses]:
     """Accumulate the gradients of all ``subnets`` (Baevski et al., arXiv 2006.11477).
 
-    Latents and targets are the same for all, so they are computed once and take their gradients
-    at the end; each recogniser's graph is freed before the next is built. In a split step each
-    recogniser encodes its own utterances; the diversity of codes is that of the whole batch.
+    Latents and targets are the same for all subnets, so they are computed once and receive their
+    gradients at the end. The graph of a subnet is freed before the next is built. In a split step
+    each subnet encodes its own utterances; code diversity is computed over the whole batch.
     """
     hidden, denominators = _hidden(batch), step.denominators
     latents, lengths = model.latents(batch.features, batch.feature_lengths)
     codes = model.quantize(latents, hidden.frames, hidden.noise, temperature)
     targets = model.targets(codes)
-    latent_leaf = latents.detach().requires_grad_(latents.requires_grad)  # not where it is frozen
+    latent_leaf = latents.detach().requires_grad_(latents.requires_grad)  # False if it is frozen
     target_leaf = targets.detach().requires_grad_()
     losses: dict[str, ContrastLosses | CodeLosses] = {}
     penalty, everything = latents.new_zeros(()), torch.arange(len(lengths))
@@ -143,7 +143,7 @@ def accumulate(
         del found
     mean = _mean_probabilities(codes, hidden, step)
     diversity = diversity_loss(mean)
-    # A process's own frames are a part of the mean, so its gradient of it is too small by as much.
+    # The mean is over all processes, so the gradient of each process's own frames is scaled up.
     shared = len(subnets) * config.diversity_weight * diversity * denominators.processes
     shared = shared + config.penalty_weight * penalty
     ends = [(targets, target_leaf.grad), (shared, None)]
@@ -179,10 +179,11 @@ def _contrast(
 
 
 def _mean_probabilities(codes: Codes, hidden: Hidden, step: Step) -> Tensor:
-    """(G, E) over the hidden frames of all processes, with the gradient of this one's."""
-    mine = torch.where(hidden.valid[..., None, None], codes.probabilities, 0.0).sum(dim=(0, 1))
-    others = step.total(mine.detach()) - mine.detach()
-    return (mine + others) / (step.denominators.targets * step.denominators.processes)
+    """Mean probabilities (G, E) over the masked frames of all processes; only those of this
+    process have a gradient."""
+    local = torch.where(hidden.valid[..., None, None], codes.probabilities, 0.0).sum(dim=(0, 1))
+    others = step.total(local.detach()) - local.detach()
+    return (local + others) / (step.denominators.targets * step.denominators.processes)
 
 
 def _penalty(latents: Tensor, lengths: Tensor, denominators: LossDenominators) -> Tensor:
@@ -196,8 +197,8 @@ def _penalty(latents: Tensor, lengths: Tensor, denominators: LossDenominators) -
 def measure(
     model: Wav2Vec, dev: BatchSource, subnets: Mapping[str, Subnet], config: PretrainingConfig
 ) -> Tensor:
-    """Sums over one pass of ``dev``: hidden frames; loss, right choices and two cosines of each
-    subnet; then how often each codeword was the likeliest."""
+    """Sums over one pass of ``dev``: number of masked frames; loss, right choices and both cosines
+    of each subnet; and how often each codeword was the most probable."""
     place = model.hidden.device
     sums = torch.zeros(1 + 4 * len(subnets), dtype=torch.float64)
     used = torch.zeros(config.codebooks, config.entries, dtype=torch.float64)
@@ -222,15 +223,15 @@ def measure(
 def judge(
     sums: Tensor, names: Sequence[str], config: PretrainingConfig, share: float
 ) -> ValidationResult:
-    """Read the sums of :func:`measure` over subnets of ``names``, a ``share`` of the run being
-    done; say by name what has collapsed.
+    """The validation result from the sums of :func:`measure` over subnets ``names``, with a warning
+    for each codebook or prediction that has collapsed.
 
     Raises:
-        DataError: not one frame could be hidden.
+        DataError: no frame could be masked.
     """
     frames, *rest = sums[: 1 + 4 * len(names)].tolist()
     if frames == 0:
-        raise DataError("the utterances of data.dev are too short to hide frames of")
+        raise DataError("the utterances of data.dev are too short to mask any frames")
     terms = ("contrastive", "accuracy", "positive_similarity", "negative_similarity")
     keys = [f"dev/{name}/{term}" for name in names for term in terms]
     values = {key: total / frames for key, total in zip(keys, rest, strict=True)}
@@ -265,14 +266,14 @@ def _collapsed_codes(in_use: list[float], config: PretrainingConfig) -> list[str
 
 
 def _collapsed_predictions(values: dict[str, float], names: Sequence[str]) -> list[str]:
-    """Whatever their direction, predictions that are all the same are as close to one frame's
-    target as to another's."""
+    """Warnings for subnets whose predictions are nearly the same for all frames, and therefore as
+    close to the distractors as to the target."""
     found = []
     for name in names:
         own, others = (values[f"dev/{name}/{of}_similarity"] for of in ("positive", "negative"))
-        if own - others < _TOLD_APART:
+        if own - others < _LEAST_MARGIN:
             found.append(
-                f"{name}'s predictions have collapsed, or never began to tell frames apart: they "
+                f"{name}'s predictions have collapsed, or never began to distinguish frames: they "
                 f"are as close to distractors ({others:.2f}) as to targets ({own:.2f}); lower "
                 "training.learning_rate, or raise training.warmup_steps"
             )
@@ -281,5 +282,5 @@ def _collapsed_predictions(values: dict[str, float], names: Sequence[str]) -> li
 
 def _hidden(batch: Batch) -> Hidden:
     if batch.hidden is None:
-        raise DataError("the batch was not made for pre-training: it hides nothing")
+        raise DataError("the batch was not made for pre-training: it masks no frames")
     return batch.hidden

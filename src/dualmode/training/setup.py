@@ -1,4 +1,4 @@
-"""What a run needs before its first step: devices, tokens, data, supernet, optimiser."""
+"""Set up a run: devices, data, tokens, supernet and optimiser."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from dualmode.training.checkpoint import Progress
 from dualmode.training.initialize import recognises, start_from
 from dualmode.training.objective import Model, Objective
 
-# The journal says enough; here, because processes that are started import this first.
+# The journal reports enough. Set here, because new processes import this module first.
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
-_STATISTICS_CUTS = 300  # utterances that the features' mean and deviation are measured on
-_FEWEST_SECONDS = 15.0  # of audio that make a process of its own worth it
+_STATISTICS_CUTS = 300  # utterances for the mean and standard deviation of features
+_FEWEST_SECONDS = 15.0  # least audio per batch and process
 
 
 @dataclass(frozen=True)
 class Run(Generic[Model]):
-    """Everything a run works with; only the tensors inside change."""
+    """The objects of a run. They are fixed; only the tensors inside change."""
 
     fabric: Fabric
     recipe: Recipe
@@ -53,8 +53,8 @@ class Run(Generic[Model]):
 
 @dataclass(frozen=True)
 class Corpora:
-    """What a run reads: all cuts to train on, the batches of this process, and the tokens of the
-    transcripts, which pre-training has not."""
+    """The data of a run: all training cuts, the batches of this process, and the tokens, which are
+    None in pre-training."""
 
     cuts: CutSet
     source: BatchSource
@@ -63,11 +63,10 @@ class Corpora:
 
 
 def read_corpora(fabric: Fabric, recipe: Recipe, out: Path, shares: int) -> Corpora:
-    """Read the CutSets of a run in the directory ``out``; ``shares`` processes share the recipe's
-    batch.
+    """Read the CutSets of a run in the directory ``out``; ``shares`` processes share each batch.
 
     Raises:
-        DataError: a CutSet is missing or nothing in it can be used.
+        DataError: a CutSet is missing, or none of its cuts can be used.
     """
     if not recipe.data.train or not recipe.data.dev:
         raise DataError(
@@ -96,10 +95,10 @@ def set_up(
     """Prepare a run in the directory ``out``.
 
     Args:
-        resuming: the weights will come from a checkpoint.
+        resuming: weights will be restored from a checkpoint.
 
     Raises:
-        DataError: none of the training set that features are measured on can be read.
+        DataError: none of the utterances for the feature statistics can be read.
         ModelError: ``recipe.init.model`` cannot be read or does not fit.
     """
     torch.manual_seed(recipe.training.seed)
@@ -147,10 +146,10 @@ def _source(
 
 
 def cpu_processes(recipe: Recipe) -> int:
-    """How many processes share the work where neither torchrun nor a GPU decides that.
+    """Number of processes on CPUs, unless torchrun starts them.
 
-    Two processes of one thread each train up to twice as fast as one process of two threads:
-    the operations of a step are too small to be cut up well.
+    Two processes of one thread each train up to twice as fast as one process of two threads,
+    because most operations of a step are too small to parallelise.
     """
     if torch.cuda.is_available() or is_torchelastic_launched():
         return 1
@@ -161,7 +160,7 @@ def cpu_processes(recipe: Recipe) -> int:
 
 
 def make_fabric(config: TrainingConfig, processes: int) -> Fabric:
-    """Devices and processes: all that torchrun started, ``processes`` of our own, or one."""
+    """Select device and processes: those of torchrun, ``processes`` new ones, or this one."""
     precision: Any = "bf16-mixed" if wants_bf16(config.precision) else "32-true"
     kind = "cuda" if torch.cuda.is_available() else "cpu"  # others lack float64
     if is_torchelastic_launched():
@@ -178,7 +177,7 @@ def make_fabric(config: TrainingConfig, processes: int) -> Fabric:
 
 
 def wants_bf16(precision: str) -> bool:
-    """Whether ``auto`` means bfloat16 here: on CUDA, and on CPUs with instructions for it."""
+    """Whether to use bfloat16; ``auto`` does on CUDA and on CPUs with instructions for it."""
     if precision != "auto":
         return precision == "bf16"
     if torch.cuda.is_available():
@@ -188,8 +187,8 @@ def wants_bf16(precision: str) -> bool:
 
 
 def make_optimizer(model: Backbone, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW; biases, norms and other vectors are not decayed. A group's ``factor`` is on the
-    learning rate: the recipe can lower the rate of pre-trained layers."""
+    """AdamW without weight decay of biases, norms and other vectors. A group's ``factor``
+    multiplies the learning rate, so that a recipe can lower the rate of pre-trained layers."""
     config = recipe.training
     pretrained = {id(p) for p in model.encoder.parameters()} if recipe.init.model else set()
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
@@ -205,11 +204,11 @@ def make_optimizer(model: Backbone, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def _tokens(fabric: Fabric, cuts: CutSet, recipe: Recipe, out: Path) -> Tokens:
-    """Tokens of an earlier sitting, of the recogniser to start from, or new ones from the text."""
+    """Tokens of the run to resume, of the recogniser to start from, or trained on the texts."""
     if fabric.is_global_zero and not (out / TOKENS_MODEL).is_file():
         start = Path(recipe.init.model) if recipe.init.model else None
         if start and recognises(start):
-            for name in (TOKENS_TXT, TOKENS_MODEL):  # the one that is looked for comes last
+            for name in (TOKENS_TXT, TOKENS_MODEL):  # the file that is checked for comes last
                 shutil.copyfile(start / name, out / name)
         else:
             train_tokens(_texts(cuts, recipe), recipe.text, out)
@@ -224,19 +223,19 @@ def _texts(cuts: CutSet, recipe: Recipe) -> list[str]:
             try:
                 texts.append(normalize(supervision.text or "", recipe.text))
             except TextError:
-                continue  # BatchSource lists these cuts in its report
+                continue  # BatchSource reports these cuts
     return texts
 
 
 def _spread(cuts: CutSet, count: int) -> CutSet:
-    """At most ``count`` cuts, evenly spread over a CutSet: corpora often stand in blocks."""
+    """At most ``count`` cuts, evenly spaced, since corpora are often concatenated."""
     everything = list(cuts)
     step = max(1.0, len(everything) / count)
     return CutSet.from_cuts(everything[int(i * step)] for i in range(min(count, len(everything))))
 
 
 def _measure_features(model: Backbone, cuts: CutSet, tokens: Tokens | None, recipe: Recipe) -> None:
-    """Set the mean and deviation of log-mels from a sample of the training set."""
+    """Set the mean and standard deviation of log-mels from a sample of the training set."""
     sample = BatchSource(
         _spread(cuts, _STATISTICS_CUTS),
         tokens,
@@ -251,7 +250,7 @@ def _measure_features(model: Backbone, cuts: CutSet, tokens: Tokens | None, reci
         for row, length in enumerate(batch.feature_lengths.tolist())
     ]
     if not real:
-        raise DataError("not one file of the training set can be read: prepare the corpus again")
+        raise DataError("no file of the training set can be read: prepare the corpus again")
     mels = torch.cat(real)
     subsampling = model.encoder.subsampling
     subsampling.mean.copy_(mels.mean(dim=0))

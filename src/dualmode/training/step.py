@@ -1,4 +1,4 @@
-"""One step of the optimiser, on every process at once, and what happens to the masks around it."""
+"""One step of the optimiser in all processes, and the update of the masks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dualmode.training.checkpoint import Progress
 from dualmode.training.objective import LossDenominators, Losses, Model, Part, Step
 from dualmode.training.schedule import learning_rate, sparsity_reached
 from dualmode.training.setup import Run
-from dualmode.training.sharing import rows_heard
+from dualmode.training.sharing import assign_rows
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class StepResult:
     """The outcome of a step.
 
     Attributes:
-        losses: of this process, detached.
-        gradient_norm: of all processes, before clipping.
-        finite: whether the gradient was finite, and the weights have moved.
-        seconds: of audio that all processes trained on.
+        losses: detached losses of this process.
+        gradient_norm: norm of the averaged gradient, before clipping.
+        finite: whether the gradient was finite, so that the weights were updated.
+        seconds: audio in the batches of all processes.
         halt: whether any process was asked to stop.
-        unreadable: what all processes left out of their batches.
+        unreadable: utterances that any process could not read.
     """
 
     losses: Mapping[str, Losses]
@@ -47,14 +47,14 @@ class StepResult:
 
 
 def take_step(run: Run[Model], batch: Batch, step: int, share: float, stopping: bool) -> StepResult:
-    """Add up the gradients of all recognisers and processes, and move the weights and their
-    average; a step whose gradient is not finite moves nothing."""
+    """Accumulate the gradients of all recognisers and processes, and update the weights and their
+    moving average, unless the gradient is not finite."""
     config, fabric, model = run.recipe.training, run.fabric, run.model
     subnets = _subnets(run, step)
     rows = _rows(run, batch, subnets, step)
     step_now, seconds, stops, problems = _normalised(run, batch, rows, share, stopping)
     batch = batch.to(fabric.device)
-    # Random numbers of a step follow from its number alone, so a resumed run draws the same.
+    # The random seed depends on the step, so that a resumed run draws the same numbers.
     torch.manual_seed(_step_seed(config.seed, step, fabric.global_rank))
     model.train()
     _freeze(model, step, run.recipe.init)
@@ -63,7 +63,7 @@ def take_step(run: Run[Model], batch: Batch, step: int, share: float, stopping: 
     parameters = [p for p in model.parameters() if p.grad is not None]
     gradient = _average_gradients(run, parameters)
     norm = gradient.norm()
-    finite = bool(norm.isfinite())  # the one wait for the device that every step has
+    finite = bool(norm.isfinite())  # the only synchronisation with the device in every step
     if finite:
         gradient.mul_((config.clip_norm / (norm + 1e-6)).clamp_max(1.0))
         for group in run.optimizer.param_groups:
@@ -78,7 +78,7 @@ def take_step(run: Run[Model], batch: Batch, step: int, share: float, stopping: 
 
 
 def update_masks(run: Run[Model], progress: Progress, share: float) -> Progress:
-    """Redraw the masks when it is time, from the current weights, until they are fixed."""
+    """Redraw the masks from the current weights when they are due, until they are fixed."""
     pruning = run.recipe.pruning
     ended = share >= pruning.end
     due = share > pruning.start and progress.step % pruning.every_steps == 0
@@ -97,7 +97,7 @@ def update_masks(run: Run[Model], progress: Progress, share: float) -> Progress:
 
 
 def _freeze(model: Backbone, step: int, init: InitConfig) -> None:
-    """Freeze pre-trained layers during the first steps, while the other layers begin to learn."""
+    """Freeze pre-trained layers during the first steps, while only the other layers learn."""
     if init.model is None:
         return
     encoder = step >= init.freeze_encoder_steps
@@ -105,15 +105,15 @@ def _freeze(model: Backbone, step: int, init: InitConfig) -> None:
     model.encoder.subsampling.requires_grad_(encoder and step >= init.freeze_subsampling_steps)
 
 
-def _total(run: Run[Model], mine: Tensor) -> Tensor:
-    """The sum of a tensor over all processes, where the tensor was."""
+def _total(run: Run[Model], tensor: Tensor) -> Tensor:
+    """The sum of a tensor over all processes, on the same device."""
     if run.fabric.world_size == 1:
-        return mine
-    return _summed(mine.to(run.fabric.device, copy=True)).to(mine.device)
+        return tensor
+    return _summed(tensor.to(run.fabric.device, copy=True)).to(tensor.device)
 
 
 def _summed(tensor: Tensor) -> Tensor:
-    """Add up a tensor of all processes in place. Fabric's own all-reduce puts a barrier before."""
+    """Sum a tensor over all processes in place, without the barrier of Fabric's all-reduce."""
     distributed.all_reduce(tensor)
     return tensor
 
@@ -121,23 +121,23 @@ def _summed(tensor: Tensor) -> Tensor:
 def _rows(
     run: Run[Model], batch: Batch, subnets: Mapping[str, Subnet], step: int
 ) -> dict[str, Tensor] | None:
-    """What each recogniser hears of this process's batch; None where each hears all of it."""
+    """Rows of this process's batch for each recogniser; None if each trains on all of them."""
     config, fabric = run.recipe.training, run.fabric
     if config.step_sharing == "all" or len(subnets) == 1:
         return None
     rank, world = fabric.global_rank, fabric.world_size
-    return rows_heard(len(batch.ids), list(subnets), config, step=step, rank=rank, world=world)
+    return assign_rows(len(batch.ids), list(subnets), config, step=step, rank=rank, world=world)
 
 
 def _normalised(
     run: Run[Model], batch: Batch, rows: Mapping[str, Tensor] | None, share: float, stopping: bool
 ) -> tuple[Step, float, float, list[Problem]]:
-    """The step with its denominators; seconds of audio, requests to stop and unreadable utterances
-    of all processes."""
+    """The step with its denominators, and seconds of audio, requests to stop and unreadable
+    utterances of all processes."""
     targets = run.objective.targets(batch).double()
     frames = encoder_frame_counts(batch.feature_lengths)
-    heard = [(targets[each].sum(), frames[each].sum()) for each in (rows or {}).values()]
-    counts = [number for pair in ((targets.sum(), frames.sum()), *heard) for number in pair]
+    assigned = [(targets[each].sum(), frames[each].sum()) for each in (rows or {}).values()]
+    counts = [number for pair in ((targets.sum(), frames.sum()), *assigned) for number in pair]
     others = (batch.seconds, float(stopping), float(len(batch.unreadable)))
     sums = torch.tensor([*map(float, counts), *others], dtype=torch.float64)
     *totals, seconds, stops, unreadable = _total(run, sums).tolist()
@@ -149,7 +149,7 @@ def _normalised(
     parts = None
     if rows is not None:
         pairs = zip(rows.items(), each, strict=True)
-        parts = {name: Part(mine, denominators) for (name, mine), denominators in pairs}
+        parts = {name: Part(part, denominators) for (name, part), denominators in pairs}
     return (
         Step(share, whole, partial(_total, run), parts=parts),
         seconds,
@@ -159,17 +159,17 @@ def _normalised(
 
 
 def _problems(run: Run[Model], batch: Batch, count: float) -> list[Problem]:
-    """What all processes could not read: nothing is sent where, as mostly, there is nothing."""
+    """Unreadable utterances of all processes, exchanged only if there are any."""
     if not count or run.fabric.world_size == 1:
         return list(batch.unreadable)
     lists: list[list[Problem]] = [[] for _ in range(run.fabric.world_size)]
     distributed.all_gather_object(lists, list(batch.unreadable))
-    return [problem for mine in lists for problem in mine]
+    return [problem for problems in lists for problem in problems]
 
 
 def _average_gradients(run: Run[Model], parameters: list[torch.nn.Parameter]) -> Tensor:
-    """Average the gradients over processes in one flat tensor; those of the
-    parameters become views: one all-reduce, one norm and one scaling serve all of them."""
+    """Average the gradients over processes in one flat tensor and return its norm. The gradients
+    of the parameters become views of it, for a single all-reduce, norm and scaling."""
     flat = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
     if run.fabric.world_size > 1:
         _summed(flat).div_(run.fabric.world_size)
@@ -180,7 +180,7 @@ def _average_gradients(run: Run[Model], parameters: list[torch.nn.Parameter]) ->
 
 
 def _subnets(run: Run[Model], step: int) -> dict[str, Subnet]:
-    """The recipe's recognisers, and if it says so one more subnet, drawn afresh each step."""
+    """The recipe's recognisers and, if it asks for one, a subnet sampled for this step."""
     subnets = dict(run.subnets)
     if run.recipe.training.sampled_subnet:
         rng = random.Random(_step_seed(run.recipe.training.seed, step, -1))

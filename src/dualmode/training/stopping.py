@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request that the loop answers after its step."""
+"""Handle Ctrl-C and SIGTERM as a request to stop after the current step."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _ONE_SIGNAL_S = 1.0
 
 @contextmanager
 def graceful_stop() -> Iterator[list[float]]:
-    """Turn the first Ctrl-C (or SIGTERM) into a stop after the step; a later one is immediate.
+    """Stop after the current step on the first Ctrl-C or SIGTERM, and at once on a later one.
 
-    A process that only waits for others passes the signal on; those may have had it from the
-    terminal already, so what arrives within a second counts as one.
+    A process that only waits for others forwards the signal. They may have received it from the
+    terminal as well, so signals within one second count as one.
     """
     asked: list[float] = []
 

@@ -1,4 +1,4 @@
-"""Word error rates of recognisers while they train, decoded greedily."""
+"""Word error rates during training, with greedy search."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def word_error_counts(
     blank_penalty: float,
     by_ctc: bool,
 ) -> Tensor:
-    """Word errors of each of ``subnets``, and words, (S + 1,), over one pass of ``dev``.
+    """Number of word errors of each of ``subnets``, and of words, (S + 1,), in ``dev``.
 
-    Sums, because each process sees its part of ``dev``. ``by_ctc`` decodes the CTC head, for
-    while the transducer has not begun to learn.
+    They are sums over this process's part of ``dev``. ``by_ctc`` decodes with the CTC head, for use
+    before the transducer is trained.
     """
     place = model.encoder.norm.gain.device
     references: list[str] = []
