@@ -65,7 +65,7 @@ def pretrained(recipe: Path, start: Any, tmp_path_factory: pytest.TempPathFactor
 
 def test_it_leaves_an_encoder_a_picture_and_a_card(pretrained: Path) -> None:
     assert (pretrained / FOLDER / "training.png").stat().st_size > 10_000
-    assert "recognises nothing until" in (pretrained / "README.md").read_text()
+    assert "has to be fine-tuned before" in (pretrained / "README.md").read_text()
     assert not (pretrained / "tokens.model").exists()
     last = read_log(pretrained / FOLDER / LOG)[-1]
     assert {"dev/server/accuracy", "dev/device/contrastive", "dev/codes/used_2"} <= set(last)
