@@ -7,11 +7,11 @@ import math
 import pytest
 
 from dualmode.teaching.doubts import difference, doubt, loop
-from dualmode.teaching.teachers import Heard
+from dualmode.teaching.teachers import Transcription
 
 
-def heard(text: str, log_prob: float = -0.2, **more: float) -> Heard:
-    return Heard(text, log_prob, **more)
+def heard(text: str, log_prob: float = -0.2, **more: float) -> Transcription:
+    return Transcription(text, log_prob, **more)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def heard(text: str, log_prob: float = -0.2, **more: float) -> Heard:
         (heard("You", no_speech=0.8), 2.0, "hallucination"),
     ],
 )
-def test_doubtful(one: Heard, seconds: float, kind: str) -> None:
+def test_doubtful(one: Transcription, seconds: float, kind: str) -> None:
     found = doubt(one, seconds)
     assert found is not None
     assert found[0] == kind

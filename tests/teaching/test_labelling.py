@@ -17,7 +17,7 @@ from dualmode.data.manifests import read_cuts
 from dualmode.data.usable import confidence_of, usable_cuts
 from dualmode.errors import DataError
 from dualmode.teaching.labelling import LABELS, PICTURE, label
-from dualmode.teaching.teachers import Heard, open_teacher
+from dualmode.teaching.teachers import Transcription, open_teacher
 from dualmode.text import train_tokens
 
 
@@ -29,7 +29,7 @@ class Scripted:
         self.calls: list[tuple[int, bool]] = []
         self.stop_after = stop_after
 
-    def hear(self, clips: Sequence[Samples], *, whole_windows: bool) -> list[Heard]:
+    def transcribe(self, clips: Sequence[Samples], *, whole_windows: bool) -> list[Transcription]:
         if len(self.calls) >= self.stop_after:
             raise KeyboardInterrupt
         self.calls.append((len(clips), whole_windows))
@@ -38,7 +38,7 @@ class Scripted:
             text, log_prob = self.script[round(len(clip) / 16000, 1)]
             if whole_windows and text.startswith("mumble"):
                 text, log_prob = text.removeprefix("mumble "), -0.3
-            found.append(Heard(text, log_prob))
+            found.append(Transcription(text, log_prob))
         return found
 
 
@@ -130,8 +130,12 @@ def test_long_recordings_are_cut_where_it_is_quiet(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "talk.wav", samples, 16000)
 
     class Any:
-        def hear(self, clips: Sequence[Samples], *, whole_windows: bool) -> list[Heard]:
-            return [Heard("so many words were said in here that nobody counts", -0.1)] * len(clips)
+        def transcribe(
+            self, clips: Sequence[Samples], *, whole_windows: bool
+        ) -> list[Transcription]:
+            return [
+                Transcription("so many words were said in here that nobody counts", -0.1)
+            ] * len(clips)
 
     label(tmp_path / "talk.wav", tmp_path / "out", teacher=Any())
     cuts = list(read_cuts(tmp_path / "out"))

@@ -39,10 +39,10 @@ class PairedDifference:
 
 
 def read_utterances(path: Path) -> Utterances:
-    """The lines that ``dualmode evaluate --utterances`` wrote, by id.
+    """Read a file written by ``dualmode evaluate --utterances``, by utterance id.
 
     Raises:
-        DataError: the file is missing, or is something else.
+        DataError: the file is missing or has another format.
     """
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -53,22 +53,22 @@ def read_utterances(path: Path) -> Utterances:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError):
         raise DataError(
-            f"{path} does not hold utterances: write it with dualmode evaluate --utterances"
+            f"{path} does not contain utterances: write it with dualmode evaluate --utterances"
         ) from None
 
 
 def shared_ids(first: Utterances, second: Utterances) -> list[str]:
-    """Ids that both have.
+    """Ids of the utterances in both files.
 
     Raises:
-        DataError: there is none, or a reference differs.
+        DataError: there are none, or references differ.
     """
     both = sorted(first.keys() & second.keys())
     if not both:
         raise DataError("the two files have no utterance in common")
     for name in both:
         if first[name]["ref"] != second[name]["ref"]:
-            raise DataError(f"{name}: the references differ; normalise both texts alike")
+            raise DataError(f"{name}: the references differ; use the same text normalisation")
     return both
 
 
@@ -99,10 +99,10 @@ def paired_difference(
 def compare_utterances(
     first: Utterances, second: Utterances
 ) -> dict[str, dict[str, PairedDifference]]:
-    """Every recogniser that both models have, on every corpus and on ``all`` of them.
+    """Compare every recogniser of both models on each corpus and on ``all`` corpora.
 
     Raises:
-        DataError: the files have no utterance or no recogniser in common, or references differ.
+        DataError: the files have no utterances or recognisers in common, or references differ.
     """
     ids = shared_ids(first, second)
     corpora: dict[str, list[str]] = {"all": ids}

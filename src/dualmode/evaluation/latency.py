@@ -1,4 +1,4 @@
-"""Latency: what chunks cost by construction, and the measured emission delay of words."""
+"""Latency: the algorithmic latency of chunks, and the measured emission delay of words."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class TailReport:
         lost: ids of utterances whose last word is right only with appended silence.
         end_bound: ids of utterances whose last word is right only without it: the recogniser
             emits the word at the end of the audio, which a live stream does not have.
-        changed: ids of utterances whose text changes at all.
+        changed: ids of utterances whose text changes anywhere.
     """
 
     utterances: int
@@ -93,7 +93,7 @@ def word_delays_s(
 
 
 def summarize(delays_s: Sequence[float]) -> EmissionDelay:
-    """Median and 90th percentile, in milliseconds."""
+    """Median and 90th percentile of delays, in milliseconds."""
     if not delays_s:
         return EmissionDelay(0, float("nan"), float("nan"))
     median, p90 = np.percentile(np.asarray(delays_s) * 1000, [50, 90])

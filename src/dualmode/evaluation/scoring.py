@@ -60,12 +60,12 @@ def evaluate(
         search: ``greedy`` or ``beam``.
         batch_seconds: audio in a batch; it affects the speed, not the text.
         progress: called with the seconds done and the seconds in total.
-        guidance: what the recognisers know of the text. If it asks for the written form,
-            references and texts are compared in it.
+        guidance: knowledge of the text. If it selects the written form, references and
+            hypotheses are compared in written form.
 
     Raises:
         DataError: no cut can be scored.
-        SubnetError: the model holds no such subnet.
+        SubnetError: the model does not contain the subnet.
         ModelError: the directory is not a model.
     """
     recognizer = model if isinstance(model, Recognizer) else load(model)
@@ -91,7 +91,7 @@ class _Run:
         self.processing_s = 0.0
         self.transcripts: list[Transcript] = []
 
-    def hear(self, batch: list[Samples]) -> None:
+    def recognise(self, batch: list[Samples]) -> None:
         start = time.perf_counter()
         if self.subnet.streams:
             found = self.recognizer.stream_batch(batch, self.subnet, self.search, **self.guidance)
@@ -125,7 +125,7 @@ class _Evaluator:
         text = self.recognizer.recipe.text
         for batch in scorable_batches(cuts, text, self.skipped, self.batch_seconds):
             for run in active:
-                run.hear([samples for _, samples in batch])
+                run.recognise([samples for _, samples in batch])
             self.utterances += [utterance for utterance, _ in batch]
             if self.progress:
                 self.progress(sum(u.seconds for u in self.utterances), total)

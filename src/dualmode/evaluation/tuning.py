@@ -1,4 +1,4 @@
-"""Frames that are encoded once and decoded often: weights of a language model, thresholds."""
+"""Encode utterances once and decode them often, to tune language model weights and thresholds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dualmode.model.subnet import Subnet
 from dualmode.recognizer import Recognizer
 from dualmode.runtime import Floats, Ids
 
-# Tried one after the other, the others kept, twice over.
+# Tuned one at a time while the others are fixed, in two rounds.
 GRID: dict[str, tuple[float, ...]] = {
     "lm_weight": (0.0, 0.1, 0.2, 0.3, 0.4, 0.55),
     "prior_weight": (0.0, 0.1, 0.2, 0.3, 0.45),
@@ -29,7 +29,7 @@ GRID: dict[str, tuple[float, ...]] = {
 
 @dataclass(frozen=True)
 class EncodedBatch:
-    """Frames (B, T, J) of utterances, how many (B,) are real, and what was said."""
+    """Frames (B, T, J) of utterances, the numbers of valid frames (B,), and the references."""
 
     frames: Floats
     lengths: Ids
@@ -39,7 +39,7 @@ class EncodedBatch:
 
 @dataclass(frozen=True)
 class EncodedCuts:
-    """Cuts that one subnet encoded."""
+    """Cuts encoded by one subnet."""
 
     recognizer: Recognizer
     subnet: Subnet
@@ -47,18 +47,18 @@ class EncodedCuts:
 
     @property
     def references(self) -> list[str]:
-        """What was said, utterance by utterance."""
+        """The reference of each utterance."""
         return [text for batch in self.batches for text in batch.references]
 
     @property
     def speakers(self) -> list[str]:
-        """Who said it; empty where that is not known."""
+        """The speaker of each utterance; empty if unknown."""
         return [speaker for batch in self.batches for speaker in batch.speakers]
 
     def outcomes(
         self, search: SearchName = "greedy", **guidance: Unpack[Guidance]
     ) -> list[Outcome]:
-        """Decode all of them."""
+        """Decode all utterances."""
         return [
             outcome
             for batch in self.batches
@@ -68,7 +68,7 @@ class EncodedCuts:
         ]
 
     def texts(self, search: SearchName = "greedy", **guidance: Unpack[Guidance]) -> list[str]:
-        """The best text of each."""
+        """Decode all utterances and return the best text of each."""
         tokens = self.recognizer.tokens
         return [
             " ".join(tokens.decode(token.id for token in outcome.tokens).split())
@@ -83,8 +83,8 @@ def encode_cuts(
     out.
 
     Raises:
-        DataError: none can be used.
-        SubnetError: the model holds no such subnet.
+        DataError: no cut can be used.
+        SubnetError: the model does not contain the subnet.
     """
     chosen = recognizer.subnet(subnet)
     batches = []
@@ -99,7 +99,7 @@ def encode_cuts(
             )
         )
     if not batches:
-        raise DataError("none of the cuts can be used: check their audio and texts")
+        raise DataError("no cut can be used: check audio and texts")
     return EncodedCuts(recognizer, chosen, tuple(batches))
 
 
@@ -109,19 +109,19 @@ Report = Callable[[dict[str, float], float], None]
 def tune_lm(
     cuts: EncodedCuts, model: NGram, report: Report | None = None
 ) -> tuple[dict[str, float], float, float]:
-    """Weights of a language model that give the fewest word errors.
+    """Find the weights of a language model that minimise the word error rate.
 
     Args:
-        report: called with every setting tried and its word error rate.
+        report: called with each setting and its word error rate.
 
     Returns:
-        the weights, their word error rate, and that of a beam without the model.
+        the weights, their word error rate, and that of beam search without the model.
     """
     references = cuts.references
     tried: dict[tuple[float, ...], float] = {}
 
     def rate(settings: dict[str, float]) -> float:
-        # Without a language model nothing else applies.
+        # The other settings apply only with a language model.
         key = tuple(settings.values()) if settings["lm_weight"] else (0.0,)
         if key not in tried:
             tried[key] = word_errors(references, _texts(cuts, model, settings)).rate

@@ -1,4 +1,4 @@
-"""The utterances of a CutSet that can be scored: references, speakers and samples, in batches."""
+"""Scorable utterances of a CutSet: references, speakers and samples, in batches."""
 
 from __future__ import annotations
 

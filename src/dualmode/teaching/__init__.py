@@ -1,6 +1,6 @@
-"""Data that make themselves: a teacher writes down recordings, voices read text aloud.
+"""Automatic training data: recordings transcribed by a teacher, and text read by synthesisers.
 
-``label`` turns recordings into a CutSet with text and confidence; ``read`` turns sentences into a
-CutSet of speech. A teacher is anything that answers :class:`teachers.Teacher`, a synthesiser
-anything that answers :class:`voices.Synthesiser`.
+``label`` turns recordings into a CutSet with texts and confidences; ``read`` turns sentences into a
+CutSet of speech. Teachers implement :class:`teachers.Teacher`, synthesisers
+:class:`voices.Synthesiser`.
 """

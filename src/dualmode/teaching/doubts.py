@@ -1,7 +1,7 @@
-"""Why what a teacher wrote cannot be believed: loops, hallucinations, speech that nobody can say.
+"""Detect implausible texts of a teacher: loops, hallucinations, impossible speaking rates.
 
-A loop has a *high* mean log-probability, since every turn of it is easy to guess. What gives it
-away is that it repeats itself, and says more than the time allows.
+A loop has a *high* mean log-probability, since each repetition is easy to predict. It is detected
+by the repetition itself, and by the speaking rate.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from collections import Counter
 from dualmode.config import TextConfig
 from dualmode.errors import TextError
 from dualmode.evaluation.wer import word_errors
-from dualmode.teaching.teachers import Heard
+from dualmode.teaching.teachers import Transcription
 from dualmode.text import normalize
 
 TEXT = TextConfig(digits="spell")
 
 _MOST_WORDS_A_SECOND = 5.0
-_FREE_WORDS = 2  # short clips are cut close to their words
+_FREE_WORDS = 2  # not counted in the speaking rate, as short clips are cut close to their words
 _MOST_LETTERS_A_SECOND = 25.0
 _FEWEST_WORDS_A_SECOND = 0.15
-_LONG_S = 8.0  # with hardly a word in it: most was not written down
+_LONG_S = 8.0  # from this duration on, very few words mean that most were not transcribed
 _NO_SPEECH, _UNSURE_LOG_PROB = 0.6, -0.8
 _LEAST_ENGLISH = 0.4
-# Numbers and spelled words repeat by nature, so it takes many of the same to make a loop.
+# Numbers and spelled words contain repetitions, so a loop needs many.
 _LOOP_LENGTHS = (1, 2, 3, 4, 5)
 _LOOP_TURNS = 4
-# What Whisper writes over silence and music, learnt from subtitles.
+# Texts that Whisper, having learnt from subtitles, outputs for silence and music.
 _FROM_SUBTITLES = re.compile(
     r"thank(s| you) (so much |very much )?for (watching|listening)|subtitles? by|"
     r"(please )?(like and )?subscribe|see you (in the next|next time)|transcri(bed|ption) by|"
@@ -37,26 +37,29 @@ _FROM_SUBTITLES = re.compile(
 _LONE = {"you", "thank you", "bye", "so", "the", "oh", "uh", "hmm", "mm", "music", "applause"}
 
 
-def doubt(heard: Heard, seconds: float) -> tuple[str, str] | None:
-    """A kind and a reason not to believe what was heard in ``seconds``, or None."""
+def doubt(output: Transcription, seconds: float) -> tuple[str, str] | None:
+    """A kind and a reason to doubt the transcription of a clip of ``seconds``, or None."""
     try:
-        text = normalize(heard.text, TEXT)
+        text = normalize(output.text, TEXT)
     except TextError as error:
         return "text", str(error)
     words = text.split()
-    if heard.english < _LEAST_ENGLISH:
-        return "language", f"English with probability {heard.english:.2f} only"
-    if heard.no_speech > _NO_SPEECH and heard.log_prob < _UNSURE_LOG_PROB:
-        return "no speech", f"silence with probability {heard.no_speech:.2f}, and yet {text!r}"
-    if _FROM_SUBTITLES.search(heard.text) or (text in _LONE and heard.no_speech > _NO_SPEECH):
-        return "hallucination", f"{text!r} is what teachers write over silence"
+    if output.english < _LEAST_ENGLISH:
+        return "language", f"English with a probability of only {output.english:.2f}"
+    if output.no_speech > _NO_SPEECH and output.log_prob < _UNSURE_LOG_PROB:
+        return (
+            "no speech",
+            f"silence with a probability of {output.no_speech:.2f}, but {text!r}",
+        )
+    if _FROM_SUBTITLES.search(output.text) or (text in _LONE and output.no_speech > _NO_SPEECH):
+        return "hallucination", f"{text!r} is a text that teachers write for silence"
     if (looped := loop(words)) is not None:
-        return "loop", f"{looped!r} over and over"
+        return "loop", f"{looped!r} is repeated"
     return _pace(words, seconds)
 
 
 def loop(words: list[str]) -> str | None:
-    """The words that a text repeats ``_LOOP_TURNS`` times on end or more, if it does."""
+    """The words that a text repeats at least ``_LOOP_TURNS`` times in a row, or None."""
     for length in _LOOP_LENGTHS:
         turns = _LOOP_TURNS + (2 if length == 1 else 0)
         for start in range(len(words) - length * turns + 1):
@@ -86,8 +89,7 @@ def _pace(words: list[str], seconds: float) -> tuple[str, str] | None:
 
 
 def difference(one: str, other: str) -> float:
-    """Word errors of what one teacher wrote against what another did, both normalised: 0 to 1 or
-    more; 1 where one of them cannot be normalised."""
+    """Word error rate of one normalised text against another; 1 if one cannot be normalised."""
     try:
         first, second = normalize(one, TEXT), normalize(other, TEXT)
     except TextError:

@@ -1,9 +1,9 @@
-"""Recordings without text written down by a teacher, as a CutSet with text and confidence.
+"""Transcribe recordings by a teacher into a CutSet with texts and confidences.
 
-Clips are heard in short windows, which is cheap; what comes out doubtful is heard again in whole
-windows, and what is doubtful still is left out with the reason. Everything that was heard is kept
-in ``labels.jsonl``, a line a clip, so that a run which was stopped goes on, and another
-``min_confidence`` costs nothing.
+Clips are transcribed in short windows, which is cheap. Doubtful clips are transcribed again in
+whole windows and left out, with the reason, if they are still doubtful. All transcriptions are
+stored in ``labels.jsonl``, one line per clip, so that an interrupted run resumes and another
+``min_confidence`` needs no new transcription.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from dualmode.data.usable import CONFIDENCE
 from dualmode.errors import AudioError, DataError
 from dualmode.teaching.doubts import TEXT, difference, doubt
 from dualmode.teaching.recordings import Source, find_recordings
-from dualmode.teaching.teachers import Heard, Teacher, open_teacher
+from dualmode.teaching.teachers import Teacher, Transcription, open_teacher
 from dualmode.text import normalize
 from dualmode.whole_files import replace_text, replacing
 
@@ -36,11 +36,11 @@ LABELS = "labels.jsonl"
 PICTURE = "labels.png"
 
 _SUMMARY = "label.json"
-_TOGETHER = 64  # clips that are sorted by length, so that those of a window are alike
+_TOGETHER = 64  # clips that are sorted by length, so that those of a window are similar
 _IN_A_WINDOW = 8
-_UNSURE_LOG_PROB = -0.6  # in a short window; heard again in a whole one
+_UNSURE_LOG_PROB = -0.6  # below it in a short window, a clip is transcribed in a whole one
 _SHORTEST_S = 0.2
-_MOST_DIFFERENT = 0.1  # of the words, between two teachers who agree
+_MOST_DIFFERENT = 0.1  # largest share of different words if two teachers agree
 
 
 @dataclass(frozen=True)
@@ -63,16 +63,18 @@ def label(
     agree: str | Path | Teacher | None = None,
     min_confidence: float = 0.0,
 ) -> Report:
-    """Write ``audio`` down into ``out``: a CutSet, FLAC files of 16 kHz, a report, a picture.
+    """Transcribe ``audio`` into ``out``: a CutSet, FLAC files of 16 kHz, a report and a plot.
 
     Args:
         audio: a folder of sound files, a table, a CutSet, or a file of any length.
-        teacher: a folder (see :func:`open_teacher`), or anything that is a :class:`Teacher`.
-        agree: a second teacher; what it writes down differently is left out.
-        min_confidence: clips with less are left out.
+        out: folder to write.
+        teacher: a folder (see :func:`open_teacher`), or a :class:`Teacher`.
+        agree: a second teacher; clips on which the two differ are left out.
+        min_confidence: clips with a lower confidence are left out.
 
     Raises:
-        DataError: no recordings, no teacher, or ``out`` holds the labels of another.
+        DataError: there are no recordings, the teacher is missing, or ``out`` contains the labels
+            of another teacher.
     """
     out = Path(out).resolve()
     sources = find_recordings(Path(audio))
@@ -83,19 +85,19 @@ def label(
     waiting = [source for source in sources if source.id not in done]
     console = Console(stderr=True)
     shown = track(
-        waiting, "Writing down", console=console, disable=not console.is_terminal or not waiting
+        waiting, "Transcribing", console=console, disable=not console.is_terminal or not waiting
     )
     _end_last_line(out / LABELS)
     with (out / LABELS).open("a", encoding="utf-8") as file:
         for group in _groups(shown):
-            lines = _written_down(group, teachers, out)
+            lines = _labelled(group, teachers, out)
             file.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
             file.flush()
     return _finish(out, str(audio), {source.id for source in sources}, min_confidence)
 
 
 def _groups(sources: Iterable[Source]) -> Iterator[list[tuple[Source, list[Any]]]]:
-    """Recordings with their clips, or with the error of reading them, some at a time."""
+    """Groups of recordings with their clips, or with the error of reading them."""
     group: list[tuple[Source, list[Any]]] = []
     for source in sources:
         try:
@@ -110,68 +112,73 @@ def _groups(sources: Iterable[Source]) -> Iterator[list[tuple[Source, list[Any]]
         yield group
 
 
-def _written_down(
+def _labelled(
     group: list[tuple[Source, list[Any]]], teachers: Sequence[Teacher], out: Path
 ) -> list[dict[str, Any]]:
-    """The lines of a group: one a clip, and one a recording that says that it is done."""
+    """The lines of a group: one per clip, and one per recording that marks it as done."""
     lines: list[dict[str, Any]] = []
     clips = []
-    for source, found in group:
-        for one in found:
-            if isinstance(one, AudioError):
-                lines.append({"id": source.id, "problem": ["audio", str(one)]})
+    for source, results in group:
+        for result in results:
+            if isinstance(result, AudioError):
+                lines.append({"id": source.id, "problem": ["audio", str(result)]})
                 continue
-            name, samples = one
+            name, samples = result
             path = out / "audio" / (re.sub(r"[^A-Za-z0-9._@/-]", "_", name) + ".flac")
             clips.append(_Clip(name, path, source.speaker, samples))
     clips.sort(key=lambda clip: (len(clip.samples), clip.id))
     audible = [clip for clip in clips if clip.seconds >= _SHORTEST_S and clip.samples.any()]
-    heard = _hear(audible, teachers[0])
-    others = _others(audible, heard, teachers[1:])
+    transcribed = _transcribe(audible, teachers[0])
+    others = _others(audible, transcribed, teachers[1:])
     for clip in audible:
-        lines.append(_line(clip, *heard[clip.id], others.get(clip.id), out))
-    silent = [clip for clip in clips if clip.id not in heard]
-    lines += [{"id": clip.id, "problem": ["silence", "nothing in it"]} for clip in silent]
+        lines.append(_line(clip, *transcribed[clip.id], others.get(clip.id), out))
+    silent = [clip for clip in clips if clip.id not in transcribed]
+    lines += [{"id": clip.id, "problem": ["silence", "no sound in it"]} for clip in silent]
     return [*lines, *({"recording": source.id} for source, _ in group)]
 
 
-def _hear(clips: Sequence[_Clip], teacher: Teacher) -> dict[str, tuple[Heard, str]]:
-    """What was heard and in which window, by clip; doubtful clips are heard twice."""
-    heard: dict[str, tuple[Heard, str]] = {}
+def _transcribe(clips: Sequence[_Clip], teacher: Teacher) -> dict[str, tuple[Transcription, str]]:
+    """Transcription and window of each clip; doubtful clips are transcribed twice."""
+    transcribed: dict[str, tuple[Transcription, str]] = {}
     for window in ("short", "whole"):
-        wanted = [clip for clip in clips if _is_doubtful(clip, heard)]
+        wanted = [clip for clip in clips if _is_doubtful(clip, transcribed)]
         for at in range(0, len(wanted), _IN_A_WINDOW):
             some = wanted[at : at + _IN_A_WINDOW]
-            found = teacher.hear([c.samples for c in some], whole_windows=window == "whole")
-            heard.update({c.id: (one, window) for c, one in zip(some, found, strict=True)})
-    return heard
+            texts = teacher.transcribe([c.samples for c in some], whole_windows=window == "whole")
+            transcribed.update({c.id: (text, window) for c, text in zip(some, texts, strict=True)})
+    return transcribed
 
 
-def _is_doubtful(clip: _Clip, heard: dict[str, tuple[Heard, str]]) -> bool:
-    if clip.id not in heard:
+def _is_doubtful(clip: _Clip, transcribed: dict[str, tuple[Transcription, str]]) -> bool:
+    if clip.id not in transcribed:
         return True
-    one, _ = heard[clip.id]
-    return one.log_prob < _UNSURE_LOG_PROB or doubt(one, clip.seconds) is not None
+    text, _ = transcribed[clip.id]
+    return text.log_prob < _UNSURE_LOG_PROB or doubt(text, clip.seconds) is not None
 
 
 def _others(
-    clips: Sequence[_Clip], heard: dict[str, tuple[Heard, str]], teachers: Sequence[Teacher]
-) -> dict[str, Heard]:
-    """What the second teacher heard in what the first could write down, in short windows."""
-    others: dict[str, Heard] = {}
-    sure = [clip for clip in clips if doubt(heard[clip.id][0], clip.seconds) is None]
+    clips: Sequence[_Clip],
+    transcribed: dict[str, tuple[Transcription, str]],
+    teachers: Sequence[Teacher],
+) -> dict[str, Transcription]:
+    """The second teacher's transcriptions, in short windows, of clips that are not doubtful."""
+    others: dict[str, Transcription] = {}
+    plausible = [clip for clip in clips if doubt(transcribed[clip.id][0], clip.seconds) is None]
     for teacher in teachers:
-        for at in range(0, len(sure), _IN_A_WINDOW):
-            some = sure[at : at + _IN_A_WINDOW]
-            found = teacher.hear([c.samples for c in some], whole_windows=False)
-            others.update({c.id: one for c, one in zip(some, found, strict=True)})
+        for at in range(0, len(plausible), _IN_A_WINDOW):
+            some = plausible[at : at + _IN_A_WINDOW]
+            texts = teacher.transcribe([c.samples for c in some], whole_windows=False)
+            others.update({c.id: text for c, text in zip(some, texts, strict=True)})
     return others
 
 
-def _line(clip: _Clip, heard: Heard, window: str, other: Heard | None, out: Path) -> dict[str, Any]:
-    problem = doubt(heard, clip.seconds)
+def _line(
+    clip: _Clip, transcription: Transcription, window: str, other: Transcription | None, out: Path
+) -> dict[str, Any]:
+    """The record of a clip; its audio is stored if it can be used."""
+    problem = doubt(transcription, clip.seconds)
     if problem is None and other is not None:
-        problem = _disagreement(heard, other)
+        problem = _disagreement(transcription, other)
     if problem is None:
         clip.path.parent.mkdir(parents=True, exist_ok=True)
         write_flac(clip.path, to_int16(clip.samples))
@@ -180,24 +187,24 @@ def _line(clip: _Clip, heard: Heard, window: str, other: Heard | None, out: Path
         "path": clip.path.relative_to(out).as_posix(),
         "samples": len(clip.samples),
         "speaker": clip.speaker,
-        "text": heard.text,
-        "log_prob": round(heard.log_prob, 4),
-        "no_speech": round(heard.no_speech, 4),
-        "english": round(heard.english, 4),
+        "text": transcription.text,
+        "log_prob": round(transcription.log_prob, 4),
+        "no_speech": round(transcription.no_speech, 4),
+        "english": round(transcription.english, 4),
         "window": window,
         **({"other": other.text} if other else {}),
         "problem": list(problem) if problem else None,
     }
 
 
-def _disagreement(heard: Heard, other: Heard) -> tuple[str, str] | None:
-    if difference(heard.text, other.text) <= _MOST_DIFFERENT:
+def _disagreement(transcription: Transcription, other: Transcription) -> tuple[str, str] | None:
+    if difference(transcription.text, other.text) <= _MOST_DIFFERENT:
         return None
-    return "disagreement", f"{heard.text!r} or {other.text!r}"
+    return "disagreement", f"{transcription.text!r} or {other.text!r}"
 
 
 def _finish(out: Path, name: str, wanted: set[str], min_confidence: float) -> Report:
-    """The CutSet of what can be believed, the report and the picture."""
+    """Write the CutSet of plausible clips, the report and the plot."""
     report, cuts = Report(name), []
     confidences: list[tuple[float, float]] = []
     for record in _records(out):
@@ -207,11 +214,11 @@ def _finish(out: Path, name: str, wanted: set[str], min_confidence: float) -> Re
             kind, why = record["problem"]
             report.leave_out(record["id"], record.get("path", record["id"]), kind, why)
             continue
-        confidence = Heard("", record["log_prob"]).confidence
+        confidence = Transcription("", record["log_prob"]).confidence
         seconds = record["samples"] / SAMPLE_RATE_HZ
         confidences.append((confidence, seconds))
         if confidence < min_confidence:
-            why = f"confidence {confidence:.2f} is under {min_confidence:g}"
+            why = f"the confidence {confidence:.2f} is below {min_confidence:g}"
             report.leave_out(record["id"], record["path"], "unsure", why)
             continue
         text = normalize(record["text"], TEXT)
@@ -226,13 +233,13 @@ def _finish(out: Path, name: str, wanted: set[str], min_confidence: float) -> Re
     if confidences:
         _draw(confidences, min_confidence, out / PICTURE)
     if not cuts:
-        raise DataError(f"{name}: nothing could be written down; {out / REPORT} says why")
+        raise DataError(f"{name}: no clip could be transcribed; {out / REPORT} says why")
     write_cuts(cuts, out / CUTS)
     return report
 
 
 def _records(out: Path) -> Iterator[dict[str, Any]]:
-    """Lines of an earlier sitting; one that a killed process left half written is dropped."""
+    """Records of earlier runs; an incomplete line left by a killed process is dropped."""
     path = out / LABELS
     if not path.is_file():
         return
@@ -248,14 +255,14 @@ def _records(out: Path) -> Iterator[dict[str, Any]]:
 
 
 def _end_last_line(path: Path) -> None:
-    """So that what a killed process left half written spoils no line after it."""
+    """End an incomplete line left by a killed process, so that new lines stay intact."""
     if path.is_file() and not path.read_bytes().endswith(b"\n"):
         with path.open("a", encoding="utf-8") as file:
             file.write("\n")
 
 
 def _draw(confidences: list[tuple[float, float]], chosen: float, path: Path) -> None:
-    """Hours by confidence, and hours that each threshold would keep."""
+    """Plot the distribution of confidences, and the hours that each threshold would keep."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -281,10 +288,10 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
     if summary.is_file():
         found = json.loads(summary.read_text(encoding="utf-8"))
         if found != settings:
-            raise DataError(f"{out} was labelled with {found}, not {settings}: give a new folder")
+            raise DataError(f"{out} was labelled with {found}, not {settings}: use a new folder")
         return
     if out.is_dir() and any(out.iterdir()):
-        raise DataError(f"{out} holds something else: give an empty or new folder")
+        raise DataError(f"{out} contains other files: choose an empty or new folder")
     replace_text(summary, json.dumps(settings, indent=1) + "\n")
 
 

@@ -1,8 +1,7 @@
-"""Text read aloud by a synthesiser, as a CutSet; it resumes, and the same seed gives the same.
+"""Read text aloud by a synthesiser into a CutSet; reproducible and resumable.
 
-The work is cut into parts of a few minutes of speech. A part is read by a process that has done
-nothing before and written whole or not at all, so a part that is there is never read again, and
-asking for more hours later only adds parts.
+The work is divided into parts of a few minutes of speech. Each part is read by a new process and
+written atomically, so finished parts are not read again, and more hours only add parts.
 """
 
 from __future__ import annotations
@@ -32,17 +31,17 @@ from dualmode.whole_files import replace_text
 LANGUAGES = {"quickstart": draw_phrase, "talk": draw_everyday}
 
 _PART_SECONDS = 120.0
-_SILENCE_S = (0.05, 0.4)  # before and after the words
-_FEWEST_WORDS = 4  # of an utterance: short phrases are read several in a row, most of the time
+_SILENCE_S = (0.05, 0.4)  # range of the silence before and after the words
+_FEWEST_WORDS = 4  # most utterances have as many, as shorter phrases are joined
 _SHORT_ALONE = 0.3
-_LETTERS_A_SECOND = (1.5, 30.0)  # outside, the synthesiser has stumbled
+_LETTERS_A_SECOND = (1.5, 30.0)  # outside this range, synthesis has failed
 _SUMMARY = "read.json"
-_EDITION = 1  # of languages and voices: when they change, parts of old ones do not go with new ones
+_EDITION = 1  # increased when languages or voices change, since old and new parts must not mix
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """What is said, and what a recogniser should write."""
+    """A text to read, and its transcript."""
 
     spoken: str
     text: str
@@ -69,16 +68,20 @@ def read(
     seed: int = 1,
     jobs: int | None = None,
 ) -> Report:
-    """Read ``hours`` of speech into ``out/cuts.jsonl.gz``, with FLAC files of 16 kHz beside it.
+    """Read ``hours`` of speech into ``out/cuts.jsonl.gz`` and FLAC files of 16 kHz.
 
     Args:
-        source: a file of sentences, one a line, from which they are drawn at random; or
-            ``quickstart`` or ``talk``, languages that make sentences without end.
+        source: a file of sentences, one per line, that are drawn at random; or ``quickstart`` or
+            ``talk``, languages that generate sentences.
+        out: folder to write.
+        hours: duration of the speech.
         voices: ``espeak`` or ``kokoro:DIR``; see :func:`open_voices`.
-        jobs: processes (default: one a core).
+        blend: blend two of Kokoro's voices for each sentence.
+        seed: random seed; the same seed gives the same corpus.
+        jobs: number of processes (default: one per core).
 
     Raises:
-        DataError: no text, no voices, or ``out`` holds something read with other settings.
+        DataError: text or voices are missing, or ``out`` was read with other settings.
     """
     if not hours > 0:
         raise DataError(f"--hours must be positive, not {hours:g}")
@@ -102,13 +105,13 @@ def read(
             report.keep(utterance.samples / SAMPLE_RATE_HZ)
     report.write(out / REPORT)
     if not cuts:
-        raise DataError(f"{source}: nothing in it could be read aloud; {out / REPORT} says why")
+        raise DataError(f"{source}: no sentence could be read aloud; {out / REPORT} says why")
     write_cuts(cuts, out / CUTS)
     return report
 
 
 def read_part(part: _Part, synthesiser: Synthesiser | None = None) -> None:
-    """Read a part in a fresh process, and write its table once all of it is there."""
+    """Read a part in a new process, and write its table when it is complete."""
     voices = synthesiser or open_voices(part.voices, blend=part.blend)
     part.folder.mkdir(parents=True, exist_ok=True)
     lines: list[str] = []
@@ -120,7 +123,7 @@ def read_part(part: _Part, synthesiser: Synthesiser | None = None) -> None:
         utterance = _record(voices, sentence, manner, part, tries, rng)
         if utterance is None:
             if tries > 20 and not lines:
-                raise DataError(f"{part.voices}: these voices say nothing; try another text")
+                raise DataError(f"{part.voices}: these voices fail on every text; try another one")
             continue
         seconds += utterance.samples / SAMPLE_RATE_HZ
         lines.append(json.dumps(_to_json(utterance)) + "\n")
@@ -128,7 +131,7 @@ def read_part(part: _Part, synthesiser: Synthesiser | None = None) -> None:
 
 
 def draw_sentence(source: str | Sequence[Sentence], rng: Random) -> Sentence:
-    """One of the sentences, or one that a language makes: short phrases in a row."""
+    """Draw one of the sentences, or generate one, which may join several short phrases."""
     if not isinstance(source, str):
         return source[int(rng.integers(len(source)))]
     phrases = [LANGUAGES[source](rng)]
@@ -142,7 +145,7 @@ def draw_sentence(source: str | Sequence[Sentence], rng: Random) -> Sentence:
 def _record(
     voices: Synthesiser, sentence: Sentence, manner: Manner, part: _Part, number: int, rng: Random
 ) -> Utterance | None:
-    """An utterance that was read and written, or None where the synthesiser has stumbled."""
+    """Read and store an utterance; None if synthesis has failed."""
     clean = voices.say(sentence.spoken, manner, rng)
     letters = len(sentence.text.replace(" ", ""))
     slowest, fastest = _LETTERS_A_SECOND
@@ -177,11 +180,11 @@ def _sentences(source: str | Path, report: Report) -> str | tuple[Sentence, ...]
         except TextError as error:
             report.leave_out(f"line {number}", str(path), "text", str(error))
             continue
-        # Punctuation is worth its pauses, but digits are said as they are written down.
+        # Punctuation gives pauses, but digits must be spoken as they are spelled out.
         digits = any(character.isdecimal() for character in line)
         sentences.append(Sentence(text if digits else " ".join(line.split()), text))
     if not sentences:
-        raise DataError(f"{path}: no sentence in it can be read; write one a line")
+        raise DataError(f"{path}: no sentence in it can be read; write one per line")
     return tuple(sentences)
 
 
@@ -196,15 +199,15 @@ def _parts(
 
 
 def _claim(out: Path, settings: dict[str, object]) -> None:
-    """Note what ``out`` is read from, or refuse to mix it with something else."""
+    """Store the settings of ``out``, or check that they are the same."""
     summary = out / _SUMMARY
     if summary.is_file():
         found = json.loads(summary.read_text(encoding="utf-8"))
         if found != settings:
-            raise DataError(f"{out} was read with {found}, not {settings}: give a new folder")
+            raise DataError(f"{out} was read with {found}, not {settings}: use a new folder")
         return
     if out.is_dir() and any(out.iterdir()):
-        raise DataError(f"{out} holds something else: give an empty or new folder")
+        raise DataError(f"{out} contains other files: choose an empty or new folder")
     replace_text(summary, json.dumps(settings, indent=1) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""What a teacher is to write down: recordings of any kind, as clips of at most 28 s."""
+"""Recordings for a teacher, divided into clips of at most 28 s."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Source:
     speaker: str
 
     def clips(self) -> Iterator[tuple[str, Samples]]:
-        """Ids and samples (S,) of 16 kHz of its clips, cut where it is quiet.
+        """Ids and samples (S,) at 16 kHz of its clips, cut at quiet places.
 
         Raises:
-            AudioError: it cannot be read.
+            AudioError: the recording cannot be read.
         """
         blocks: Iterable[Samples]
         if isinstance(self.where, Path):
@@ -46,10 +46,10 @@ class Source:
 
 
 def find_recordings(audio: Path) -> list[Source]:
-    """Recordings of a folder of sound files, a table with ``id`` and ``path``, a CutSet or a file.
+    """Find the recordings of a folder, a table with ``id`` and ``path``, a CutSet, or a file.
 
     Raises:
-        DataError: there is nothing, or no recording in it.
+        DataError: the path does not exist or contains no recording.
     """
     if audio.is_dir() and (audio / CUTS).is_file():
         return _of_cuts(audio)
@@ -90,7 +90,7 @@ def _of_table(table: Path) -> list[Source]:
 
 
 def _with_unique_ids(sources: list[Source]) -> list[Source]:
-    """``a.wav`` and ``a.mp3`` of one folder keep apart."""
+    """Make ids unique, as ``a.wav`` and ``a.mp3`` may be in one folder."""
     seen: dict[str, int] = {}
     unique = []
     for source in sources:

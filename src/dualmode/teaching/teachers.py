@@ -1,6 +1,6 @@
-"""The seam behind which teachers are: recognisers that write recordings down, with a confidence.
+"""Teachers: recognisers that transcribe recordings with a confidence, behind one interface.
 
-To add one, write a class with the method of :class:`Teacher` and open it in :func:`open_teacher`.
+To add one, implement :class:`Teacher` and open it in :func:`open_teacher`.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ import numpy as np
 from dualmode.audio import SAMPLE_RATE_HZ, Samples
 from dualmode.errors import DataError
 
-WINDOW_S = 30.0  # what Whisper was trained on
-_MARGIN_S = 3.0  # of silence after the longest clip of a short window: Whisper loops without it
-_TOKENS_A_SECOND = 8.0  # no English is faster; a loop is
+WINDOW_S = 30.0  # duration of Whisper's training windows
+_MARGIN_S = 3.0  # silence after the longest clip of a short window, without which Whisper loops
+_TOKENS_A_SECOND = 8.0  # more than in any English speech, less than in loops
 _FEW_TOKENS = 8
-_FRAMES = 100  # short windows have a multiple of so many mel frames, so that few shapes occur
+_FRAMES = 100  # short windows are multiples of this many mel frames, to limit the shapes
 _MEL_FRAME_HZ = 100
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What a teacher made of a clip.
+class Transcription:
+    """A teacher's transcription of a clip.
 
     Attributes:
-        text: as the teacher writes, with case, punctuation and digits.
-        log_prob: mean over its tokens, in nats.
-        no_speech: probability that nobody speaks, if the teacher says one.
-        english: probability that it is English; 1 from a teacher that knows no other language.
+        text: text with case, punctuation and digits.
+        log_prob: mean log-probability of its tokens, in nats.
+        no_speech: probability that there is no speech, if the teacher estimates it.
+        english: probability that it is English; 1 if the teacher supports no other language.
     """
 
     text: str
@@ -42,24 +42,24 @@ class Heard:
 
     @property
     def confidence(self) -> float:
-        """Geometric mean of the probabilities of its tokens, 0 to 1."""
+        """Geometric mean of the token probabilities, 0 to 1."""
         return min(1.0, math.exp(self.log_prob))
 
 
 class Teacher(Protocol):
-    """Writes clips down."""
+    """Transcribes clips."""
 
-    def hear(self, clips: Sequence[Samples], *, whole_windows: bool) -> list[Heard]:
-        """What was said in (S,) samples of 16 kHz each, at most 30 s long.
+    def transcribe(self, clips: Sequence[Samples], *, whole_windows: bool) -> list[Transcription]:
+        """Transcribe clips of (S,) samples at 16 kHz, at most 30 s each.
 
         Args:
-            whole_windows: take the time for the teacher's best, instead of a window no longer
-                than the clips need.
+            whole_windows: use the teacher's full window, which is slower and more accurate,
+                instead of one as short as the clips allow.
         """
 
 
 class WhisperTeacher:
-    """Whisper (Radford et al., 2212.04356) by way of faster-whisper; any size, greedy, int8.
+    """Whisper (Radford et al., 2212.04356) with faster-whisper: any size, greedy search, int8.
 
     Args:
         folder: a CTranslate2 model: ``model.bin``, ``config.json``, ``tokenizer.json``.
@@ -71,7 +71,7 @@ class WhisperTeacher:
     def __init__(self, folder: Path, threads: int = 1) -> None:
         if not (folder / "model.bin").is_file():
             raise DataError(
-                f"{folder}: no model.bin; give the folder of a Whisper model for faster-whisper"
+                f"{folder}: no model.bin; use the folder of a Whisper model for faster-whisper"
             )
         try:
             from faster_whisper import WhisperModel
@@ -91,13 +91,13 @@ class WhisperTeacher:
         self._prompt = self._whisper.get_prompt(self._tokenizer, [], without_timestamps=True)
         self._suppressed = get_suppressed_tokens(self._tokenizer, [-1])
 
-    def hear(self, clips: Sequence[Samples], *, whole_windows: bool) -> list[Heard]:
-        """Short windows cost a sixth of whole ones; their loops are bounded, not always averted."""
+    def transcribe(self, clips: Sequence[Samples], *, whole_windows: bool) -> list[Transcription]:
+        """See :class:`Teacher`. Short windows take a sixth of the time, but loop more often."""
         if not clips:
             return []
         longest_s = max(len(clip) for clip in clips) / SAMPLE_RATE_HZ
         if longest_s > WINDOW_S:
-            raise DataError(f"a clip of {longest_s:.1f} s: cut it to {WINDOW_S:g} s or less")
+            raise DataError(f"a clip has {longest_s:.1f} s: cut it to {WINDOW_S:g} s or less")
         window_s = WINDOW_S if whole_windows else min(WINDOW_S, longest_s + _MARGIN_S)
         features = self._features(clips, window_s)
         most = round(_TOKENS_A_SECOND * longest_s) + _FEW_TOKENS + len(self._prompt)
@@ -114,7 +114,7 @@ class WhisperTeacher:
             return_no_speech_prob=True,
         )
         english = self._english(encoded, len(clips))
-        return [self._heard(one, share) for one, share in zip(found, english, strict=True)]
+        return [self._transcription(one, share) for one, share in zip(found, english, strict=True)]
 
     def _features(self, clips: Sequence[Samples], window_s: float) -> Any:
         frames = math.ceil(window_s * _MEL_FRAME_HZ / _FRAMES) * _FRAMES
@@ -129,18 +129,18 @@ class WhisperTeacher:
         found = self._whisper.model.detect_language(encoded)
         return [float(dict(languages).get("<|en|>", 0.0)) for languages in found]
 
-    def _heard(self, found: Any, english: float) -> Heard:
+    def _transcription(self, found: Any, english: float) -> Transcription:
         tokens = found.sequences_ids[0]
-        # CTranslate2's score is the mean already; the end of the text counts as a token.
+        # CTranslate2's score is already a mean, and counts the end of the text as a token.
         mean = found.scores[0] * max(1, len(tokens)) / (len(tokens) + 1)
         text = self._tokenizer.decode(tokens).strip()
-        return Heard(text, float(mean), float(found.no_speech_prob), english)
+        return Transcription(text, float(mean), float(found.no_speech_prob), english)
 
 
 def open_teacher(name: str | Path) -> Teacher:
-    """The teacher that lies in a folder.
+    """Open the teacher in a folder.
 
     Raises:
-        DataError: there is none, or its package is missing.
+        DataError: the folder contains no teacher, or its package is missing.
     """
     return WhisperTeacher(Path(name))

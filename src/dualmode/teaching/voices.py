@@ -1,7 +1,7 @@
-"""The seam behind which synthesisers are: eSpeak NG, Kokoro, and whatever is added to them.
+"""Synthesisers behind one interface: eSpeak NG and Kokoro.
 
-A synthesiser draws one of its voices and reads a text in it. To add a third, write a class with
-the two methods of :class:`Synthesiser` and give it a name in :func:`open_voices`.
+A synthesiser draws one of its voices and reads a text with it. To add one, implement
+:class:`Synthesiser` and give it a name in :func:`open_voices`.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from dualmode.errors import DataError
 
 Random = np.random.Generator
 
-_SPEEDS = (0.8, 1.25)  # of a voice's own
-_MOST_BLENDED = 0.5  # weight of the second voice
-_PAUSES_S = (0.1, 0.5)  # between sentences
+_SPEEDS = (0.8, 1.25)  # range of factors on a voice's own speed
+_MOST_BLENDED = 0.5  # largest weight of the second voice
+_PAUSES_S = (0.1, 0.5)  # range of pauses between sentences
 _KOKORO_FILES = ("model.onnx", "voices.bin")
-# Kokoro names a voice by the language of its speaker and by sex: these two are English.
+# The first letter of a Kokoro voice is the speaker's language: these two are English.
 _KOKORO_ENGLISH = {"a": "en-us", "b": "en-gb"}
 
 
 @dataclass(frozen=True)
 class Manner:
-    """Who reads, and how.
+    """A voice and its speed.
 
     Attributes:
-        speaker: names the voice or the blend in the corpus.
-        speed: of the voice's own.
+        speaker: name of the voice or the blend in the corpus.
+        speed: factor on the voice's own speed.
     """
 
     speaker: str
@@ -45,29 +45,29 @@ class Synthesiser(Protocol):
     """Reads text aloud in many voices."""
 
     def draw(self, rng: Random) -> Manner:
-        """Draw a voice and how it reads."""
+        """Draw a voice and its speed."""
 
     def say(self, text: str, manner: Manner, rng: Random) -> Samples:
-        """Read a text: (S,) float32 samples of 16 kHz, without silence around them.
+        """Read a text: (S,) float32 samples at 16 kHz, without silence before and after.
 
-        A single capital is the letter's name, a comma a pause, a full stop a longer one.
+        A single capital is read as a letter; a comma is a pause, a full stop a longer one.
         """
 
 
 class EspeakVoices:
-    """The voices that read the quickstart corpus (those of its training part)."""
+    """The eSpeak NG voices of the quickstart's training set."""
 
     def __init__(self) -> None:
         self._espeak = Espeak()
         self._voices = {voice.name: voice for voice in VOICES["train"]}
 
     def draw(self, rng: Random) -> Manner:
-        """One of the voices, at any speed."""
+        """Draw a voice and a speed."""
         names = list(self._voices)
         return Manner(names[int(rng.integers(len(names)))], _draw_speed(rng))
 
     def say(self, text: str, manner: Manner, rng: Random) -> Samples:
-        """Read by eSpeak NG, whose speech depends a little on what it has said before."""
+        """Read by eSpeak NG, whose output depends slightly on what it spoke before."""
         voice = self._voices[manner.speaker]
         self._espeak.set_voice(voice.espeak)
         speech = self._espeak.say(
@@ -81,14 +81,14 @@ class EspeakVoices:
 
 
 class KokoroVoices:
-    """Kokoro-82M by way of kokoro-onnx: 54 voices, and blends of any two.
+    """Kokoro-82M with kokoro-onnx: 54 voices, and blends of two.
 
-    A blend is an English voice with at most as much of another in it, whatever its language: that
-    gives an accent.
+    A blend is an English voice with a weight of at least 0.5 and a second voice of any language,
+    which gives an accent.
 
     Args:
-        folder: holds ``model.onnx`` and ``voices.bin`` of kokoro-onnx's releases.
-        blend: draw blends instead of the English voices alone.
+        folder: contains ``model.onnx`` and ``voices.bin`` of kokoro-onnx's releases.
+        blend: draw blends instead of single English voices.
 
     Raises:
         DataError: files or the package are missing.
@@ -97,14 +97,14 @@ class KokoroVoices:
     def __init__(self, folder: Path, *, blend: bool = False) -> None:
         missing = [name for name in _KOKORO_FILES if not (folder / name).is_file()]
         if missing:
-            raise DataError(f"{folder}: {' and '.join(missing)} missing, the files of Kokoro")
+            raise DataError(f"{folder}: Kokoro's {' and '.join(missing)} missing")
         self._kokoro = _open_kokoro(folder)
         self._names = sorted(self._kokoro.get_voices())
         self._english = [name for name in self._names if name[0] in _KOKORO_ENGLISH]
         self._blend = blend
 
     def draw(self, rng: Random) -> Manner:
-        """An English voice, or a blend of it with any other, at any speed."""
+        """Draw an English voice, or a blend of it with another voice, and a speed."""
         first = self._english[int(rng.integers(len(self._english)))]
         if not self._blend:
             return Manner(first, _draw_speed(rng))
@@ -113,7 +113,7 @@ class KokoroVoices:
         return Manner(f"{first}+{share}%{second}", _draw_speed(rng))
 
     def say(self, text: str, manner: Manner, rng: Random) -> Samples:
-        """Read by Kokoro, the first voice of a blend deciding between American and British."""
+        """Read by Kokoro; the first voice of a blend decides between American and British."""
         samples, rate_hz = self._kokoro.create(
             text,
             self._style(manner.speaker),
@@ -135,23 +135,23 @@ class KokoroVoices:
 
 
 def open_voices(name: str, *, blend: bool = False) -> Synthesiser:
-    """The synthesiser that ``espeak`` or ``kokoro:DIR`` names.
+    """Open the synthesiser ``espeak`` or ``kokoro:DIR``.
 
     Raises:
-        DataError: no such synthesiser, or what it needs is missing.
+        DataError: the synthesiser is unknown, or its files or package are missing.
     """
     kind, _, where = name.partition(":")
     if kind == "espeak" and not where:
         if blend:
-            raise DataError("eSpeak NG cannot blend voices: leave --blend out, or use kokoro:DIR")
+            raise DataError("eSpeak NG cannot blend voices: omit --blend, or use kokoro:DIR")
         return EspeakVoices()
     if kind == "kokoro" and where:
         return KokoroVoices(Path(where), blend=blend)
-    raise DataError(f"no voices {name!r}: give espeak, or kokoro:DIR with the folder of its files")
+    raise DataError(f"no voices {name!r}: use espeak, or kokoro:DIR with the folder of its files")
 
 
 def without_silence(samples: Samples, floor: float = 0.01) -> Samples:
-    """(S,) samples from the first to the last that is louder than ``floor`` of the peak."""
+    """Trim (S,) samples at both ends to those louder than ``floor`` times the peak."""
     level = np.abs(samples)
     loud = np.flatnonzero(level > floor * level.max()) if len(samples) else level
     return samples[int(loud[0]) : int(loud[-1]) + 1] if len(loud) else samples[:0]
@@ -162,7 +162,7 @@ def _draw_speed(rng: Random) -> float:
 
 
 def _open_kokoro(folder: Path) -> Any:
-    """Kokoro on one thread: a process a core reads more than a process with all cores."""
+    """Kokoro with one thread: one process per core is faster than one process on all cores."""
     try:
         import onnxruntime
         from kokoro_onnx import Kokoro
