@@ -67,11 +67,11 @@ def test_a_damaged_file_is_refused(exported: Export, tmp_path: Path) -> None:
     whole = exported("device", "int8").read_bytes()
     path = tmp_path / "damaged.dual"
     for data, complaint in (
-        (whole[:-1], "cut short"),
+        (whole[:-1], "truncated or damaged"),
         (whole[:500] + b"\x99" + whole[501:], "damaged"),
-        (b"RIFF" + whole[4:], "no dualmode artifact"),
+        (b"RIFF" + whole[4:], "is not an artifact"),
         (whole[:8] + b"\x09" + whole[9:], "version 9"),
-        (b"", "no dualmode artifact"),
+        (b"", "is not an artifact"),
     ):
         path.write_bytes(data)
         with pytest.raises(ModelError, match=complaint):

@@ -160,7 +160,7 @@ def test_folders_are_not_mixed(recordings: Path, tmp_path: Path) -> None:
     label(recordings, out, teacher=Scripted(SCRIPT))
     with pytest.raises(DataError, match="new folder"):
         label(recordings, out, teacher=Scripted(SCRIPT), agree=Scripted(SCRIPT))
-    with pytest.raises(DataError, match="something else"):
+    with pytest.raises(DataError, match="contains other files"):
         label(recordings, recordings, teacher=Scripted(SCRIPT))
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no sound file"):

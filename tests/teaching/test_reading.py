@@ -117,7 +117,7 @@ def test_espeak_reads_the_same_again_and_goes_on(sentences: Path, tmp_path: Path
         read(sentences, grown, hours=1, voices="espeak", seed=2)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("", "utf-8")
-    with pytest.raises(DataError, match="something else"):
+    with pytest.raises(DataError, match="contains other files"):
         read(sentences, tmp_path / "other", hours=1, voices="espeak")
 
 

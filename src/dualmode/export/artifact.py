@@ -1,7 +1,7 @@
-"""The device engine's artifact: one little-endian file. docs/formats/engine_artifact.md defines it.
+"""The artifact of the device engine, a little-endian file; see docs/formats/engine_artifact.md.
 
-This module writes and reads the file; :mod:`dualmode.export.engine` fills it from a supernet. Its
-constants are those of ``engine/src/artifact.h``.
+This module writes and reads the file; :mod:`dualmode.export.engine` creates it from a supernet.
+Constants equal those of ``engine/src/artifact.h``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Floats = npt.NDArray[np.float32]
 
 
 class Role(IntEnum):
-    """What a tensor is for."""
+    """The role of a tensor in the network."""
 
     MEAN = 1
     DEVIATION = 2
@@ -62,7 +62,7 @@ class Role(IntEnum):
 
 
 class Encoding(IntEnum):
-    """How a tensor's payload is laid out."""
+    """The layout of a tensor's payload."""
 
     VALUES_F32 = 1
     VALUES_F16 = 2
@@ -72,7 +72,7 @@ class Encoding(IntEnum):
 
 
 class Block(IntEnum):
-    """Which weights of a matrix are kept or dropped together."""
+    """The shape of a block of weights, which is kept or pruned as a whole."""
 
     DENSE = 0
     B8X1 = 1
@@ -115,7 +115,7 @@ class Settings:
     longest_piece_s: float
 
     def pack(self) -> bytes:
-        """The bytes of the file: 19 unsigned integers and 7 floats of 32 bits."""
+        """Serialise as 19 unsigned integers and 7 floats of 32 bits."""
         return struct.pack("<19I7f", *(getattr(self, f.name) for f in fields(self)))
 
     @classmethod
@@ -126,7 +126,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor of the file: what it is for, its sizes, and its payload."""
+    """A tensor of the file: role, sizes and payload."""
 
     role: Role
     layer: int
@@ -139,7 +139,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Artifact:
-    """Everything in the file."""
+    """The contents of the file."""
 
     settings: Settings
     pieces: tuple[str, ...]
@@ -147,7 +147,7 @@ class Artifact:
     tensors: tuple[Tensor, ...]
 
     def to_bytes(self) -> bytes:
-        """The file."""
+        """Serialise the file."""
         settings = self.settings.pack()
         pieces = b"".join(struct.pack("<H", len(p)) + p for p in map(_utf8, self.pieces))
         card = json.dumps(self.card, ensure_ascii=False, separators=(",", ":")).encode()
@@ -170,10 +170,10 @@ class Artifact:
         return bytes(body)
 
     def write(self, path: Path) -> int:
-        """Write the file whole or not at all; returns its bytes.
+        """Write the file atomically; returns its size in bytes.
 
         Raises:
-            ModelError: it cannot be written there.
+            ModelError: it cannot be written.
         """
         data = self.to_bytes()
         try:
@@ -184,22 +184,22 @@ class Artifact:
 
 
 def read_artifact(path: Path) -> Artifact:
-    """Read a file that :meth:`Artifact.write` wrote.
+    """Read a file written by :meth:`Artifact.write`.
 
     Raises:
-        ModelError: it is missing, damaged, or of another version.
+        ModelError: it is missing, damaged, or has another version.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error}") from None
     if len(data) < _HEADER.size or data[:8] != MAGIC:
-        raise ModelError(f"{path} is no dualmode artifact: make one with dualmode export engine")
+        raise ModelError(f"{path} is not an artifact: create one with dualmode export engine")
     _, version, checksum, size, *places = _HEADER.unpack_from(data)
     if version != VERSION:
-        raise ModelError(f"{path} has format version {version}; this dualmode reads {VERSION}")
+        raise ModelError(f"{path} has format version {version}, but dualmode reads {VERSION}")
     if size != len(data) or checksum != zlib.crc32(memoryview(data)[16:]):
-        raise ModelError(f"{path} is cut short or damaged: export it again, or copy it again")
+        raise ModelError(f"{path} is truncated or damaged: export it again, or copy it again")
     parts = [data[at : at + count] for at, count in zip(places[:6:2], places[1:6:2], strict=True)]
     settings = Settings.unpack(parts[0])
     table_at, count = places[6:8]
@@ -212,20 +212,21 @@ def read_artifact(path: Path) -> Artifact:
 
 
 def pad(payload: bytes) -> bytes:
-    """Zeros up to the alignment."""
+    """Append zeros up to the alignment."""
     return payload + bytes(-len(payload) % ALIGNMENT)
 
 
 def values(values: Floats, *, half: bool) -> tuple[Encoding, bytes]:
-    """Small values, as 16 or 32 bits."""
+    """Serialise values as floats of 16 or 32 bits."""
     encoding = Encoding.VALUES_F16 if half else Encoding.VALUES_F32
     return encoding, values.astype("<f2" if half else "<f4").tobytes()
 
 
 def quantize_rows(weight: Floats) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.int8]]:
-    """Scales (rows,) and integers (rows, columns) of -127 to 127, whose product is the weight.
+    """Quantise a weight to scales (rows,) and integers (rows, columns) from -127 to 127.
 
-    The scale is rounded to 16 bits first, upwards, so that rounding it costs nothing.
+    Scales are rounded up to 16 bits before the integers are computed, so that this rounding adds
+    no error.
     """
     exact = np.abs(weight).max(axis=1, initial=0.0) / 127.0
     scale = np.maximum(exact, 1e-7).astype(np.float16)
@@ -235,7 +236,7 @@ def quantize_rows(weight: Floats) -> tuple[npt.NDArray[np.float16], npt.NDArray[
 
 
 def rows_int8(weight: Floats) -> bytes:
-    """Rows of int8 with a scale each."""
+    """Serialise rows as int8 with one scale per row."""
     scale, integers = quantize_rows(weight)
     return pad(scale.tobytes()) + integers.tobytes()
 
@@ -243,12 +244,13 @@ def rows_int8(weight: Floats) -> bytes:
 def matrix_int8(
     weight: Floats, bias: Floats, kept: npt.NDArray[np.bool_] | None, block: Block
 ) -> bytes:
-    """A linear map in quads: groups of 8 or 16 outputs, four kept columns at a time.
+    """Serialise a linear map in quads: groups of 8 or 16 outputs, four kept columns at a time.
 
     Args:
-        weight: (outputs, inputs); what ``kept`` drops is not looked at.
+        weight: (outputs, inputs); pruned weights are ignored.
         bias: (outputs,).
-        kept: (block rows, block columns) of the block's size; None for dense.
+        kept: mask (block rows, block columns); None for dense.
+        block: shape of the blocks of ``kept``.
     """
     tall, wide = BLOCK_SIZES.get(block, (8, 4))
     groups = -(-weight.shape[0] // tall)
@@ -270,7 +272,7 @@ def matrix_int8(
 
 
 def matrix_fp32(weight: Floats, bias: Floats, kept: npt.NDArray[np.bool_] | None) -> bytes:
-    """A linear map in blocks of 8 outputs x 1 input, as floats; arguments of matrix_int8."""
+    """Serialise a linear map as floats, in blocks of 8 x 1; arguments as in matrix_int8."""
     groups = -(-weight.shape[0] // 8)
     full = np.zeros((groups * 8, weight.shape[1]), "<f4")
     full[: weight.shape[0]] = weight
@@ -299,5 +301,5 @@ def _pieces(data: bytes) -> tuple[str, ...]:
 
 
 def payload_bytes(tensors: Sequence[Tensor]) -> int:
-    """Bytes of some tensors, padding between them left out."""
+    """Total size of tensors in bytes, without padding."""
     return sum(len(t.payload) for t in tensors)

@@ -1,8 +1,8 @@
-"""A subnet of a supernet as an artifact of the device engine.
+"""Export a subnet of a supernet as an artifact of the device engine.
 
-What is large is int8: every linear map, the second convolution and the embedding. What is small
-(norms, biases, scales, the depthwise and the first convolution) is in 16 bits; with ``fp32``
-everything is in 32, for tests that compare to the bit of a token.
+Large tensors are int8: linear maps, the second convolution and the embedding. Small ones (norms,
+biases, scales, the depthwise and the first convolution) have 16 bits. With ``fp32`` all have 32
+bits, for tests that compare tokens exactly.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ Kept = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
+    """Sizes of an exported artifact.
 
     Attributes:
-        dense_fp32_bytes: bytes of the same recogniser with dense weights of 32 bits.
+        dense_fp32_bytes: size of the same recogniser with dense 32-bit weights.
     """
 
     path: Path
@@ -59,7 +59,7 @@ class Exported:
 
     @property
     def share(self) -> float:
-        """Bytes over those of the dense recogniser in 32 bits."""
+        """Size relative to the dense recogniser in 32 bits."""
         return self.total_bytes / self.dense_fp32_bytes
 
 
@@ -69,7 +69,7 @@ def export_engine(
     """Write one recogniser for the device engine.
 
     Raises:
-        SubnetError: the model holds no such subnet.
+        SubnetError: the model does not contain the subnet.
         ModelError: the file cannot be written.
     """
     artifact = engine_artifact(loaded, subnet, weights=weights)
@@ -78,7 +78,7 @@ def export_engine(
 
 
 def engine_artifact(loaded: LoadedModel, subnet: Subnet, *, weights: Weights = "int8") -> Artifact:
-    """The artifact of one recogniser; raises SubnetError as :func:`export_engine` does."""
+    """Create the artifact of one recogniser. Raises SubnetError like :func:`export_engine`."""
     with torch.no_grad():
         tensors = tuple(_Exporter(loaded, subnet, weights).tensors())
     parameters = sum(t.rows * t.columns + _biases(t) for t in tensors)
@@ -130,7 +130,7 @@ def _settings(loaded: LoadedModel, subnet: Subnet) -> Settings:
 
 
 class _Exporter:
-    """Walks over a supernet in the order of computation."""
+    """Exports the tensors of a supernet in the order of computation."""
 
     def __init__(self, loaded: LoadedModel, subnet: Subnet, weights: Weights) -> None:
         self._model = loaded.model
@@ -146,7 +146,7 @@ class _Exporter:
         yield self._values(Role.FIRST_CONVOLUTION, 0, first.weight.flatten(1))
         yield self._values(Role.FIRST_CONVOLUTION_BIAS, 0, _bias(first)[None])
         yield self._matrix(Role.SECOND_CONVOLUTION, 0, second.weight.flatten(1), _bias(second))
-        # Torch reads (bin, channel), the engine (channel, bin).
+        # The order is (bin, channel) in torch, (channel, bin) in the engine.
         channels = second.weight.shape[0]
         turned = out.weight.reshape(len(out.weight), -1, channels).transpose(1, 2).flatten(1)
         yield self._matrix(Role.SUBSAMPLING_OUT, 0, turned, _bias(out))
@@ -205,7 +205,7 @@ class _Exporter:
         return self._matrix(role, layer, linear.effective_weight(mask), bias, kept, block)
 
     def _blocks(self, linear: PrunableLinear, mask: int) -> tuple[Kept, Block]:
-        """The mask in blocks that the engine has: the recipe's own, or 8 x 1 that cover them."""
+        """The mask in blocks that the engine supports: its own, or 8 x 1 blocks that cover it."""
         own = {(8, 4): Block.B8X4, (16, 1): Block.B16X1}.get(linear.block)
         if own is not None and self._int8:
             return linear.blocks[mask].numpy(), own

@@ -1,7 +1,7 @@
-"""The parts of a recogniser as ONNX graphs, in the shapes that sherpa-onnx reads.
+"""The parts of a recogniser as ONNX graphs, with the inputs and outputs of sherpa-onnx.
 
-Names in a graph are free and order is not: sherpa-onnx passes tensors by position. The weights of
-a sparse subnet are written with their pruned blocks as zeros.
+sherpa-onnx passes tensors by position, so their order matters and their names do not. Pruned
+weights of a sparse subnet are written as zeros.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from dualmode.model.supernet import Supernet
 from dualmode.model.transducer import TransducerScorer
 from dualmode.text import BLANK
 
-OPSET = 18  # the newest of the exporter that ONNX Runtime 1.14 and later run
+OPSET = 18  # the newest opset of the exporter that ONNX Runtime 1.14 supports
 ABSENT_BELOW = -1e8
-STATES_PER_LAYER = 4  # key, value, convolution, and the empty place of a fusion convolution
+STATES_PER_LAYER = 4  # key, value, convolution, and an empty one for a fusion convolution
 
 
 class OnlineEncoder(nn.Module):
@@ -40,8 +40,8 @@ class OnlineEncoder(nn.Module):
     (N, H, L, D / H), inputs of the depthwise convolution (N, D, reach), and an empty
     (N, 2 D, 0); then the number of frames processed (N,), int64.
 
-    Mel frames below ``ABSENT_BELOW``, which no audio has, do not exist: by them a runtime says
-    where a stream ends. sherpa-onnx, which never runs a part of a chunk, passes none.
+    Mel frames below ``ABSENT_BELOW``, a value that audio never reaches, mark frames beyond the end
+    of a stream. sherpa-onnx does not use them, since it never runs a partial chunk.
     """
 
     def __init__(self, net: Supernet, subnet: Subnet, context: ChunkedContext) -> None:
@@ -86,8 +86,8 @@ class OfflineEncoder(nn.Module):
         self.net, self.subnet = net, subnet
 
     def forward(self, mels: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Map mel frames to frames; those past an utterance's length mean nothing."""
-        # With these there is a frame whatever the length, so the graph needs no branch.
+        """Map mel frames to frames; those beyond the length of an utterance are undefined."""
+        # Padding guarantees at least one frame, so the graph needs no branch.
         padded = F.pad(mels, (0, 0, 0, FRAME_REACH_MELS))
         return self.net.recognize(padded, lengths, self.subnet)
 
@@ -100,7 +100,7 @@ class PredictorGraph(nn.Module):
         self.predictor, self.joiner, self.mask = scorer.predictor, scorer.joiner, scorer.mask
 
     def forward(self, context: Tensor) -> Tensor:
-        """Ids below zero, with which sherpa-onnx begins, stand for blank."""
+        """Predict from tokens; negative ids, which sherpa-onnx uses at the start, mean blank."""
         predictions = self.predictor(context.clamp_min(0), self.mask)
         output: Tensor = self.joiner.from_predictions(predictions, self.mask)
         return output
@@ -109,7 +109,7 @@ class PredictorGraph(nn.Module):
 class JoinerGraph(nn.Module):
     """The joiner: frames (N, J) and predictions (N, J) -> logits (N, V).
 
-    The recipe's blank penalty is taken off here, so that a runtime's default needs none.
+    The recipe's blank penalty is subtracted in the graph, so that runtimes need no setting for it.
     """
 
     penalty: Tensor
@@ -122,13 +122,13 @@ class JoinerGraph(nn.Module):
         self.register_buffer("penalty", penalty)
 
     def forward(self, frames: Tensor, predictions: Tensor) -> Tensor:
-        """Raw logits."""
+        """Logits (N, V)."""
         logits: Tensor = self.joiner(frames, predictions, self.mask)
         return logits - self.penalty
 
 
 def with_baked_mask(net: Supernet, subnet: Subnet) -> tuple[Supernet, Subnet]:
-    """A copy of ``net`` on the CPU whose pruned weights are zeros, and the subnet to run it as."""
+    """A copy of ``net`` on the CPU with its pruned weights zeroed, and its subnet to run."""
     baked = copy.deepcopy(net).cpu().eval().requires_grad_(False)
     mask = net.active_weights(subnet).mask
     if mask is not None:
@@ -146,13 +146,13 @@ def write_graph(
     dynamic: Mapping[str, Mapping[int, str]],
     metadata: Mapping[str, str | int],
 ) -> None:
-    """Trace ``module`` over examples and write it as one ONNX file, whole or not at all.
+    """Trace ``module`` with example arguments and write it atomically as one ONNX file.
 
     Args:
-        arguments: what ``module`` is called with; sizes of dynamic axes are at least 2 there.
-        names: of inputs and of outputs, in order.
-        dynamic: by input, the axes whose size may change, each with its name.
-        metadata: becomes the model's properties.
+        arguments: example arguments of ``module``; dynamic axes must have a size of at least 2.
+        names: names of inputs and of outputs, in order.
+        dynamic: dynamic axes of each input, with their names.
+        metadata: properties of the ONNX model.
 
     Raises:
         ExportError: the packages that writing ONNX needs are missing.
@@ -196,7 +196,7 @@ def write_graph(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter warns of packages that are not needed and of its own deprecated calls."""
+    """Suppress the exporter's warnings about unneeded packages and its own deprecated calls."""
     logger = logging.getLogger("torch.onnx")
     before = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Products of an ONNX graph in int8: weights by output channel, activations as they come."""
+"""Dynamic int8 quantisation of the matrix products of an ONNX graph, per output channel."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from dualmode.errors import ExportError
 def quantize_graph(source: Path, out: Path) -> None:
     """Write a graph with its matrix products in int8 (DynamicQuantizeLinear and MatMulInteger).
 
-    Each output of a weight has its own scale: with one scale a weight, some Conformers lose much
-    accuracy. Weights use 7 of their 8 bits, because the int8 instructions of processors without
-    VNNI saturate when they add two products of 8 bits.
+    Each output channel has its own scale, because some Conformers lose much accuracy with one
+    scale per weight. Weights use 7 of 8 bits, because the int8 instructions of processors without
+    VNNI saturate when they add two 8-bit products.
 
     Raises:
         ExportError: the packages that quantising needs are missing.
@@ -24,7 +24,7 @@ def quantize_graph(source: Path, out: Path) -> None:
     except ImportError:
         raise ExportError("int8 needs more packages: pip install 'dualmode[onnx]'") from None
     part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    # It advises a preparation that the exporter has already done.
+    # It recommends a preparation that the exporter has already done.
     logging.disable(logging.WARNING)
     try:
         quantize_dynamic(

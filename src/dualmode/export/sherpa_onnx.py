@@ -1,8 +1,8 @@
-"""A model directory as ONNX graphs that stock sherpa-onnx loads.
+"""Export a model as ONNX graphs for stock sherpa-onnx.
 
 ``OUT/device`` is an online transducer (sherpa-onnx's streaming ``ebranchformer``), ``OUT/server``
-an offline one (``conformer``). Each has encoder, decoder, joiner and tokens, and is complete by
-itself; README.md has the commands.
+an offline one (``conformer``). Each folder is self-contained: encoder, decoder, joiner and tokens.
+README.md has the commands.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ QUANTIZED = ("encoder", "joiner")  # the predictor is an embedding and a small p
 
 
 def needed_tail_s(context: ChunkedContext) -> float:
-    """Silence (s) to append so that no word is lost at the end of a stream in sherpa-onnx.
+    """Silence, in seconds, to append so that sherpa-onnx loses no word at the end of a stream.
 
-    It runs a step only when more than ``step_mels`` mel frames wait and never a part of one, so
-    the last sample is certain to be in a step's chunk after that many mel frames of silence; the
-    words spoken last may be emitted later than their sound, for which a session waits as well.
+    sherpa-onnx runs only whole steps, when more than ``step_mels`` mel frames are available, so
+    that many mel frames of silence move the last sample into a chunk. The silence of a session's
+    tail is added, since words may be emitted later than they are spoken.
     """
     return round((context.step_mels + 1) / 100 + TAIL_S, 2)
 
@@ -55,14 +55,14 @@ def export_sherpa_onnx(
 
     Args:
         loaded: the model.
-        out: a folder; files in it are replaced.
+        out: folder to write; existing files are replaced.
         subnets: ``device`` with chunked context, ``server`` with full context, or one of them.
         int8: write ``encoder.int8.onnx`` and ``joiner.int8.onnx`` beside those in fp32.
         card: the model's card, copied to MODEL_CARD.md.
 
     Raises:
         ExportError: the packages that writing ONNX needs are missing.
-        SubnetError: the model holds no such subnet.
+        SubnetError: the model does not contain a subnet.
     """
     exported = []
     for name, subnet in subnets.items():
@@ -76,7 +76,7 @@ def export_sherpa_onnx(
         context = subnet.context
         tail_s = needed_tail_s(context) if isinstance(context, ChunkedContext) else 0.0
         exported.append(ExportedRecognizer(name, folder, subnet, tail_s))
-    # What dualmode itself needs to run the graphs: its runtime "onnx".
+    # Files for dualmode's own runtime "onnx".
     loaded.tokens.save(out)
     replace_text(out / "config.yaml", _recipe_of(loaded.recipe, subnets).to_yaml())
     if card:
@@ -86,7 +86,7 @@ def export_sherpa_onnx(
 
 
 def _recipe_of(recipe: Recipe, subnets: dict[str, Subnet]) -> Recipe:
-    """The recipe, whose device has the context that was exported."""
+    """The recipe with the exported context as its device."""
     context = subnets["device"].context if "device" in subnets else None
     if not isinstance(context, ChunkedContext):
         return recipe

@@ -11,12 +11,12 @@ from dualmode.model.subnet import ChunkedContext, Subnet
 
 @dataclass(frozen=True)
 class ExportedRecognizer:
-    """Where one recogniser was written.
+    """An exported recogniser.
 
     Attributes:
         name: ``device`` or ``server``.
-        folder: with encoder, decoder, joiner and tokens.
-        subnet: what the graphs compute.
+        folder: folder with encoder, decoder, joiner and tokens.
+        subnet: subnet that the graphs compute.
         tail_s: silence that a stream needs after its last sample; 0 for full context.
     """
 
@@ -27,7 +27,7 @@ class ExportedRecognizer:
 
 
 def readme(model: str, exported: Sequence[ExportedRecognizer], *, int8: bool) -> str:
-    """What was exported and the commands that run it."""
+    """Text of the README: the exported recognisers and the commands to run them."""
     suffix = ".int8" if int8 else ""
     sections = [
         _online(one, suffix) if isinstance(one.subnet.context, ChunkedContext) else _offline(suffix)
@@ -43,8 +43,8 @@ joiners; one frame is 40 ms. Audio is 16 kHz, one channel.
 
 
 _INT8 = """
-`encoder.int8.onnx` and `joiner.int8.onnx` hold the same networks with their matrix products in
-int8, a scale for each output channel. Measure their word error rate before you ship them.
+`encoder.int8.onnx` and `joiner.int8.onnx` contain the same networks with matrix products in int8,
+with one scale per output channel. Measure their word error rate before you ship them.
 """
 
 
@@ -57,8 +57,8 @@ def _online(one: ExportedRecognizer, suffix: str) -> str:
 Chunks of {context.chunk_ms} ms, {context.lookahead_ms} ms of look-ahead, \
 {context.left * 40} ms of left context, sparsity {one.subnet.sparsity:g}.
 
-**Append {one.tail_s:g} s of silence** after the last sample: sherpa-onnx never runs a part of a
-chunk, so without it the last words are lost.
+**Append {one.tail_s:g} s of silence** after the last sample: sherpa-onnx never runs a partial
+chunk, so the last words would be lost without it.
 
     sherpa-onnx \\
       --tokens={one.name}/tokens.txt \\
@@ -97,8 +97,8 @@ def _offline(suffix: str) -> str:
     return f"""
 ## server: whole recordings
 
-Cut recordings that are longer than those of training, with sherpa-onnx's voice activity
-detection for example.
+Divide recordings that are longer than those of training, for example with sherpa-onnx's voice
+activity detection.
 
     sherpa-onnx-offline \\
       --tokens=server/tokens.txt \\
