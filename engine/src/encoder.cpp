@@ -44,16 +44,25 @@ void lay_out_rotations(const Run& run) {
   }
 }
 
+using Plane = std::vector<float>;  // (D, lanes)
+
+void normalise(const Run& run, const Norm& norm) {
+  run.model.kernels.norm(run.w.x.data(), run.model.settings.width, run.lanes, run.lanes,
+                         norm.gain.data(), norm.bias.data(), run.w.normed.data());
+}
+
+// A product over all lanes of a run.
+void multiply(const Run& run, const Matrix& matrix, const Plane& x, Plane& y, Finish finish,
+              float factor = 1.0f) {
+  apply(run.model.kernels, matrix, x.data(), run.lanes, run.lanes, y.data(), run.lanes, finish,
+        factor, run.w);
+}
+
 void feed_forward(const Run& run, const Norm& norm, const Matrix& expand, const Matrix& contract) {
-  const Settings& s = run.model.settings;
-  const Kernels& k = run.model.kernels;
   Workspace& w = run.w;
-  k.norm(w.x.data(), s.width, run.lanes, run.lanes, norm.gain.data(), norm.bias.data(),
-         w.normed.data());
-  apply(k, expand, w.normed.data(), run.lanes, run.lanes, w.hidden.data(), run.lanes,
-        Finish::kSilu, 1.0f, w);
-  apply(k, contract, w.hidden.data(), run.lanes, run.lanes, w.x.data(), run.lanes, Finish::kAdd,
-        0.5f, w);
+  normalise(run, norm);
+  multiply(run, expand, w.normed, w.hidden, Finish::kSilu);
+  multiply(run, contract, w.hidden, w.x, Finish::kAdd, 0.5f);
 }
 
 // Frame t of a window as rows of D: keys, then values.
@@ -111,10 +120,8 @@ void attention(const Run& run, const LayerWeights& layer, size_t number) {
   const Settings& s = run.model.settings;
   const Kernels& k = run.model.kernels;
   Workspace& w = run.w;
-  k.norm(w.x.data(), s.width, run.lanes, run.lanes, layer.attention_norm.gain.data(),
-         layer.attention_norm.bias.data(), w.normed.data());
-  apply(k, layer.project, w.normed.data(), run.lanes, run.lanes, w.projected.data(), run.lanes,
-        Finish::kStore, 1.0f, w);
+  normalise(run, layer.attention_norm);
+  multiply(run, layer.project, w.normed, w.projected, Finish::kStore);
   for (size_t head = 0; head < 2 * s.heads; ++head) {  // queries and keys
     k.rotate(&w.projected[head * s.head_width() * run.lanes], s.head_width() / 2, run.lanes,
              run.lanes, w.cosines.data(), w.sines.data());
@@ -123,8 +130,7 @@ void attention(const Run& run, const LayerWeights& layer, size_t number) {
     EncoderState* state = run.windows[window].state;
     attend_window(run, window, state == nullptr ? nullptr : &state->layers[number]);
   }
-  apply(k, layer.attention_out, w.attended.data(), run.lanes, run.lanes, w.x.data(), run.lanes,
-        Finish::kAdd, 1.0f, w);
+  multiply(run, layer.attention_out, w.attended, w.x, Finish::kAdd);
 }
 
 // The depthwise convolution's input of one window: `reach` frames of the past, the window, zeros.
@@ -156,16 +162,13 @@ void convolution(const Run& run, const LayerWeights& layer, size_t number) {
   const Settings& s = run.model.settings;
   const Kernels& k = run.model.kernels;
   Workspace& w = run.w;
-  k.norm(w.x.data(), s.width, run.lanes, run.lanes, layer.convolution_norm.gain.data(),
-         layer.convolution_norm.bias.data(), w.normed.data());
-  apply(k, layer.gate, w.normed.data(), run.lanes, run.lanes, w.projected.data(), run.lanes,
-        Finish::kStore, 1.0f, w);
+  normalise(run, layer.convolution_norm);
+  multiply(run, layer.gate, w.normed, w.projected, Finish::kStore);
   for (size_t window = 0; window < run.windows.size(); ++window) {
     EncoderState* state = run.windows[window].state;
     convolve_window(run, layer, window, state == nullptr ? nullptr : &state->layers[number]);
   }
-  apply(k, layer.convolution_out, w.mixed.data(), run.lanes, run.lanes, w.x.data(), run.lanes,
-        Finish::kAdd, 1.0f, w);
+  multiply(run, layer.convolution_out, w.mixed, w.x, Finish::kAdd);
 }
 
 // Latents of a window into its lanes: those that the window before looked ahead to, and new ones.
@@ -240,12 +243,10 @@ void run_windows(const Model& model, const std::vector<Window>& windows, size_t 
     convolution(run, layer, number);
     feed_forward(run, layer.second_norm, layer.second_expand, layer.second_contract);
   }
-  model.kernels.norm(w.x.data(), s.width, run.lanes, run.lanes, model.final_norm.gain.data(),
-                     model.final_norm.bias.data(), w.normed.data());
+  normalise(run, model.final_norm);
   w.frames.resize(s.joiner_width * run.lanes + kLanes);  // searches read a block past the end
   w.stride = run.lanes;
-  apply(model.kernels, model.from_frames, w.normed.data(), run.lanes, run.lanes, w.frames.data(),
-        run.lanes, Finish::kStore, 1.0f, w);
+  multiply(run, model.from_frames, w.normed, w.frames, Finish::kStore);
   for (const Window& window : windows) {
     if (window.state != nullptr) window.state->processed += centre;
   }

@@ -262,7 +262,7 @@ class TrainingConfig(Section):
         False, description="train one more randomly sampled subnet in each step"
     )
     step_sharing: Literal["all", "split", "split_taught"] = Field(
-        "all",
+        "split",
         description="each recogniser hears the whole batch, or a part of it; split_taught: server "
         "also hears the others' parts, without a backward pass, to teach them",
     )

@@ -10,6 +10,7 @@ namespace dualmode {
 namespace {
 
 #include "kernels/lanes.h"
+#include "kernels/tiles8.h"
 
 template <int Column>
 inline void column_step(const int16x4_t* weights, const int16_t* x, int32x4_t (*sums)[2]) {
@@ -40,19 +41,16 @@ void tile(const Product& p, size_t group, size_t part, size_t lane) {
   for (size_t o = 0; o < 4; ++o) {
     const size_t output = group * m.group + part * 4 + o;
     if (output >= m.outputs) return;
-    float values[8];
-    vst1q_f32(values, vcvtq_f32_s32(sums[o][0]));
-    vst1q_f32(values + 4, vcvtq_f32_s32(sums[o][1]));
-    const Floats scale = load(p.frame_scale + lane) * m.scale[output];
-    finish(p, p.y + output * p.y_stride + lane, load(values) * scale + m.bias[output]);
+    int32_t whole[8];
+    vst1q_s32(whole, sums[o][0]);
+    vst1q_s32(whole + 4, sums[o][1]);
+    finish_lanes(p, output, lane, whole);
   }
 }
 
 void product_int8(const Product& p) {
   for (size_t lane = 0; lane < p.lanes; lane += 8) {
-    for (size_t group = 0; group < p.matrix->groups(); ++group) {
-      for (size_t part = 0; part < p.matrix->group / 4; ++part) tile(p, group, part, lane);
-    }
+    for_parts(*p.matrix, [&](size_t group, size_t part) { tile(p, group, part, lane); });
   }
 }
 

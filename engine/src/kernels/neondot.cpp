@@ -10,6 +10,7 @@ namespace dualmode {
 namespace {
 
 #include "kernels/lanes.h"
+#include "kernels/tiles8.h"
 
 void quantize_signed(const float* x, size_t rows, size_t stride, size_t lanes, void* out,
                      float* frame_scale) {
@@ -50,22 +51,19 @@ void tile(const Product& p, size_t group, size_t part, size_t lane) {
     const size_t output = group * m.group + part * 4 + o;
     if (output >= m.outputs) return;
     for (size_t v = 0; v < V; ++v) {
-      float values[8];
-      vst1q_f32(values, vcvtq_f32_s32(sums[o][v * 2]));
-      vst1q_f32(values + 4, vcvtq_f32_s32(sums[o][v * 2 + 1]));
-      const Floats scale = load(p.frame_scale + lane + v * 8) * m.scale[output];
-      finish(p, p.y + output * p.y_stride + lane + v * 8, load(values) * scale + m.bias[output]);
+      int32_t whole[8];
+      vst1q_s32(whole, sums[o][v * 2]);
+      vst1q_s32(whole + 4, sums[o][v * 2 + 1]);
+      finish_lanes(p, output, lane + v * 8, whole);
     }
   }
 }
 
 void product_int8(const Product& p) {
   for_tiles(p.lanes, [&](auto v, size_t lane) {
-    for (size_t group = 0; group < p.matrix->groups(); ++group) {
-      for (size_t part = 0; part < p.matrix->group / 4; ++part) {
-        tile<decltype(v)::value>(p, group, part, lane);
-      }
-    }
+    for_parts(*p.matrix, [&](size_t group, size_t part) {
+      tile<decltype(v)::value>(p, group, part, lane);
+    });
   });
 }
 

@@ -10,6 +10,7 @@ namespace dualmode {
 namespace {
 
 #include "kernels/lanes.h"
+#include "kernels/tiles8.h"
 
 // Four outputs times eight lanes.
 void tile(const Product& p, size_t group, size_t part, size_t lane) {
@@ -38,19 +39,16 @@ void tile(const Product& p, size_t group, size_t part, size_t lane) {
   for (size_t o = 0; o < 4; ++o) {
     const size_t output = group * m.group + part * 4 + o;
     if (output >= m.outputs) return;
-    float values[8];
-    wasm_v128_store(values, wasm_f32x4_convert_i32x4(sums[o][0]));
-    wasm_v128_store(values + 4, wasm_f32x4_convert_i32x4(sums[o][1]));
-    const Floats scale = load(p.frame_scale + lane) * m.scale[output];
-    finish(p, p.y + output * p.y_stride + lane, load(values) * scale + m.bias[output]);
+    int32_t whole[8];
+    wasm_v128_store(whole, sums[o][0]);
+    wasm_v128_store(whole + 4, sums[o][1]);
+    finish_lanes(p, output, lane, whole);
   }
 }
 
 void product_int8(const Product& p) {
   for (size_t lane = 0; lane < p.lanes; lane += 8) {
-    for (size_t group = 0; group < p.matrix->groups(); ++group) {
-      for (size_t part = 0; part < p.matrix->group / 4; ++part) tile(p, group, part, lane);
-    }
+    for_parts(*p.matrix, [&](size_t group, size_t part) { tile(p, group, part, lane); });
   }
 }
 

@@ -123,7 +123,7 @@ def _rows(
 ) -> dict[str, Tensor] | None:
     """Rows of this process's batch for each recogniser; None if each trains on all of them."""
     config, fabric = run.recipe.training, run.fabric
-    if config.step_sharing == "all" or len(subnets) == 1:
+    if config.step_sharing == "all" or len(subnets) < 2:
         return None
     rank, world = fabric.global_rank, fabric.world_size
     return assign_rows(len(batch.ids), list(subnets), config, step=step, rank=rank, world=world)
