@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import typer
 from typer.testing import CliRunner, Result
 
 import dualmode
@@ -22,20 +24,17 @@ from dualmode.data.left_out import Report
 Run = Callable[..., Result]
 
 PLAIN = {"NO_COLOR": "1", "COLUMNS": "200", "TERM": "dumb"}
-COMMANDS = (
-    ["quickstart"],
-    ["prepare"],
-    ["prepare", "synth"],
-    ["prepare", "tsv"],
-    ["pretrain"],
-    ["train"],
-    ["evaluate"],
-    ["transcribe"],
-    ["listen"],
-    ["probe"],
-    ["read"],
-    ["inspect"],
-)
+
+
+def every_command(command: Any, name: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """The names of all commands and groups of commands, but for ``dualmode`` itself."""
+    below = getattr(command, "commands", {}).items()
+    found = [one for word, child in below for one in every_command(child, (*name, word))]
+    return [name, *found] if name else found
+
+
+COMMANDS = every_command(typer.main.get_command(app))
+GROUPS = {name[:-1] for name in COMMANDS}
 
 
 @pytest.fixture
@@ -75,16 +74,23 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_help_has_examples_that_parse(
-    command: list[str], run: Run, parse_command: Callable[[str], None]
+    command: tuple[str, ...], run: Run, parse_command: Callable[[str], None]
 ) -> None:
     result = run(*command, "--help")
     assert result.exit_code == 0
-    block = result.stdout.partition("Examples:")[2].partition("╭")[0]
+    block = re.split("Examples?:", result.stdout)[-1].partition("╭")[0]
     examples = [line.strip() for line in block.splitlines() if line.strip()]
-    assert examples
+    if command not in GROUPS:
+        assert any(f"dualmode {' '.join(command)} " in f"{line} " for line in examples)
     for example in examples:
-        assert " ".join(command) in example
-        parse_command(example)
+        if example.startswith("dualmode "):
+            parse_command(example)
+
+
+def test_every_command_is_found() -> None:
+    assert {(), ("prepare",), ("export",)} == GROUPS
+    assert {("pretrain",), ("probe",), ("compare",), ("export", "engine")} < {*COMMANDS}
+    assert len(COMMANDS) >= 20
 
 
 def test_the_parser_of_examples_can_fail(parse_command: Callable[[str], None]) -> None:
@@ -102,9 +108,23 @@ def test_the_parser_of_examples_can_fail(parse_command: Callable[[str], None]) -
         ("evaluate", "/no/such/model", "cuts"),
         ("train", "no-such-recipe", "--out", "out"),
         ("train", "quickstart", "--out", "out", "--set", "training.stepz=1"),
+        ("pretrain", "no-such-recipe", "--out", "out"),
+        ("pretrain", "quickstart", "--out", "out"),
+        ("pretrain", "quickstart-pretrain", "--out", "out", "--set", "pretraining.entriez=1"),
         ("prepare", "tsv", "/no/such/table.tsv", "out"),
+        ("probe", "/no/such/model", "cuts", "--aligner", "/no/such/aligner"),
+        ("compare", "/no/such/first.jsonl", "/no/such/second.jsonl"),
+        ("tune", "/no/such/model", "cuts", "--lm", "english.lm"),
+        ("lm", "/no/such/text.txt", "english.lm", "--model", "/no/such/model"),
+        ("export", "engine", "/no/such/model", "device.dual"),
+        ("export", "sherpa-onnx", "/no/such/model", "exported"),
+        ("copy", "/no/such/model", "out"),
+        ("label", "/no/such/recordings", "out", "--teacher", "/no/such/teacher"),
+        ("read", "/no/such/sentences.txt", "out", "--hours", "1"),
+        ("serve", "/no/such/model"),
+        ("listen", "/no/such/model"),
     ],
-    ids=lambda arguments: " ".join(arguments[:2]),
+    ids=" ".join,
 )
 def test_errors_are_one_message_without_traceback(
     arguments: tuple[str, ...], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -188,6 +208,53 @@ def test_captions_go_to_files_named_after_the_audio(
     assert "-->" in (tmp_path / "srt" / "three.srt").read_text()
 
 
+@pytest.mark.parametrize("form", ["text", "srt"])
+def test_files_of_one_name_in_two_folders_have_a_text_each(
+    form: str, run: Run, babbling_model: Path, sounds: list[Path], tmp_path: Path
+) -> None:
+    files = [tmp_path / folder / "x.wav" for folder in ("a", "b")]
+    for file, sound in zip(files, (sounds[0], sounds[2]), strict=True):
+        file.parent.mkdir()
+        file.write_bytes(sound.read_bytes())
+    out, suffix = tmp_path / "new" / "out", {"text": "txt", "srt": "srt"}[form]
+    done = run("transcribe", babbling_model, *files, "--out", out, "--format", form)
+    assert done.exit_code == 0, done.output
+    written = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+    assert written == [f"a/x.{suffix}", f"b/x.{suffix}"]
+    recognizer = dualmode.load(babbling_model)
+    found = [recognizer.transcribe(file) for file in files]
+    expected = [f"{t.text}\n" if form == "text" else t.to_srt() for t in found]
+    assert [(out / name).read_text(encoding="utf-8") for name in written] == expected
+    assert expected[0] != expected[1]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("evaluate", "MODEL", "cuts", "--json", "FILE"),
+        ("evaluate", "MODEL", "cuts", "--utterances", "FILE"),
+        ("compare", "first.jsonl", "second.jsonl", "--json", "FILE"),
+        ("probe", "MODEL", "cuts", "--aligner", "MODEL", "--json", "FILE"),
+        ("inspect", "MODEL", "--json", "FILE"),
+        ("inspect", "no.dual", "--json", "FILE"),
+        ("lm", "sentences.txt", "FILE", "--model", "MODEL"),
+        ("transcribe", "MODEL", "a.wav", "--out", "FILE"),
+    ],
+    ids=" ".join,
+)
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_computed(
+    arguments: tuple[str, ...], run: Run, tmp_path: Path
+) -> None:
+    """There is no model either: it would be missed first if it were read first."""
+    (tmp_path / "taken").write_text("a file, not a folder", encoding="utf-8")
+    file = tmp_path / "taken" / "new" / "results"
+    result = run(*(file if word == "FILE" else word for word in arguments))
+    assert result.exit_code == 1
+    assert "results" in result.stderr
+    assert "cannot be written" in result.stderr
+    assert result.stdout == ""
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
@@ -219,13 +286,26 @@ def test_options_choose_the_subnet(run: Run, babbling_model: Path, sounds: list[
 def test_inspect_counts_the_file_it_is_given(
     run: Run, babbling_model: Path, tmp_path: Path
 ) -> None:
-    result = run("inspect", babbling_model, "--json", tmp_path / "model.json")
+    figures = tmp_path / "new" / "model.json"
+    result = run("inspect", babbling_model, "--json", figures)
     assert result.exit_code == 0
-    found = json.loads((tmp_path / "model.json").read_text())
+    found = json.loads(figures.read_text())
     assert f"{found['parameters']:,} parameters" in result.stdout
     assert [row["format"] for row in found["footprints"]][-1] == "sparse int8"
     for row in found["footprints"]:
         assert f"{row['total_bytes']:,}" in result.stdout
+
+
+def test_an_artifact_is_exported_and_inspected(
+    run: Run, babbling_model: Path, tmp_path: Path
+) -> None:
+    artifact, figures = tmp_path / "new" / "device.dual", tmp_path / "newer" / "artifact.json"
+    made = run("export", "engine", babbling_model, artifact)
+    assert made.exit_code == 0, made.output
+    assert f"{artifact.stat().st_size:,} bytes" in made.stdout
+    result = run("inspect", artifact, "--json", figures)
+    assert result.exit_code == 0, result.output
+    assert json.loads(figures.read_text())["bytes"] == artifact.stat().st_size
 
 
 def test_prepare_prints_what_it_left_out(

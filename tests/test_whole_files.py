@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from dualmode.whole_files import remove_unfinished, replace_bytes, replace_text, replacing
+from dualmode.errors import DualmodeError
+from dualmode.whole_files import (
+    check_writable,
+    remove_unfinished,
+    replace_bytes,
+    replace_text,
+    replacing,
+)
 
 
 def test_content_replaces_content_in_folders_that_are_made(tmp_path: Path) -> None:
@@ -52,3 +59,16 @@ def test_links_and_devices_are_written_to(tmp_path: Path) -> None:
     assert target.read_text(encoding="utf-8") == "new"
     replace_text("/dev/null", "gone")
     assert Path("/dev/null").is_char_device()
+
+
+def test_what_can_be_written_is_known_beforehand(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "file.json"
+    check_writable(None, path, Path("/dev/null"))
+    assert path.parent.is_dir()
+    assert not path.exists()
+    replace_text(path, "kept")
+    check_writable(path)
+    assert path.read_text(encoding="utf-8") == "kept"
+    for wrong in (path / "below", path / "far" / "below", path.parent):
+        with pytest.raises(DualmodeError, match=f"{wrong.name} cannot be written"):
+            check_writable(None, wrong)

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from dualmode.errors import DualmodeError
+
 _UNFINISHED = ".part-"
 
 
@@ -47,6 +49,27 @@ def replace_bytes(path: str | Path, content: bytes) -> None:
     """Write a file whole or not at all."""
     with replacing(path) as part:
         part.write_bytes(content)
+
+
+def check_writable(*paths: Path | None) -> None:
+    """Make the folders of files that a command writes at its end, and check that files can be
+    written there, so that a long computation does not end in an error. None is skipped.
+
+    Raises:
+        DualmodeError: a folder cannot be made or written to, or a path is that of a folder.
+    """
+    for path in paths:
+        if path is None:
+            continue
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DualmodeError(f"{path} cannot be written: {error}") from None
+        if path.is_dir():
+            raise DualmodeError(f"{path} cannot be written: it is a folder; name a file in it")
+        special = path.exists() and not path.is_file()
+        if not os.access(path if special else path.parent, os.W_OK):
+            raise DualmodeError(f"{path} cannot be written: permission denied")
 
 
 def remove_unfinished(folder: Path) -> None:

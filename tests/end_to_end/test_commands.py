@@ -60,7 +60,7 @@ def test_a_finished_run_has_nothing_left_to_do(trained: Path, tiny_recipe: Path)
 
 
 def test_evaluate_writes_the_schema(trained: Path, tiny_corpus: Path, tmp_path: Path) -> None:
-    figures, texts = tmp_path / "figures.json", tmp_path / "texts.jsonl"
+    figures, texts = tmp_path / "new" / "figures.json", tmp_path / "newer" / "texts.jsonl"
     result = run(
         "evaluate", trained, tiny_corpus / "test", "--json", figures, "--utterances", texts
     )

@@ -38,8 +38,9 @@ def compare(
 
     from dualmode.display import make_console
     from dualmode.evaluation.comparison import compare_utterances, read_utterances
-    from dualmode.whole_files import replace_text
+    from dualmode.whole_files import check_writable, replace_text
 
+    check_writable(json_file)
     found = compare_utterances(read_utterances(first), read_utterances(second))
     headings = (
         "recogniser",
@@ -71,5 +72,4 @@ def compare(
             name: {corpus: asdict(row) for corpus, row in corpora.items()}
             for name, corpora in found.items()
         }
-        json_file.parent.mkdir(parents=True, exist_ok=True)
         replace_text(json_file, json.dumps(figures, indent=2) + "\n")

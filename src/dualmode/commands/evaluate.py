@@ -80,7 +80,9 @@ def evaluate(
     from dualmode.evaluation.latency import tail_of_cuts
     from dualmode.evaluation.scoring import evaluate as score
     from dualmode.recognizer import load
+    from dualmode.whole_files import check_writable
 
+    check_writable(json, utterances)
     guidance = chosen_guidance(
         phrases=phrases,
         threshold=threshold,

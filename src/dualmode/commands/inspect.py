@@ -38,16 +38,17 @@ def inspect(
       dualmode inspect device.dual
     """
     from dualmode.display import make_console
+    from dualmode.whole_files import check_writable, replace_text
 
+    check_writable(json)
     if model.suffix == ".dual":
         tree = _artifact(model)
         make_console().print(_artifact_table(tree))
         if json is not None:
-            json.write_text(jsonlib.dumps(tree, indent=2) + "\n", encoding="utf-8")
+            replace_text(json, jsonlib.dumps(tree, indent=2) + "\n")
         return
     from dualmode.model.directory import load_model
     from dualmode.model.inspection import inspect_model
-    from dualmode.whole_files import replace_text
 
     loaded = load_model(model)
     found = inspect_model(loaded.model)

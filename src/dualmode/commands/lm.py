@@ -37,7 +37,9 @@ def lm(
     """
     from dualmode.language.ngram_build import build
     from dualmode.text import Tokens
+    from dualmode.whole_files import check_writable
 
+    check_writable(out)
     tokens = Tokens.load(model)
     if text.name.endswith((".arpa", ".arpa.gz")):
         from dualmode.language.arpa import read_arpa

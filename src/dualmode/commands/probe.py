@@ -32,8 +32,9 @@ def probe(
     from dualmode.display import make_console, print_probe, scoring_bar
     from dualmode.evaluation.frame_probe import probe as measure
     from dualmode.model.directory import load_model
-    from dualmode.whole_files import replace_text
+    from dualmode.whole_files import check_writable, replace_text
 
+    check_writable(json)
     console = make_console()
     loaded, scored = load_model(aligner), read_cuts(cuts)
     with scoring_bar(console, "layers") as progress:

@@ -103,9 +103,12 @@ def transcribe(
         _archive(model, files, out, ray, subnet or "server")
         return
     from dualmode.recognizer import load
+    from dualmode.whole_files import check_writable
 
     if form in ("srt", "vtt") and len(files) > 1 and out is None:
         raise typer.BadParameter(f"captions of several files need --out FOLDER, not only {form}")
+    targets = _targets(files, out, "txt" if form == "text" else form) if out is not None else {}
+    check_writable(*targets.values())
     recognizer = load(model, device=run_on)
     chosen = chosen_subnet(
         recognizer,
@@ -118,7 +121,6 @@ def transcribe(
     if stream and not chosen.streams:
         raise SubnetError("server has full context and cannot stream: use --subnet device")
     recognizer.keep_only(chosen)
-    targets = _targets(files, out, "txt" if form == "text" else form) if out is not None else {}
     guidance = chosen_guidance(
         phrases=phrases,
         threshold=threshold,

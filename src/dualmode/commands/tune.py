@@ -29,10 +29,12 @@ def tune(
     from dualmode.evaluation.tuning import encode_cuts, tune_lm
     from dualmode.language.ngram import read_ngram
     from dualmode.recognizer import load
+    from dualmode.whole_files import check_writable
 
     recognizer = load(model)
     found = read_ngram(lm)
     found.check(recognizer.tokens)
+    check_writable(lm)
     encoded = encode_cuts(recognizer, read_cuts(cuts), subnet)
 
     def report(settings: dict[str, float], rate: float) -> None:

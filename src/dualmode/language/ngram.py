@@ -18,6 +18,7 @@ import numpy.typing as npt
 from dualmode.errors import LanguageError
 from dualmode.language.knowledge import Expansion, Floats, Integers
 from dualmode.language.spelling import Pieces, Spelling
+from dualmode.whole_files import replacing
 
 BOUNDARY = 0  # before the first token and after the last
 UNSEEN = -20.0  # natural logarithm; of tokens that no text holds
@@ -134,15 +135,11 @@ class NGram:
             "settings": self.settings,
             "lengths": {name: len(array) for name, array in arrays.items()},
         }
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
-        with part.open("wb") as file:
+        with replacing(path) as part, part.open("wb") as file:
             file.write(_MAGIC + json.dumps(header).encode() + b"\n")
             for array in arrays.values():
                 file.write(b"\0" * (-file.tell() % 8))
                 file.write(array.tobytes())
-        part.replace(path)
 
 
 def read_ngram(path: str | Path) -> NGram:
