@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from lhotse import CutSet, MonoCut
 
 from dualmode.errors import DataError
-from dualmode.evaluation.frame_probe import _accuracy, _held, spread
+from dualmode.evaluation.frame_probe import _accuracy, _frames, _held, load_encoder, probe, spread
+from dualmode.model.directory import load_model, save_model
+from dualmode.model.subnet import trained_subnets
 
 UTTERANCES, FRAMES, CLASSES = 40, 30, 4
 
@@ -42,3 +49,45 @@ def test_too_little_speech_is_an_error() -> None:
     rows = [[np.array([1, 2])]]
     with pytest.raises(DataError, match="too few utterances"):
         _accuracy([torch.zeros(1, 2, 3)], rows, [np.array([True])])
+
+
+def test_frames_are_those_of_the_layers_in_order(talkative_model: Path) -> None:
+    """So the last layer's, after the encoder's norm, are what the encoder gives."""
+    trained, random, recipe = load_encoder(talkative_model)
+    torch.manual_seed(0)
+    lengths = torch.tensor([123, 80])
+    batch = SimpleNamespace(features=torch.randn(2, 123, 80), feature_lengths=lengths)
+    for subnet in trained_subnets(recipe).values():
+        for model in (trained, random):
+            with torch.inference_mode():
+                *_, (last,) = _frames(model, [batch], subnet)
+                latents, counts = model.latents(batch.features, lengths)
+                expected = model.encode(latents, counts, subnet)
+                found = model.encoder.norm(last, model.active_weights(subnet))
+            for row, count in enumerate(counts.tolist()):
+                torch.testing.assert_close(found[row, :count], expected[row, :count])
+
+
+def test_random_weights_are_as_good_as_themselves(
+    talkative_model: Path, make_cut: Callable[..., MonoCut], tmp_path: Path
+) -> None:
+    """A directory that holds the very weights that a probe draws for comparison."""
+    cuts = CutSet.from_cuts(
+        make_cut(name, "one two three", 3.0) for name in ("a", "bb", "ccc", "dddd", "eeeee")
+    )
+    assert {_held(cut.id) for cut in cuts} == {True, False}
+    loaded = load_model(talkative_model)
+    found = probe(talkative_model, cuts, loaded)
+    assert found.layers["server", "trained"] != found.layers["server", "random"]
+    assert found.layers["server", "trained"] != found.layers["device", "trained"]
+
+    _, random, recipe = load_encoder(talkative_model)
+    model = load_model(talkative_model).model
+    model.encoder.load_state_dict(random.encoder.state_dict())
+    save_model(tmp_path, model, recipe)
+    again = probe(tmp_path, cuts, loaded)
+    for name in trained_subnets(recipe):
+        assert again.layers[name, "trained"] == again.layers[name, "random"]
+        assert again.layers[name, "random"] == found.layers[name, "random"]
+    assert again.frames == found.frames
+    assert again.most_frequent == found.most_frequent
