@@ -1,9 +1,14 @@
-"""Long recordings, six minutes and an hour: memory, and errors where nothing parts utterances.
+"""Long recordings: memory and time of an hour, and what it costs that pieces and streams are long.
 
     python -m benchmarks.long_audio MODEL CUTS
+    python -m benchmarks.long_audio MODEL CUTS --joined 30 300
 
-Joins the files of CUTS, with half a second of silence between them, into recordings of six
-minutes and of an hour, and transcribes each in a process of its own.
+The first joins the files of CUTS, with half a second of silence between them, into recordings of
+six minutes and of an hour, and transcribes each in a process of its own.
+
+The second joins them, with pauses of 0.3 s, into recordings of about so many seconds, each file in
+one of them, and compares the errors with those in the same files one at a time. Server cuts a
+recording into pieces of at most ``data.max_seconds`` of its training; device streams it.
 """
 
 from __future__ import annotations
@@ -13,35 +18,59 @@ import multiprocessing
 import resource
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jiwer
 import numpy as np
 import soundfile
+from lhotse.cut import Cut
 from rich.console import Console
 from rich.table import Table
 
-from dualmode.audio import SAMPLE_RATE_HZ
+from dualmode.audio import SAMPLE_RATE_HZ, Samples
 from dualmode.data.loading import load_samples
 from dualmode.data.manifests import read_cuts
+from dualmode.evaluation.wer import ErrorCounts, word_errors
+from dualmode.recognizer import Recognizer, load
+
+RECOGNISERS = ("server", "device")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("model", type=Path)
     parser.add_argument("cuts", type=Path)
+    parser.add_argument("--joined", type=float, nargs="+", metavar="SECONDS")
+    parser.add_argument("--pause-s", type=float, default=0.3, help="between joined files")
     arguments = parser.parse_args()
+    if arguments.joined:
+        found = compare_lengths(
+            load(arguments.model),
+            list(read_cuts(arguments.cuts)),
+            arguments.joined,
+            arguments.pause_s,
+        )
+    else:
+        found = measure_hour(arguments.model, arguments.cuts)
+    Console().print(found)
+
+
+def measure_hour(model: Path, cuts: Path) -> Table:
+    """Peak memory, time and errors of recordings of six minutes and of an hour."""
     table = Table("recogniser", "audio (min)", "peak memory (MB)", "seconds", "WER %")
     with tempfile.TemporaryDirectory() as folder:
         for minutes in (6, 60):
             path = Path(folder) / f"{minutes}.flac"
-            said = write_recording(path, arguments.cuts, 60.0 * minutes)
-            for name in ("server", "device"):
+            said = write_recording(path, cuts, 60.0 * minutes)
+            for name in RECOGNISERS:
                 with multiprocessing.get_context("spawn").Pool(1) as pool:
-                    memory, seconds, heard = pool.apply(measure, (arguments.model, path, name))
+                    memory, seconds, heard = pool.apply(measure, (model, path, name))
                 rate = f"{100 * jiwer.wer(said, heard):.2f}"
                 table.add_row(name, str(minutes), f"{memory:.0f}", f"{seconds:.0f}", rate)
-    Console().print(table)
+    return table
 
 
 def write_recording(path: Path, cuts: Path, seconds: float) -> str:
@@ -73,6 +102,63 @@ def measure(model: Path, path: Path, name: str) -> tuple[float, float, str]:
     seconds = time.perf_counter() - began
     peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak_kb / 1024, seconds, transcript.text
+
+
+def compare_lengths(
+    recognizer: Recognizer, cuts: Sequence[Cut], lengths: Sequence[float], pause_s: float
+) -> Table:
+    """Errors in utterances one at a time, and joined into recordings of ``lengths`` seconds."""
+    table = Table("recogniser", "recordings", "longest (s)", "WER %", "difference", "ins, del, sub")
+    utterances = [(load_samples(cut), cut.supervisions[0].text or "") for cut in cuts]
+    for name in RECOGNISERS:
+        alone = count(recognizer, name, utterances)
+        for length in (0.0, *lengths):
+            joined = list(join(utterances, length, pause_s))
+            counts = count(recognizer, name, joined) if length else alone
+            longest = max(len(samples) for samples, _ in joined) / SAMPLE_RATE_HZ
+            kinds = (counts.insertions, counts.deletions, counts.substitutions)
+            table.add_row(
+                name,
+                str(len(joined)),
+                f"{longest:.0f}",
+                f"{100 * counts.rate:.1f}",
+                f"{100 * (counts.rate - alone.rate):+.1f}",
+                ", ".join(str(kind.sum()) for kind in kinds),
+            )
+    return table
+
+
+def join(
+    utterances: Sequence[tuple[Samples, str]], seconds: float, pause_s: float
+) -> Iterator[tuple[Samples, str]]:
+    """Utterances in their order, joined with pauses until a recording has ``seconds``; each is in
+    one recording."""
+    pause = np.zeros(round(pause_s * SAMPLE_RATE_HZ), dtype=np.float32)
+    parts: list[Samples] = []
+    texts: list[str] = []
+    for samples, text in utterances:
+        parts += [pause, samples] if parts else [samples]
+        texts.append(text)
+        if sum(map(len, parts)) >= seconds * SAMPLE_RATE_HZ:
+            yield np.concatenate(parts), " ".join(texts)
+            parts, texts = [], []
+    if parts:
+        yield np.concatenate(parts), " ".join(texts)
+
+
+def count(
+    recognizer: Recognizer, name: str, recordings: Sequence[tuple[Samples, str]]
+) -> ErrorCounts:
+    """Word errors: server by pieces, device as a stream that is cut where a speaker pauses."""
+    texts = []
+    for samples, _ in recordings:
+        if name == "server":
+            texts.append(recognizer.transcribe(samples, name).text)
+        else:
+            stream = recognizer.stream(name)
+            stream.push(samples)
+            texts.append(stream.finish().text)
+    return word_errors([text for _, text in recordings], texts)
 
 
 if __name__ == "__main__":
