@@ -37,6 +37,7 @@ from dualmode.data.manifests import read_cuts
 from dualmode.evaluation.tuning import EncodedCuts, encode_cuts
 from dualmode.evaluation.wer import word_errors
 from dualmode.recognizer import load
+from dualmode.whole_files import replace_text
 
 STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 
@@ -67,7 +68,7 @@ def main() -> None:
     report["speed"] = _speed(other, arguments.lm)
     print(json.dumps(report, indent=2))
     if arguments.json:
-        arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        replace_text(arguments.json, json.dumps(report, indent=2) + "\n")
 
 
 def _arguments() -> argparse.Namespace:

@@ -38,6 +38,7 @@ from dualmode.model.subnet import ChunkedContext, Subnet
 from dualmode.model.supernet import Supernet
 from dualmode.recipe_files import load_recipe
 from dualmode.text import train_tokens
+from dualmode.whole_files import replace_text
 
 SPARSITIES = (0.5, 0.7, 0.85, 0.9)
 BLOCKS = ((8, 1), (8, 4), (16, 1))
@@ -66,7 +67,9 @@ def random_model(recipe: Recipe, folder: Path) -> LoadedModel:
     model = Supernet(tokens.size, recipe.model, recipe.pruning).eval()
     draw_masks(model.prunable(), recipe.pruning.sparsities)
     with torch.no_grad():
-        model.joiner.out.bias[0] += 8
+        bias = model.joiner.out.bias
+        assert bias is not None
+        bias[0] += 8
     return LoadedModel(model, recipe, tokens)
 
 
@@ -212,7 +215,7 @@ def main() -> None:
         )
     Console().print(table)
     if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        replace_text(arguments.json, json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from lhotse.cut import Cut
@@ -36,6 +37,7 @@ from dualmode.errors import AudioError, TextError
 from dualmode.evaluation.results import Scores
 from dualmode.evaluation.utterances import Utterance
 from dualmode.text import normalize
+from dualmode.whole_files import replace_text
 
 TEXT = TextConfig(digits="spell")
 
@@ -56,7 +58,7 @@ def main() -> None:
         }
         Console().print(_table(str(path), report[str(path)]))
     if arguments.json:
-        arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        replace_text(arguments.json, json.dumps(report, indent=2) + "\n")
 
 
 def _arguments() -> argparse.Namespace:
@@ -91,6 +93,9 @@ def _recognize(
                 with path.open("a", encoding="utf-8") as file:
                     file.write(json.dumps({"id": pair[0].id, "hyp": pair[1]}) + "\n")
     return [utterance for utterance, _ in found], [_normalized(text) for _, text in found]
+
+
+_decoder: Any = None  # of a process of the pool
 
 
 def _start_decoder() -> None:
@@ -145,7 +150,7 @@ def _scores(utterances: list[Utterance], hypotheses: list[str]) -> dict[str, obj
     }
 
 
-def _table(title: str, report: dict[str, object]) -> Table:
+def _table(title: str, report: dict[str, Any]) -> Table:
     table = Table("corpus", "utterances", "words", "WER %", "95 %", "95 % by speaker", title=title)
     for name, entry in _entries(report):
         by_speaker = entry.get("ci95_speakers")
@@ -160,10 +165,9 @@ def _table(title: str, report: dict[str, object]) -> Table:
     return table
 
 
-def _entries(report: dict[str, object]) -> Iterator[tuple[str, dict[str, object]]]:
+def _entries(report: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "all", report
     corpora = report["corpora"]
-    assert isinstance(corpora, dict)
     yield from corpora.items()
 
 

@@ -14,7 +14,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,8 @@ def measure_real_steps(name: str, corpus: Path, processes: int, rounds: int) -> 
     recipe = load_recipe(name, [*folders, "data.curriculum_steps=0", "data.calm_steps=0"])
     fabric = make_fabric(recipe.training, processes)
     if processes > 1:
-        found: dict[str, Any] = fabric.launch(_rates, recipe, processes, rounds)
+        rates: Callable[..., Any] = _rates  # Fabric gives itself as the first argument
+        found: dict[str, Any] = fabric.launch(rates, recipe, processes, rounds)
         return found
     fabric.launch()
     return _rates(fabric, recipe, processes, rounds)

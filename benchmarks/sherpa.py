@@ -24,6 +24,7 @@ from dualmode.audio import SAMPLE_RATE_HZ
 from dualmode.data.loading import load_samples
 from dualmode.data.manifests import read_cuts
 from dualmode.decoding.stream import TAIL_S
+from dualmode.decoding.transcript import Transcript
 from dualmode.export.sherpa_onnx import needed_tail_s
 from dualmode.recognizer import Recognizer
 from dualmode.text import UNKNOWN_ID, WORD_START
@@ -105,7 +106,8 @@ def main() -> None:
         texts["said"] += [cut.supervisions[0].text.lower() for cut in batch]
         for name in names:
             if name == "server":
-                ours = recognizer.transcribe_batch(audio, name)
+                results = recognizer.transcribe_batch(audio, name)
+                ours = [one for one in results if isinstance(one, Transcript)]
                 found = {s: offline(peers[name, s], audio) for s in ("", ".int8")}
             else:
                 ours = [streamed(recognizer, samples, tail_s) for samples in audio]

@@ -44,6 +44,7 @@ from dualmode.training.finetuning import accumulate
 from dualmode.training.objective import LossDenominators
 from dualmode.training.schedule import Weights
 from dualmode.training.setup import make_optimizer, wants_bf16
+from dualmode.whole_files import replace_text
 
 _UTTERANCE_S = 5.0
 _TOKENS_PER_S = 4
@@ -176,7 +177,7 @@ def main() -> None:
 
 def _write(path: Path | None, results: dict[str, Any]) -> None:
     if path:
-        path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        replace_text(path, json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -30,9 +30,11 @@ from dualmode.data.left_out import Report
 from dualmode.data.loading import load_noise, load_samples
 from dualmode.data.manifests import read_cuts
 from dualmode.decoding.transcript import Transcript
+from dualmode.errors import AudioError
 from dualmode.evaluation.wer import bootstrap_interval, word_errors
 from dualmode.recognizer import Recognizer, load
 from dualmode.text import normalize
+from dualmode.whole_files import replace_text
 
 SUBNETS = ("server", "device")
 _TOGETHER = 40
@@ -62,7 +64,7 @@ def main() -> None:
         rows += _words_a_minute(recognizer, path, arguments.threshold)
     Console().print(_table(rows))
     if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        replace_text(arguments.json, json.dumps(rows, indent=1) + "\n")
 
 
 def _arguments() -> argparse.Namespace:
@@ -101,14 +103,11 @@ def _heard(
         if subnet == "device":
             found += recognizer.stream_batch(audio, subnet)
         else:
-            found += [t for t in recognizer.transcribe_batch(audio, subnet) if _is_text(t)]
+            for result in recognizer.transcribe_batch(audio, subnet):
+                if isinstance(result, AudioError):
+                    raise result
+                found.append(result)
     return found
-
-
-def _is_text(found: Transcript | Exception) -> bool:
-    if isinstance(found, Exception):
-        raise found
-    return True
 
 
 def _text(transcript: Transcript, threshold: float) -> str:

@@ -26,6 +26,7 @@ import numpy as np
 from dualmode.audio import SAMPLE_RATE_HZ, read_audio
 from dualmode.data.phrases import MONTHS, ONES, ORDINALS, WEEKDAYS, cardinal, words
 from dualmode.data.render import to_int16, write_flac
+from dualmode.whole_files import replace_text
 
 COLUMNS = ("id", "path", "seconds", "speaker", "corpus", "text")
 READ = {"commonvoice", "librispeech", "ljspeech"}
@@ -85,7 +86,7 @@ def _read(table: Path) -> list[Row]:
 def _write(path: Path, rows: Iterable[Row]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = ["\t".join(COLUMNS), *("\t".join(r.get(c) or "" for c in COLUMNS) for r in rows)]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    replace_text(path, "\n".join(lines) + "\n")
     print(f"{path}: {len(lines) - 1} utterances")
 
 

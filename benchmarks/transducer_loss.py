@@ -25,6 +25,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dualmode.whole_files import replace_text
+
 # The parent must stay small: a child's peak memory counts from its parent's size. So everything
 # that needs torch imports it where it runs, which is in the children.
 if TYPE_CHECKING:
@@ -150,7 +152,7 @@ def run_full(problem: Problem, slices: int) -> None:
 
 def run_warprnnt(problem: Problem, slices: int) -> None:
     """Forward and backward of the full joint with the loss of warprnnt-numba."""
-    from warprnnt_numba.rnnt_loss.rnnt_pytorch import rnnt_loss  # type: ignore[import-untyped]
+    from warprnnt_numba.rnnt_loss.rnnt_pytorch import rnnt_loss
 
     for part in batch_slices(problem.case.batch, slices):
         logits = problem.join(problem.frames[part, :, None], problem.predictions[part, None])
@@ -348,7 +350,7 @@ def main() -> None:
     report(groups)
     if options.json is not None:
         results = [asdict(result) for group in groups for result in group]
-        options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        replace_text(options.json, json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":

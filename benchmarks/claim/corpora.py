@@ -37,10 +37,12 @@ class Corpora:
     def changes(self, kind: str) -> tuple[str, ...]:
         """To a recipe of a kind of training, as ``--set`` takes them."""
         train = (*self.unlabelled, *self.train) if kind == "pretrain" else self.train
-        changes = (f"data.train={_listed(train)}", f"data.dev={_listed(self.dev)}")
-        if self.noise and kind == "finetune":
-            changes += (f"data.noise='{self.noise}'",)
-        return changes
+        noisy = self.noise and kind == "finetune"
+        return (
+            f"data.train={_listed(train)}",
+            f"data.dev={_listed(self.dev)}",
+            *((f"data.noise='{self.noise}'",) if noisy else ()),
+        )
 
 
 def _listed(folders: Iterable[Path]) -> str:
@@ -52,8 +54,9 @@ Prepare = Callable[[Path, Path | None, Console], Corpora]
 
 def small(out: Path, tables: Path | None, console: Console) -> Corpora:
     """The synthetic corpus, and AN4 where ``tables`` has it."""
-    synthesize(out / "synthetic")
-    found = Corpora(*((out / "synthetic" / split,) for split in ("train", "dev", "test")))
+    folder = out / "synthetic"
+    synthesize(folder)
+    found = Corpora((folder / "train",), (folder / "dev",), (folder / "test",))
     if tables is None:
         console.print("[yellow]without --data there is no AN4: synthetic speech alone[/yellow]")
         return found

@@ -223,9 +223,9 @@ def _draw_sparsities(points: dict[str, list[tuple[float, dict[str, Any]]]], path
     for (label, series), color in zip(points.items(), ("tab:orange", "tab:gray"), strict=True):
         places = [100 * sparsity for sparsity, _ in series]
         means = [100 * wer["mean"] for _, wer in series]
-        bounds = [[100 * wer["ci95"][end] for _, wer in series] for end in (0, 1)]
+        low, high = ([100 * wer["ci95"][end] for _, wer in series] for end in (0, 1))
         axis.plot(places, means, "o-", color=color, label=label)
-        axis.fill_between(places, *bounds, color=color, alpha=0.15)
+        axis.fill_between(places, low, high, color=color, alpha=0.15)
     axis.set(xlabel="sparsity of device (%)", ylabel="WER on the test set (%)")
     axis.grid(alpha=0.3)
     axis.legend()
