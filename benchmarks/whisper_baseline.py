@@ -47,7 +47,7 @@ _VALUES = {cardinal(value): str(value) for value in range(20)} | {"oh": "0"}
 _TENS = {cardinal(10 * value): value for value in range(2, 10)}
 _CAPITALS = re.compile(r"\b(?:[A-Z][.\-]?){2,}\b|\b[A-Z]+(?=\d)|(?<=\d)[A-Z]+\b")
 
-Hear = Callable[[list[Samples]], list[str]]
+Recognise = Callable[[list[Samples]], list[str]]
 
 
 def main() -> None:
@@ -57,8 +57,8 @@ def main() -> None:
     rows = []
     for path in arguments.cuts:
         cuts = sorted(read_cuts(path), key=lambda cut: cut.duration)
-        for name, (hear, size) in systems.items():
-            rows.append({"set": str(path), "system": name, "bytes": size} | _score(cuts, hear))
+        for name, (recognise, size) in systems.items():
+            rows.append({"set": str(path), "system": name, "bytes": size} | _score(cuts, recognise))
     Console().print(_table(rows))
     if arguments.json:
         replace_text(arguments.json, json.dumps(rows, indent=1) + "\n")
@@ -74,41 +74,43 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _systems(arguments: argparse.Namespace) -> dict[str, tuple[Hear, int]]:
-    systems: dict[str, tuple[Hear, int]] = {}
+def _systems(arguments: argparse.Namespace) -> dict[str, tuple[Recognise, int]]:
+    systems: dict[str, tuple[Recognise, int]] = {}
     for folder in arguments.teacher:
         whisper = WhisperTeacher(folder)
 
-        def hear(clips: list[Samples], whisper: WhisperTeacher = whisper) -> list[str]:
-            return [one.text for one in whisper.hear(clips, whole_windows=not arguments.short)]
+        def recognise(clips: list[Samples], whisper: WhisperTeacher = whisper) -> list[str]:
+            return [
+                one.text for one in whisper.transcribe(clips, whole_windows=not arguments.short)
+            ]
 
-        systems[folder.name] = hear, (folder / "model.bin").stat().st_size
+        systems[folder.name] = recognise, (folder / "model.bin").stat().st_size
     if arguments.model:
         recognizer = load(arguments.model)
         size = (model_folder(arguments.model) / "model.safetensors").stat().st_size
         for subnet in ("server", "device"):
-            systems[f"{arguments.model}, {subnet}"] = _hear_by(recognizer, subnet), size
+            systems[f"{arguments.model}, {subnet}"] = _recogniser(recognizer, subnet), size
     return systems
 
 
-def _hear_by(recognizer: Recognizer, subnet: str) -> Hear:
-    def hear(clips: list[Samples]) -> list[str]:
+def _recogniser(recognizer: Recognizer, subnet: str) -> Recognise:
+    def recognise(clips: list[Samples]) -> list[str]:
         if subnet == "device":
             return [found.text for found in recognizer.stream_batch(clips, subnet)]
         heard = recognizer.transcribe_batch(clips, subnet)
         return [one.text for one in heard if isinstance(one, Transcript)]
 
-    return hear
+    return recognise
 
 
-def _score(cuts: Sequence[Cut], hear: Hear) -> dict[str, object]:
+def _score(cuts: Sequence[Cut], recognise: Recognise) -> dict[str, object]:
     hypotheses: list[str] = []
-    spent_s = heard_s = 0.0
-    for start in track(range(0, len(cuts), _TOGETHER), "hearing", transient=True):
+    spent_s = audio_s = 0.0
+    for start in track(range(0, len(cuts), _TOGETHER), "recognising", transient=True):
         clips = [load_samples(cut) for cut in cuts[start : start + _TOGETHER]]
-        heard_s += sum(map(len, clips)) / SAMPLE_RATE_HZ
+        audio_s += sum(map(len, clips)) / SAMPLE_RATE_HZ
         begun = time.perf_counter()
-        hypotheses += hear(clips)
+        hypotheses += recognise(clips)
         spent_s += time.perf_counter() - begun
     references = [cut.supervisions[0].text or "" for cut in cuts]
     words = word_errors([_words(text) for text in references], [_words(t) for t in hypotheses])
@@ -118,7 +120,7 @@ def _score(cuts: Sequence[Cut], hear: Hear) -> dict[str, object]:
         "wer_interval": bootstrap_interval(words),
         "one_by_one": single.rate,
         "one_by_one_interval": bootstrap_interval(single),
-        "rtf": spent_s / heard_s,
+        "rtf": spent_s / audio_s,
     }
 
 

@@ -16,6 +16,11 @@ of updates of each recogniser, and scored on the same test set:
     D       supernet, from an encoder pre-trained as server alone
     E       supernet, from an encoder pre-trained as supernet: dualmode
 
+with --rows split,
+
+    A1-half, A2-half  A1 and A2 with half the batch and twice the steps, for the same work
+    C-split           C, where each utterance of a step goes to one recogniser: 1.5 times the steps
+
 and, with --rows ablations or all, E with one thing changed at a time. Stopped by Ctrl-C, by
 --budget-minutes or by a crash, it goes on where it was when it is run again, here or wherever OUT
 is copied to. The results of all that OUT holds are written after every row: OUT/results.json,

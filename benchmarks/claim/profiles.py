@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.claim import corpora
 from benchmarks.claim.corpora import Corpora, Prepare
-from benchmarks.claim.rows import MAIN, Row, Stage, ablations
+from benchmarks.claim.rows import MAIN, SPLIT, Row, Stage, ablations
 from dualmode.config import Recipe
 from dualmode.recipe_files import load_recipe
 
@@ -36,7 +36,7 @@ class Profile:
     def rows(self) -> tuple[Row, ...]:
         """All there are: the claim's own, and E with one thing changed."""
         base = load_recipe(self.recipes["finetune"], list(self.changes))
-        return (*MAIN, *ablations(base))
+        return (*MAIN, *SPLIT, *ablations(base))
 
     def steps_of(self, stage: Stage, scale: float) -> int:
         return max(1, round(self.steps[stage.kind] * stage.length * scale))
@@ -50,6 +50,7 @@ class Profile:
             self.recipes[stage.kind],
             [
                 "training.minutes=null",
+                "training.step_sharing=all",  # rows of split steps say so themselves
                 f"training.steps={self.steps_of(stage, scale)}",
                 f"data.batch_seconds={self.batch_seconds[stage.kind]}",
                 f"training.seed={seed}",
@@ -71,7 +72,7 @@ PROFILES = {
             {"pretrain": 1400, "finetune": 3000},
             {"pretrain": 24, "finetune": 12},
             corpora.small,
-            ("data.calm_steps=1000",),
+            ("data.curriculum_steps=400", "data.calm_steps=1000"),
         ),
         Profile(
             "speech",

@@ -92,6 +92,30 @@ MAIN = (
 )
 
 
+_HALF_BATCH = "data.batch_seconds=6"
+_SPLIT = "training.step_sharing=split"
+
+SPLIT = (
+    Row(
+        "A1-half",
+        "server alone, half the batch, twice the steps",
+        Stage("A1-half", "finetune", (*SERVER_ALONE, _HALF_BATCH), length=2.0),
+    ),
+    Row(
+        "A2-half",
+        "device alone, half the batch, twice the steps",
+        Stage("A2-half", "finetune", (*DEVICE_ALONE, _HALF_BATCH), length=2.0),
+    ),
+    Row(
+        "C-split",
+        "supernet, split steps, 1.5 times the steps",
+        Stage("C-split", "finetune", (_SPLIT,), length=1.5),
+    ),
+)
+"""Split steps cost half, so there can be more of them; rows A get as many updates for their work.
+The half of a batch is that of the profile ``small``."""
+
+
 def ablations(base: Recipe) -> tuple[Row, ...]:
     """Rows that differ from E in one thing; ``base`` is the recipe that E fine-tunes by."""
     other = "lattice" if base.training.distillation == "ctc" else "ctc"
@@ -171,15 +195,16 @@ def _sparsity_rows(target: float) -> list[Row]:
 
 
 def choose(rows: Iterable[Row], wanted: str) -> list[Row]:
-    """Rows by name, with commas between them; ``main``, ``ablations`` and ``all`` stand for many.
+    """Rows by name, with commas between them; the groups are ``main``, ``split``, ``ablations``
+    and ``all``.
 
     Raises:
         ValueError: no row has such a name.
     """
     rows = list(rows)
     names = {row.name for row in rows}
-    main = {row.name for row in MAIN}
-    groups = {"main": main, "ablations": names - main, "all": names}
+    main, split = ({row.name for row in group} for group in (MAIN, SPLIT))
+    groups = {"main": main, "split": split, "ablations": names - main - split, "all": names}
     chosen: set[str] = set()
     for word in wanted.split(","):
         chosen |= groups.get(word, {word})
