@@ -1,13 +1,12 @@
-"""The device engine beside its peers: time of a step, bytes, memory, one thread, the same weights.
+"""The device engine compared with other runtimes: time of a step and size, on one thread.
 
     python -m benchmarks.engine [--recipe conformer-10m] [--rounds 40] [--json FILE]
 
-The weights are random, which changes no one's time: masks of every sparsity are drawn from them,
-and blank is made likely, so that searches do what they do on speech that is mostly silence. A step
-is one window of one stream through the encoder. Peers take turns step by step, and the time is the
-thread's own (what it computed, without what it waited for), so a machine that others share shifts
-all of them alike: read the ratios. ONNX Runtime runs what `dualmode export sherpa-onnx --int8`
-writes (dynamic quantisation), PyTorch the model itself in fp32, both dense.
+All runtimes have the same random weights, which do not affect the time. Masks of every sparsity are
+drawn from them. A step is one window of one stream through the encoder. Runtimes take turns step by
+step, and times are processor time of the thread, so that other load affects all alike: compare the
+ratios. ONNX Runtime runs the dense int8 export of `dualmode export sherpa-onnx --int8` (dynamic
+quantisation), PyTorch the dense model in fp32.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ WARM_UP = 6  # steps until left context and caches are full
 
 @dataclass
 class Row:
-    """A peer, what one of its steps does, and how long its steps took."""
+    """A runtime, a function that runs one of its steps, and the times of its steps."""
 
     name: str
     chunk_ms: int
@@ -59,7 +58,7 @@ class Row:
 
 
 def random_model(recipe: Recipe, folder: Path) -> LoadedModel:
-    """A supernet of random weights with masks, and tokens of made-up words."""
+    """A supernet with random weights and masks, and tokens of artificial words."""
     rng = np.random.default_rng(0)
     words = ["".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz"), 6)) for _ in range(2000)]
     tokens = train_tokens(words, recipe.text, folder)
@@ -74,7 +73,7 @@ def random_model(recipe: Recipe, folder: Path) -> LoadedModel:
 
 
 def recipe_of(name: str, block: tuple[int, int]) -> Recipe:
-    """The recipe with the sparsities of this benchmark and a block of so many outputs x inputs."""
+    """The recipe with the sparsities of this benchmark and blocks of outputs x inputs."""
     sparsities = ",".join(map(str, SPARSITIES))
     return load_recipe(
         name,
@@ -137,7 +136,7 @@ def torch_row(loaded: LoadedModel, context: ChunkedContext) -> Row:
 
 
 def measure(rows: list[Row], rounds: int) -> None:
-    """Steps of all rows in turn."""
+    """Run steps of all rows in turn."""
     for number in range(WARM_UP + rounds):
         for row in rows:
             before = time.thread_time()
@@ -147,7 +146,7 @@ def measure(rows: list[Row], rounds: int) -> None:
 
 
 def make_rows(recipe_name: str, folder: Path) -> list[Row]:
-    """Everything that is measured."""
+    """All rows of the benchmark."""
     rows = []
     for block in BLOCKS:
         loaded = random_model(recipe_of(recipe_name, block), folder)
@@ -171,7 +170,7 @@ def make_rows(recipe_name: str, folder: Path) -> list[Row]:
 
 
 def report(rows: list[Row]) -> list[dict[str, Any]]:
-    """Medians, and how many times the engine at 70 % is faster on the same chunk."""
+    """Medians, and ratios to the engine at 70 % sparsity with the same chunk."""
     ours = {r.chunk_ms: r for r in rows if r.name == "engine int8 70% 8x1"}
     return [
         {
@@ -179,7 +178,7 @@ def report(rows: list[Row]) -> list[dict[str, Any]]:
             "chunk_ms": row.chunk_ms,
             "step_ms": float(np.median(row.ms)),
             "step_p99_ms": float(np.quantile(row.ms, 0.99)),
-            # Rounds are paired: a round in which the machine was slow was slow for both.
+            # Rounds are paired, because load on the machine affects both in the same round.
             "ratio": float(np.median(np.divide(row.ms, ours[row.chunk_ms].ms))),
             "real_time_factor": float(np.median(row.ms)) / row.chunk_ms,
             "bytes": row.total_bytes,
@@ -189,7 +188,7 @@ def report(rows: list[Row]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """See the module."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--recipe", default="conformer-10m")
     parser.add_argument("--rounds", type=int, default=40)

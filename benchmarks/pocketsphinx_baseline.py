@@ -1,14 +1,14 @@
-"""Word errors of PocketSphinx with the US English model of its wheel: a baseline to beat.
+"""Word errors of PocketSphinx with the US English model of its wheel, as a baseline.
 
 Usage:
     python -m benchmarks.pocketsphinx_baseline CUTS [CUTS...] [--json FILE] [--processes N]
         [--hypotheses FILE]
 
-It takes about as long as the audio on one core. With --hypotheses what was recognised is kept in
-a file of JSON lines, and a run that was stopped goes on from there.
+It takes about as long as the audio on one core. With --hypotheses, results are stored in a file of
+JSON lines, and an interrupted run resumes from it.
 
-CUTS are CutSets (cuts.jsonl.gz, or the folder that holds it). References and hypotheses go
-through the same normalisation as dualmode's, and the intervals are made the same way.
+CUTS are CutSets (cuts.jsonl.gz, or its folder). Normalisation of references and hypotheses, and
+confidence intervals, are the same as for dualmode.
 """
 
 from __future__ import annotations
@@ -65,13 +65,13 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cuts", nargs="+", type=Path)
     parser.add_argument("--json", type=Path, help="where to write the figures")
-    parser.add_argument("--hypotheses", type=Path, help="JSON lines to keep and to go on from")
+    parser.add_argument("--hypotheses", type=Path, help="JSON lines to write and to resume from")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     return parser.parse_args()
 
 
 def _kept(path: Path | None) -> dict[str, str]:
-    """Hypotheses of an earlier run, by cut id."""
+    """Hypotheses of an earlier run by cut id."""
     if path is None or not path.is_file():
         return {}
     records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -81,11 +81,12 @@ def _kept(path: Path | None) -> dict[str, str]:
 def _recognize(
     cuts: list[Cut], processes: int, kept: dict[str, str], path: Path | None
 ) -> tuple[list[Utterance], list[str]]:
-    """References and hypotheses of all cuts that have a usable text and audio."""
+    """References and hypotheses of all cuts with usable text and audio."""
     found: list[tuple[Utterance, str]] = []
     with ProcessPoolExecutor(processes, initializer=_start_decoder) as pool:
         tasks = [(cut, kept.get(cut.id)) for cut in cuts]
-        for pair in track(pool.map(_hear, tasks, chunksize=4), "PocketSphinx", total=len(cuts)):
+        results = pool.map(_recognize_one, tasks, chunksize=4)
+        for pair in track(results, "PocketSphinx", total=len(cuts)):
             if pair is None:
                 continue
             found.append(pair)
@@ -101,12 +102,12 @@ _decoder: Any = None  # of a process of the pool
 def _start_decoder() -> None:
     from pocketsphinx import Decoder
 
-    # A batch normalises cepstra by utterance, so results do not depend on who decodes what.
+    # Batch mode normalises cepstra by utterance, so results do not depend on the process.
     global _decoder
     _decoder = Decoder(samprate=16000, loglevel="FATAL")
 
 
-def _hear(task: tuple[Cut, str | None]) -> tuple[Utterance, str] | None:
+def _recognize_one(task: tuple[Cut, str | None]) -> tuple[Utterance, str] | None:
     cut, known = task
     try:
         reference = normalize(" ".join(s.text or "" for s in cut.supervisions), TEXT)
@@ -134,7 +135,7 @@ def _decode(samples: Samples) -> str:
 
 
 def _normalized(hypothesis: str) -> str:
-    """Its dictionary writes letters as words and marks variants; what cannot be said is nothing."""
+    """Normalise letters and variants of the dictionary; a hypothesis without words is empty."""
     try:
         return normalize(hypothesis, TEXT)
     except TextError:

@@ -1,10 +1,10 @@
-"""Speed of training as it is: real batches, their loader, all processes.
+"""Speed of training with real batches, the data loader and all processes.
 
     python -m benchmarks.supernet_step --corpus runs/quickstart/corpus [--processes 2]
 
-Ways to share a step between recognisers (``training.step_sharing``) take turns of a few steps, each
-on batches that come from its loader, and on one batch that is in memory. The second is what the
-first would reach if shapes, loader and lengths cost nothing.
+The values of ``training.step_sharing`` take turns of a few steps, each on batches from the loader
+and on a single batch in memory. The latter is the upper limit, without the cost of loading and of
+varying shapes.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from dualmode.training.step import take_step, update_masks
 WAYS = ("all", "split", "split_taught")
 _TURN = 4  # steps
 _WARM_UP = 2  # turns
-_LATE = 0.9  # share of the run: the transducer has its full weight, the masks are there
+_LATE = 0.9  # share of the run at which the transducer has its full weight and masks are fixed
 
 
 def measure_real_steps(name: str, corpus: Path, processes: int, rounds: int) -> dict[str, Any]:
-    """Hours of audio an hour of wall clock and an hour of one core, by way and kind of batch."""
+    """Hours of audio per hour of wall clock and of one core, by step sharing and kind of batch."""
     os.environ.setdefault(*KERNELS_KEPT)
     folders = [f"data.{split}=[{corpus / split}]" for split in ("train", "dev")]
-    # From the first step on, batches are what they are once curriculum and calm are over.
+    # Without curriculum and calm steps, so that batches are typical from the first step on.
     recipe = load_recipe(name, [*folders, "data.curriculum_steps=0", "data.calm_steps=0"])
     fabric = make_fabric(recipe.training, processes)
     if processes > 1:
@@ -87,7 +87,7 @@ def _rates(fabric: Fabric, recipe: Recipe, processes: int, rounds: int) -> dict[
 
 
 def _turn(run: Run[Supernet], batches: Iterator[Batch], turn: int) -> tuple[float, float]:
-    """Seconds of audio a second of wall clock, and a second of this process's computing."""
+    """Seconds of audio per second of wall clock, and per second of this process's CPU time."""
     began, computed, heard = time.perf_counter(), time.process_time(), 0.0
     for number in range(_TURN):
         heard += take_step(run, next(batches), turn * _TURN + number, _LATE, False).seconds
@@ -97,7 +97,7 @@ def _turn(run: Run[Supernet], batches: Iterator[Batch], turn: int) -> tuple[floa
 
 def table(results: dict[str, dict[str, Any]]) -> Table:
     """The results of :func:`measure_real_steps` by recipe."""
-    shown = Table("recipe", "step", "batches", "hours an hour", "hours an hour of a core")
+    shown = Table("recipe", "step", "batches", "hours per hour", "hours per core hour")
     for recipe, found in results.items():
         for key, values in found.items():
             way, kind = key.split(", ")

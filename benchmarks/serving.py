@@ -5,9 +5,9 @@
     python -m benchmarks.serving words MODEL CUTS            WER through the socket
     python -m benchmarks.serving soak MODEL CUTS --minutes 30
 
-MODEL is a model directory, EXPORT what `dualmode export sherpa-onnx` wrote of it, CUTS a CutSet.
-Clients and service are on this machine, on 127.0.0.1. Every computation has one thread, and rates
-are taken in turns, so that what else the machine does falls on all alike.
+MODEL is a model directory, EXPORT its export by `dualmode export sherpa-onnx`, CUTS a CutSet.
+Clients and service run on the same machine. Each computation uses one thread, and runtimes are
+measured in turns, so that other load affects all alike.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ SECOND = SAMPLE_RATE_HZ
 
 
 def utterances(path: Path, most: int) -> list[tuple[np.ndarray, str]]:
-    """Samples and normalised text of a CutSet's first cuts."""
+    """Samples and normalised text of the first cuts of a CutSet."""
     found = []
     for cut in read_cuts(path):
         found.append((load_samples(cut), cut.supervisions[0].text))
@@ -96,14 +96,14 @@ def rates(options: argparse.Namespace) -> None:
 
 
 def shifted(whole: np.ndarray, row: int, seconds: float) -> np.ndarray:
-    """A stretch of the recordings, another for each stream."""
+    """A different part of the recordings for each stream."""
     size = round(seconds * SECOND)
     start = (row * 7 * SECOND) % max(1, len(whole) - size)
     return whole[start : start + size]
 
 
 def by_group(recognizer: Recognizer, audios: list[np.ndarray]) -> float:
-    """Seconds that a group of live streams takes."""
+    """Processing time of a group of live streams, in seconds."""
     group = recognizer.stream_group("device")
     streams = [group.open() for _ in audios]
     began = time.perf_counter()
@@ -116,7 +116,7 @@ def by_group(recognizer: Recognizer, audios: list[np.ndarray]) -> float:
 
 
 def by_sherpa(recognizer: Any, audios: list[np.ndarray]) -> float:
-    """Seconds that sherpa-onnx takes, with its streams in one batch."""
+    """Processing time of sherpa-onnx with its streams in one batch, in seconds."""
     streams = [recognizer.create_stream() for _ in audios]
     began = time.perf_counter()
     for start in range(0, len(audios[0]), round(BLOCK_S * SECOND)):
@@ -134,7 +134,7 @@ def by_sherpa(recognizer: Any, audios: list[np.ndarray]) -> float:
 
 @contextmanager
 def service(model: Path, *arguments: str) -> Iterator[tuple[str, int]]:
-    """`dualmode serve` in a process of its own: its address and its process id."""
+    """Run `dualmode serve` in another process; yields its address and process id."""
     command = [sys.executable, "-m", "dualmode", "serve", str(model), "--port", "0", *arguments]
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
@@ -158,7 +158,7 @@ def service(model: Path, *arguments: str) -> Iterator[tuple[str, int]]:
 async def client(
     address: str, samples: np.ndarray, *, real_time: bool = True, pause_s: float = 0.0
 ) -> list[tuple[float, dict[str, Any]]]:
-    """Send samples; events, each with its time since the first sample."""
+    """Send samples and return the events, each with its time since the first sample."""
     from websockets.asyncio.client import connect
 
     events: list[tuple[float, dict[str, Any]]] = []
@@ -191,7 +191,7 @@ async def client(
 
 
 def delays(options: argparse.Namespace) -> None:
-    """How late captions and server's text are, by the number of clients in real time."""
+    """Delays of captions and of server's text, by the number of real-time clients."""
     said = utterances(options.cuts, 64)
     pause = np.zeros(2 * SECOND, np.float32)
     whole = np.concatenate([part for samples, _ in said for part in (samples, pause)])
@@ -240,7 +240,7 @@ def ms(values: list[float], percentile: float) -> str:
 
 
 def words(options: argparse.Namespace) -> None:
-    """WER of what the socket says, and of both recognisers on whole files."""
+    """WER of texts from the socket, and of both recognisers on whole files."""
     said = utterances(options.cuts, options.most)
     recognizer = Recognizer.load(options.model)
     texts = [text for _, text in said]
@@ -271,7 +271,7 @@ def words(options: argparse.Namespace) -> None:
 
 
 async def misbehave(address: str, samples: np.ndarray, kind: str) -> None:
-    """One bad client."""
+    """A client that violates the protocol."""
     from websockets.asyncio.client import connect
     from websockets.exceptions import WebSocketException
 
@@ -301,7 +301,7 @@ async def misbehave(address: str, samples: np.ndarray, kind: str) -> None:
 
 
 def soak(options: argparse.Namespace) -> None:
-    """Good and bad clients for minutes: the good ones lose nothing, memory stays flat."""
+    """Good and bad clients for minutes: check the good ones' texts and the service's memory."""
     said = utterances(options.cuts, 40)
     kinds = ("slow", "dropping", "lying", "oversized", "silent", "garbage")
     good = options.clients - options.clients // 3
@@ -349,9 +349,9 @@ def soak(options: argparse.Namespace) -> None:
         with urllib.request.urlopen(f"http://{address}/metrics") as page:
             left = re.findall(r"^dualmode_(?:streams|connections) \S+", page.read().decode(), re.M)
     third = max(1, len(sizes) // 3)
-    print(f"streams of good clients: {asked}, of which another text than alone: {lost}")
+    print(f"streams of good clients: {asked}; with a different text than alone: {lost}")
     first, last = np.median(sizes[:third]), np.median(sizes[-third:])
-    print(f"memory: {first:.0f} MB at first, {last:.0f} MB at last")
+    print(f"memory: {first:.0f} MB at the start, {last:.0f} MB at the end")
     print("left:", ", ".join(left))
 
 
@@ -366,7 +366,7 @@ def main() -> None:
         command.add_argument("model", type=Path)
         if run is rates:
             command.add_argument("export", type=Path)
-            command.add_argument("--engine", type=Path, help="of dualmode export engine")
+            command.add_argument("--engine", type=Path, help="artifact of dualmode export engine")
         command.add_argument("cuts", type=Path)
         command.add_argument("--streams", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
         command.add_argument("--seconds", type=float, default=20.0)

@@ -1,11 +1,11 @@
-"""An export in stock sherpa-onnx against the model that it was made of.
+"""Compare an export in stock sherpa-onnx with its model.
 
     python -m benchmarks.sherpa MODEL EXPORT CUTS [CUTS ...]
 
-MODEL is a model directory, EXPORT what `dualmode export sherpa-onnx MODEL EXPORT --int8` wrote.
-Tokens of every file are compared, in batches of one to four files, and word error rates of torch,
-of the export, and of its int8 form. sherpa-onnx emits at most one token a frame; files in which
-torch emits more in one frame are counted by themselves.
+MODEL is a model directory, EXPORT its export by `dualmode export sherpa-onnx MODEL EXPORT --int8`.
+The benchmark compares tokens of every file, in batches of one to four files, and word error rates
+of torch, of the export, and of its int8 variant. sherpa-onnx emits at most one token per frame;
+files in which torch emits several are counted separately.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Heard = tuple[list[str], str]
 
 
 def open_export(folder: Path, kind: Any, suffix: str) -> Any:
-    """A recogniser of sherpa-onnx over an exported one."""
+    """Open an export in sherpa-onnx."""
     return kind.from_transducer(
         encoder=str(folder / f"encoder{suffix}.onnx"),
         decoder=str(folder / "decoder.onnx"),
@@ -44,7 +44,7 @@ def open_export(folder: Path, kind: Any, suffix: str) -> Any:
 
 
 def offline(recognizer: Any, batch: list[np.ndarray]) -> list[Heard]:
-    """Tokens and text of whole recordings, decoded together."""
+    """Tokens and text of whole recordings, decoded as a batch."""
     streams = [recognizer.create_stream() for _ in batch]
     for stream, samples in zip(streams, batch, strict=True):
         stream.accept_waveform(SAMPLE_RATE_HZ, samples)
@@ -53,7 +53,7 @@ def offline(recognizer: Any, batch: list[np.ndarray]) -> list[Heard]:
 
 
 def online(recognizer: Any, batch: list[np.ndarray], tail_s: float) -> list[Heard]:
-    """Tokens and text of streams, with the silence that they need, decoded together."""
+    """Tokens and text of streams with a silent tail, decoded as a batch."""
     streams = [recognizer.create_stream() for _ in batch]
     for stream, samples in zip(streams, batch, strict=True):
         stream.accept_waveform(SAMPLE_RATE_HZ, np.concatenate([samples, silence(tail_s)]))
@@ -64,7 +64,7 @@ def online(recognizer: Any, batch: list[np.ndarray], tail_s: float) -> list[Hear
 
 
 def streamed(recognizer: Recognizer, samples: np.ndarray, tail_s: float) -> Any:
-    """What a session of torch makes of the same samples and the same silence."""
+    """Stream the same samples and tail with torch."""
     session = recognizer.stream("device", endpointing=None)
     session.push(np.concatenate([samples, silence(tail_s - TAIL_S)]))
     return session.finish()
@@ -76,7 +76,7 @@ def silence(seconds: float) -> np.ndarray:
 
 
 def main() -> None:
-    """Compare and print."""
+    """Run the comparison and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path)
     parser.add_argument("export", type=Path)
@@ -127,7 +127,7 @@ def main() -> None:
 
 
 def compare(recognizer: Recognizer, transcript: Any, tokens: list[str]) -> str:
-    """Whether two recognisers emitted the same tokens, and if not, whether they could have."""
+    """Compare the tokens of two recognisers, apart from several tokens in a frame."""
     spoken = [token for token in transcript.tokens if token.id > UNKNOWN_ID]
     pieces = [recognizer.tokens.pieces[token.id].replace(WORD_START, " ") for token in spoken]
     if pieces == tokens:

@@ -1,20 +1,21 @@
-"""What a supernet step costs: against its two recognisers trained apart, and against the machine.
+"""Cost of a supernet step, relative to separate training and to the speed of the machine.
 
     python -m benchmarks.supernet_step [--json FILE] [--recipes NAME ...]
     python -m benchmarks.supernet_step --corpus runs/quickstart/corpus [--processes 2]
 
-For recipes, by default those of 1.5 and 10 million parameters, on random audio, in one process of
-one thread (training runs one such process a core) or on one GPU:
+For each recipe, by default those of 1.5 and 10 million parameters, with random audio, in one
+process of one thread (training runs one such process per core) or on one GPU:
 
-- cost of a supernet step over the cost of a dense full-context step and a sparse streaming step;
-- hours of audio per hour, of this one process;
-- FLOPs a second (counted by torch's own counter, forward and backward) over what a large matrix
-  product reaches in the same run and precision.
+- time of a supernet step divided by the time of a dense full-context step and a sparse streaming
+  step;
+- hours of audio per hour of one process;
+- FLOP/s (torch's counter, forward and backward) divided by those of a large matrix product in the
+  same run and precision.
 
-With ``--corpus``, see :mod:`benchmarks.real_steps`: the whole training step on real batches, loader
-included, for each way to share a step between recognisers.
+With ``--corpus``, see :mod:`benchmarks.real_steps`: complete training steps with real batches, for
+each value of ``training.step_sharing``.
 
-Contenders take turns, and medians are reported: machines are noisy.
+The variants take turns, and medians are reported, because timings are noisy.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ _MATMUL_SIZE = 2048
 
 
 def make_batch(seconds: float, vocabulary: int, device: torch.device) -> Batch:
-    """Random utterances of 5 s with 4 tokens a second."""
+    """Random utterances of 5 s with 4 tokens per second."""
     rows = max(1, round(seconds / _UTTERANCE_S))
     mels, tokens = int(100 * _UTTERANCE_S), int(_TOKENS_PER_S * _UTTERANCE_S)
     batch = Batch(
@@ -70,7 +71,7 @@ def make_batch(seconds: float, vocabulary: int, device: torch.device) -> Batch:
 def stepper(
     recipe: Recipe, batch: Batch, subnets: dict[str, Subnet], device: torch.device
 ) -> Callable[[], None]:
-    """A function that takes one whole optimiser step of ``subnets``."""
+    """A function that runs one complete optimiser step of ``subnets``."""
     torch.manual_seed(0)
     model = Supernet(recipe.text.vocabulary_size, recipe.model, recipe.pruning).to(device)
     draw_masks(model.prunable(), recipe.pruning.sparsities)
@@ -96,7 +97,7 @@ def stepper(
 
 
 def in_turns(contenders: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
-    """Median seconds of each contender, run one after the other ``rounds`` times."""
+    """Median time of each contender in seconds; they run in turns, ``rounds`` times."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(rounds + 1):
         for name, run in contenders.items():
@@ -108,7 +109,7 @@ def in_turns(contenders: dict[str, Callable[[], None]], rounds: int) -> dict[str
 
 
 def measure(name: str, rounds: int, device: torch.device) -> dict[str, float]:
-    """All figures of one recipe."""
+    """All measurements of one recipe."""
     recipe = load_recipe(name)
     batch = make_batch(40.0, recipe.text.vocabulary_size, device)
     streaming = device_subnet(recipe)

@@ -1,14 +1,13 @@
-"""How well ``talk`` understands people: clean, in noise, over a telephone, and what it makes of
-speech that is not in its language.
+"""Word error rates of ``talk`` on real speech: clean, in noise, over a telephone, and on text
+outside its language.
 
 Usage:
     python -m benchmarks.talk --an4 CUTS --commands CUTS [--babble CUTS] [--other CUTS ...]
         [--model talk] [--threshold 0.5] [--json FILE]
 
-CUTS are CutSets (cuts.jsonl.gz, or the folder that holds it): the test sets of AN4 and of Speech
-Commands, noise in which several people talk, and open English. Word errors are dualmode's own;
-words that are less sure than the threshold are left out in the second of two rows. ``server``
-hears whole utterances, ``device`` streams.
+CUTS are CutSets (cuts.jsonl.gz, or its folder): the test sets of AN4 and of Speech Commands, noise
+of several people talking, and open English. The second row of each pair omits words whose
+confidence is below the threshold. ``server`` recognises whole utterances, ``device`` streams.
 """
 
 from __future__ import annotations
@@ -88,11 +87,11 @@ def _white(samples: Samples, rng: np.random.Generator) -> Samples:
 
 
 def _telephone(samples: Samples, rng: np.random.Generator) -> Samples:
-    """What 8,000 samples a second can hold."""
+    """Limit the bandwidth to that of 8 kHz audio."""
     return resample(resample(samples, 1, 2), 2, 1)[: len(samples)]
 
 
-def _heard(
+def _recognised(
     recognizer: Recognizer, subnet: str, cuts: Sequence[Cut], change: Change
 ) -> list[Transcript]:
     found: list[Transcript] = []
@@ -121,7 +120,7 @@ def _errors(
     references = [normalize(cut.supervisions[0].text or "", _TEXT) for cut in cuts]
     rows: list[dict[str, object]] = []
     for subnet in SUBNETS:
-        found = _heard(recognizer, subnet, cuts, change)
+        found = _recognised(recognizer, subnet, cuts, change)
         for least in (0.0, threshold):
             counts = word_errors(references, [_text(t, least) for t in found])
             low, high = bootstrap_interval(counts)
@@ -139,12 +138,12 @@ def _words_a_minute(
     minutes = sum(cut.duration for cut in cuts) / 60
     rows: list[dict[str, object]] = []
     for subnet in SUBNETS:
-        found = _heard(recognizer, subnet, cuts, _clean)
+        found = _recognised(recognizer, subnet, cuts, _clean)
         for least in (0.0, threshold):
             words = sum(len(_text(transcript, least).split()) for transcript in found)
             rows.append(
                 {"set": str(path), "subnet": subnet, "threshold": least}
-                | {"what": "words a minute", "value": words / minutes}
+                | {"what": "words per minute", "value": words / minutes}
             )
     return rows
 

@@ -1,14 +1,14 @@
-"""The tables that ``talk`` is trained from, chosen out of larger tables of transcribed speech.
+"""Select the training data of ``talk`` from larger tables of transcribed speech.
 
 Usage:
     python -m benchmarks.talk_data OUT TABLE [TABLE...] [--noise TABLE] [--babble TABLE]
 
-A TABLE is tab-separated with the columns id, path, seconds, speaker, corpus and text, paths being
-relative to it. Written to OUT are an4.tsv, commands.tsv (Speech Commands), dev.tsv (speakers of
-both who are in neither), numbers.tsv (sentences of read English that hold numbers, dates or units),
-open.tsv (short sentences that hold none) and, from --noise, noise.tsv. With --babble, clips of
-that table are laid over each other, three to seven voices at a time, and added to the noise.
-VoxForge is in none of them: its licence does not let a model that learnt from it be given away.
+A TABLE is tab-separated with the columns id, path (relative to the table), seconds, speaker, corpus
+and text. The script writes these tables to OUT: an4.tsv, commands.tsv (Speech Commands), dev.tsv
+(held-out speakers of both), numbers.tsv (sentences of read English with numbers, dates or units),
+open.tsv (short sentences without them) and, with --noise, noise.tsv. With --babble, three to seven
+voices of that table are mixed at a time and added to the noise. VoxForge is excluded, because its
+licence does not permit distributing a model trained on it.
 
 Then, for each NAME:  dualmode prepare tsv OUT/NAME.tsv runs/talk/data/NAME --flac --digits spell
 """
@@ -100,7 +100,7 @@ def _numbers_in(row: Row) -> int:
 
 
 def _holds_numbers(row: Row) -> bool:
-    """Numbers in words, at least two of them where sentences are long."""
+    """Whether a sentence contains number words, at least two if it is long."""
     fewest = 1 if row["corpus"] == "commonvoice" else 2
     short = float(row["seconds"]) < _LONGEST_S["numbers"]
     in_words = not re.search(r"\d", row["text"])
@@ -113,7 +113,7 @@ def _is_open(row: Row) -> bool:
 
 
 def _babble(rows: list[Row], folder: Path) -> list[Row]:
-    """Recordings in which several people talk at once."""
+    """Recordings of several people talking at the same time."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(3)
     waiting = iter(rng.permutation(len(rows)).tolist())

@@ -1,12 +1,12 @@
-"""Time and peak memory of the transducer loss, forward and backward, joiner included.
+"""Time and peak memory of the transducer loss, forward and backward, including the joiner.
 
     python -m benchmarks.transducer_loss [--small] [--threads N] [--json FILE]
 
-Contenders: the pruned loss of this package (the two projections of its additive joiner
-included), its full loss on the unpruned joint, and on the CPU and the small case the full joint
-with the loss of the ``warprnnt-numba`` package. Each runs in a process of its own, so that its
-peak memory is its own. A full joint that would not fit is run in slices of the batch; its memory
-is then the peak of a slice times their number, and marked as extrapolated.
+Contenders: the pruned loss of this package (including the two projections of its additive joiner),
+its full loss on the unpruned joint and, for the small case on the CPU, the full joint with the loss
+of the ``warprnnt-numba`` package. Each runs in a separate process, for its own peak memory. A full
+joint that does not fit into memory runs in slices of the batch; its memory is then the peak of a
+slice times the number of slices, marked as extrapolated.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Any
 
 from dualmode.whole_files import replace_text
 
-# The parent must stay small: a child's peak memory counts from its parent's size. So everything
-# that needs torch imports it where it runs, which is in the children.
+# The parent must stay small, because a child's peak memory includes its parent's size. Therefore
+# only the children import torch.
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -67,8 +67,8 @@ TINY = Case(2, 6, 3, 11)
 class Result:
     """Measurement of one contender; ``megabytes`` is for the whole batch.
 
-    ``cpu_seconds`` is processor time over all threads: where other programs share the machine it
-    is steadier than ``seconds``, which passed on the clock.
+    ``cpu_seconds`` is processor time over all threads, which is less affected by other programs
+    than ``seconds``, the elapsed time.
     """
 
     contender: str
@@ -180,11 +180,11 @@ def batch_slices(batch: int, slices: int) -> list[slice]:
 
 
 def slices_needed(contender: str, case: Case, device: str) -> int:
-    """In how many slices the batch fits into a cautious share of the free memory."""
+    """Number of slices of the batch that each fit into a safe share of the free memory."""
     if contender == "pruned":
         return 1
     nodes = case.batch * case.frames * (case.tokens + 1)
-    # Logits, their gradient, and for the other package log-softmax and its gradient too; of the
+    # Logits and their gradient, for the other package also log-softmax and its gradient; for the
     # hidden layer the sum, the tanh and a gradient.
     tensors = 4 if contender == "warprnnt" else 2
     need = 4 * nodes * (tensors * case.vocabulary + 3 * WIDTH)
@@ -204,7 +204,7 @@ def free_memory(device: str) -> int:
 
 
 class PeakMemory:
-    """Peak bytes since this object was made: of the process on the CPU, of tensors on CUDA."""
+    """Peak bytes since creation: of the process on the CPU, of tensors on CUDA."""
 
     def __init__(self, device: str) -> None:
         import torch
@@ -275,14 +275,14 @@ def measure_apart(contender: str, case: Case, device: str, threads: int) -> Resu
 
 
 def pick_device() -> str:
-    """CUDA where there is one; asked in a child, to keep this process small."""
+    """CUDA if available; queried in a child, to keep this process small."""
     probe = "import torch; print('cuda' if torch.cuda.is_available() else 'cpu')"
     command = [sys.executable, "-c", probe]
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
 
 
 def has_warprnnt() -> bool:
-    """Whether warprnnt-numba and numba, which it does not depend on formally, are installed."""
+    """Whether warprnnt-numba and numba, its undeclared dependency, are installed."""
     found = all(importlib.util.find_spec(name) for name in ("warprnnt_numba", "numba"))
     if not found:
         print("warprnnt-numba left out: pip install warprnnt-numba numba", file=sys.stderr)

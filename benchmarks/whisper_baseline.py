@@ -1,14 +1,14 @@
-"""Word errors, speed and bytes of Whisper through faster-whisper: what people would pick instead.
+"""Word error rates, speed and size of Whisper with faster-whisper, as an alternative to dualmode.
 
 Usage:
     python -m benchmarks.whisper_baseline CUTS [CUTS...] --teacher DIR [--teacher DIR]
         [--model MODEL] [--short] [--json FILE]
 
-CUTS are CutSets. Whisper runs greedy, in int8, on one thread, in its own windows of 30 s (--short:
-in windows of the clip and 3 s). With --model the recognisers of a dualmode model are scored in the
-same run, on the same normalised texts. Two rates are given: words as dualmode writes them, and
-*one by one*, in which numbers are compared digit by digit and spelled words letter by letter,
-however they are written ("GMEF 39" and "g m e f thirty nine" are the same).
+CUTS are CutSets. Whisper runs with greedy search, int8 and one thread, in its windows of 30 s
+(--short: in windows of the clip plus 3 s). With --model, the recognisers of a dualmode model are
+scored in the same run on the same normalised texts. There are two rates: of normalised words, and
+*one by one*, where numbers are compared digit by digit and spelled words letter by letter, so that
+"GMEF 39" and "g m e f thirty nine" are equal.
 """
 
 from __future__ import annotations
@@ -132,8 +132,8 @@ def _words(text: str) -> str:
 
 
 def one_by_one(text: str) -> str:
-    """A text with every number as its digits and every spelled word as its letters, apart."""
-    capitals = text.upper() != text  # where all is upper case, capitals say nothing
+    """Write every number as separate digits and every spelled word as separate letters."""
+    capitals = text.upper() != text  # capitals mark spelled words unless all is in upper case
     spread = text
     if capitals:
         spread = _CAPITALS.sub(lambda found: f" {' '.join(re.findall('[A-Z]', found[0]))} ", text)

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from dualmode.decoding.stream import Partial
 from dualmode.decoding.transcript import Transcript, Word
-from dualmode.display import GrowingText, hear, make_console
+from dualmode.display import GrowingText, make_console, show_stream
 
 
 def words(text: str) -> tuple[Word, ...]:
@@ -23,13 +23,13 @@ class _Session:
 
     def __init__(self, sentence: str) -> None:
         self.sentence = sentence.split()
-        self.heard = 0
+        self.result = 0
         self.seconds = 0.0
 
     def push(self, samples: np.ndarray[tuple[int], np.dtype[np.float32]]) -> Partial | None:
         self.seconds += len(samples) / 16000
-        self.heard += 1
-        return Partial(words(" ".join(self.sentence[: self.heard])), self.heard - 1)
+        self.result += 1
+        return Partial(words(" ".join(self.sentence[: self.result])), self.result - 1)
 
     def finish(self) -> Transcript:
         return Transcript(words(" ".join(self.sentence)), self.seconds)
@@ -42,13 +42,13 @@ def shown(terminal: bool, real_time: bool = False) -> str:
     file = io.StringIO()
     console = Console(file=file, force_terminal=terminal, width=20, color_system=None)
     with GrowingText(console) as growing:
-        heard = hear(
+        result = show_stream(
             _Session("open the front door"),  # type: ignore[arg-type]
             PIECES,
             growing,
             real_time=real_time,
         )
-    assert heard.text == "open the front door"
+    assert result.text == "open the front door"
     return file.getvalue()
 
 

@@ -1,8 +1,8 @@
-"""Whole archives recognised by many processes or machines, through Ray; resumable.
+"""Transcribe archives in many processes or on many machines with Ray; resumable.
 
-A task recognises a batch of files and gives one record for each; records are appended to a JSONL
-file, or written as the parts of a Parquet data set, as the tasks end. A run that was killed goes on
-with the files that have no record yet.
+A task recognises a batch of files and returns one record per file. Records are appended to a JSONL
+file, or written as parts of a Parquet data set, when a task ends. A run that was interrupted
+continues with the files that have no record yet.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from dualmode.recognizer import Recognizer, load
 
 Record = dict[str, Any]
 SOUND = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".oga"}
-WAITING = 2  # tasks a core that are submitted before the first of them ends
+WAITING = 2  # tasks per core that are submitted before the first of them ends
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What a run did: files recognised, files that cannot be read, files done by earlier runs."""
+    """Numbers of files that were recognised, could not be read, or were done by earlier runs."""
 
     recognised: int
     failed: int
@@ -37,10 +37,10 @@ class Counts:
 
 
 def sound_files(places: Sequence[Path]) -> list[Path]:
-    """Files, those in folders and those of CutSets (``*.jsonl.gz``, ``*.jsonl``), each once.
+    """Sound files given directly, in folders, or in CutSets (``*.jsonl.gz``, ``*.jsonl``).
 
     Raises:
-        DataError: there are none, or a place does not exist.
+        DataError: there are no files, or a path does not exist.
     """
     found: dict[Path, None] = {}
     for place in places:
@@ -68,7 +68,7 @@ def _of_cuts(path: Path) -> Iterator[Path]:
 
 
 def recognise_batch(model: str, subnet: str, files: Sequence[str]) -> list[Record]:
-    """One task: a record for each file, with its text and words, or with its error."""
+    """Run one task: a record per file, with its text and words, or with its error."""
     recognizer = _recognizer(model)
     records = []
     for file, result in zip(files, recognizer.transcribe_batch(files, subnet), strict=True):
@@ -81,7 +81,7 @@ def recognise_batch(model: str, subnet: str, files: Sequence[str]) -> list[Recor
 
 @lru_cache(maxsize=1)
 def _recognizer(model: str) -> Recognizer:
-    """A process that runs many tasks loads the model once."""
+    """The recogniser, loaded once per process."""
     return load(model)
 
 
@@ -98,11 +98,14 @@ def transcribe_archive(
     """Recognise all files of ``places`` on a Ray cluster.
 
     Args:
-        model: a model directory, at the same path on every machine; so are the files.
+        model: a model directory; like the files, at the same path on every machine.
+        places: files, folders and CutSets.
         out: ``*.jsonl``, or ``*.parquet`` for a folder of parts.
-        address: of a running cluster (``auto`` finds one of this machine), or ``local`` to
-            start one here.
-        report: called with how many files are done, of how many.
+        address: address of a running cluster, ``auto`` for one on this machine, or ``local`` to
+            start one.
+        subnet: ``server`` or ``device``.
+        batch: files per task.
+        report: called with the number of files done and in total.
 
     Raises:
         DualmodeError: the package ray is missing, or no cluster answers.
@@ -132,7 +135,7 @@ def transcribe_archive(
 
 @contextmanager
 def _cluster(address: str) -> Iterator[Any]:
-    """Ray, connected; disconnected at the end."""
+    """Connect to Ray, and disconnect at the end."""
     try:
         import ray
     except ImportError:
@@ -140,7 +143,7 @@ def _cluster(address: str) -> Iterator[Any]:
     local: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
-    except Exception as error:  # Ray raises plain ones, too, where a node does not start
+    except Exception as error:  # Ray also raises plain exceptions if a node does not start
         raise DualmodeError(f"no Ray cluster at {address}: {error}") from None
     try:
         yield ray
@@ -149,14 +152,14 @@ def _cluster(address: str) -> Iterator[Any]:
 
 
 class _Results(Protocol):
-    """Where records go."""
+    """Storage of records."""
 
     def files(self) -> set[str]:
-        """Files that have a record."""
+        """The files that have a record."""
         ...
 
     def add(self, records: Sequence[Record]) -> None:
-        """Keep the records of a task."""
+        """Store the records of a task."""
         ...
 
 
@@ -165,11 +168,11 @@ def _results(out: Path) -> _Results:
         return _Lines(out)
     if out.suffix == ".parquet":
         return _Parts(out)
-    raise DataError(f"{out}: end it in .jsonl, or in .parquet for a folder of parts")
+    raise DataError(f"{out}: the name must end in .jsonl, or in .parquet for a folder of parts")
 
 
 class _Lines:
-    """One JSON object a line. A last line that a killed run left unfinished is cut off."""
+    """One JSON object per line. An incomplete last line of a killed run is removed."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -197,7 +200,7 @@ class _Lines:
 
 
 class _Parts:
-    """A Parquet data set: a file a task, named after what is in it, and written whole."""
+    """A Parquet data set: one part per task, named by a hash of its paths, written atomically."""
 
     def __init__(self, folder: Path) -> None:
         try:

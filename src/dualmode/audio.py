@@ -84,7 +84,7 @@ def to_mono_16khz(samples: npt.NDArray[np.floating], sample_rate_hz: int) -> Sam
         AudioError: the rate is not positive, or there are more than two dimensions.
     """
     if sample_rate_hz <= 0:
-        raise AudioError(f"a sample rate of {sample_rate_hz} Hz cannot be: give it in hertz")
+        raise AudioError(f"the sample rate must be positive, not {sample_rate_hz} Hz")
     if samples.ndim not in (1, 2):
         raise AudioError(f"samples must be (S,) or (S, channels), not {samples.shape}")
     mono = samples if samples.ndim == 1 else _mono(samples)
@@ -93,14 +93,14 @@ def to_mono_16khz(samples: npt.NDArray[np.floating], sample_rate_hz: int) -> Sam
 
 
 class StreamResampler:
-    """Resamples a stream to 16 kHz: what ``push`` and ``finish`` return joins to what resampling
-    the whole would give.
+    """Resamples a stream to 16 kHz. The concatenated outputs of ``push`` and ``finish`` equal the
+    resampled whole.
 
-    Each piece is filtered with its neighbours as margins; margins and pieces are whole multiples
-    of the step between samples that both rates share, so that positions do not shift.
+    Each piece is filtered together with its neighbours. Pieces and margins are whole multiples of
+    the interval after which samples of both rates coincide, so that positions do not shift.
 
     Args:
-        sample_rate_hz: of the samples that are pushed.
+        sample_rate_hz: sample rate of the input.
 
     Raises:
         AudioError: the rate is not positive.
@@ -114,10 +114,10 @@ class StreamResampler:
         reach = ceil(_FILTER_ZEROS * max(self._up, self._down) / self._up) + 1
         self._margin = self._down * ceil(reach / self._down)
         self._buffer: Samples = np.zeros(0, np.float32)
-        self._left = 0  # samples of the buffer that were given out before
+        self._left = 0  # samples of the buffer that have already been output
 
     def push(self, samples: npt.NDArray[np.floating]) -> Samples:
-        """Take samples (S,), and return those at 16 kHz that no later sample can change."""
+        """Push samples (S,), and return the samples at 16 kHz that are final."""
         if self._up == self._down:
             return np.ascontiguousarray(samples, dtype=np.float32)
         self._buffer = np.concatenate([self._buffer, samples.astype(np.float32, copy=False)])
@@ -140,7 +140,7 @@ class StreamResampler:
 
 
 def duration_s(path: str | Path) -> float:
-    """Length of a file by its header; 0 if it cannot be read."""
+    """Duration of a file in seconds, by its header; 0 if it cannot be read."""
     try:
         return float(soundfile.info(str(path)).duration)
     except (soundfile.LibsndfileError, OSError, TypeError, ValueError):
@@ -148,10 +148,10 @@ def duration_s(path: str | Path) -> float:
 
 
 def check_samples(samples: npt.ArrayLike) -> Samples:
-    """Samples (S,) as float32 in [-1, 1]; int16 is divided by 32768.
+    """Convert samples (S,) to float32 in [-1, 1]; int16 is divided by 32768.
 
     Raises:
-        AudioError: not one row, neither floating point nor int16, or not finite.
+        AudioError: the samples are not one-dimensional, have another type, or are not finite.
     """
     array = np.asarray(samples)
     if array.ndim != 1:
@@ -163,7 +163,7 @@ def check_samples(samples: npt.ArrayLike) -> Samples:
     if not np.issubdtype(array.dtype, np.floating):
         raise AudioError(f"samples must be floats in [-1, 1] or int16, not {array.dtype}")
     if not np.isfinite(array).all():
-        raise AudioError("samples hold NaN or infinity: check where they come from")
+        raise AudioError("samples contain NaN or infinity: check their source")
     return array.astype(np.float32, copy=False)
 
 
@@ -213,7 +213,7 @@ def _open(path: str | Path) -> soundfile.SoundFile:
 
 
 def _check_end_in_place(path: Path, file: soundfile.SoundFile) -> None:
-    """Detect what libsndfile ignores: chunks and Ogg streams without their end."""
+    """Detect truncated chunks and Ogg streams, which libsndfile ignores."""
     if file.format == "OGG" and not _ogg_ends(path):
         raise _damaged(path, "its Ogg stream has no end")
     pattern = r"^\s*(?:data|SSND|Data Size)\s*:\s*(\d+) \(should be (\d+)\)"
@@ -222,7 +222,7 @@ def _check_end_in_place(path: Path, file: soundfile.SoundFile) -> None:
         unknown = any(base <= promised <= base + 0xFFFF for base in _UNKNOWN_LENGTHS)
         if promised > present and not unknown:
             raise _damaged(
-                path, f"its header states {promised} bytes of samples, {present} are left"
+                path, f"its header states {promised} bytes of samples, but there are {present}"
             )
 
 
@@ -258,7 +258,7 @@ def _blocks(path: str | Path, file: soundfile.SoundFile, seconds: float) -> Iter
 
 
 def _check(path: str | Path, file: soundfile.SoundFile, samples: Samples, total: int) -> None:
-    """Raise unless ``total`` is what the header states and ``samples`` are finite."""
+    """Raise unless ``total`` equals the header's number and ``samples`` are finite."""
     if not total:
         raise AudioError(f"{path}: the sound file has no samples; {_REPLACE}")
     slack = _MP3_SLACK if file.format == "MP3" else 0

@@ -31,7 +31,7 @@ from dualmode.commands import (
 )
 from dualmode.errors import DualmodeError
 
-# Packages that are not installed with dualmode alone, and the extra that has them.
+# Optional packages, and the extra that installs each.
 _EXTRAS = {
     "lhotse": "train",
     "jiwer": "train",
@@ -44,7 +44,7 @@ INTERRUPTED = 130  # the shells' convention for Ctrl-C: 128 + SIGINT
 
 
 class _Commands(TyperGroup):
-    """Prints errors that are meant for users without a traceback."""
+    """Prints errors for users without a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         try:

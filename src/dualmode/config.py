@@ -1,4 +1,4 @@
-"""Recipes: a validated configuration of a training run, stored as one YAML file.
+"""Recipes: validated configurations of training runs, stored as YAML files.
 
 ``dualmode.recipe_files`` reads recipes from files.
 """
@@ -10,7 +10,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-_WIDEST = 1 << 16  # far beyond any speech model: a bound on what a recipe can make a reader build
+_WIDEST = 1 << 16  # limits what an untrusted recipe can allocate; far beyond any speech model
 
 
 class Section(BaseModel):
@@ -117,17 +117,17 @@ class DataConfig(Section):
     )
     noise: str | None = Field(None, description="CutSet of noise to mix in")
     batch_seconds: float = Field(
-        120.0, gt=0, description="a batch, padding and tails included, of each process of torchrun"
+        120.0, gt=0, description="per batch and process of torchrun, padding and tails included"
     )
     buckets: int = Field(30, ge=1)
     max_unreadable_share: float = Field(
-        0.01, ge=0, le=1, description="of the training set, before a run stops; others are skipped"
+        0.01, ge=0, le=1, description="unreadable share of the training set above which a run stops"
     )
     min_seconds: float = Field(0.1, ge=0)
     max_seconds: float = Field(30.0, gt=0)
-    min_confidence: float = Field(0.0, ge=0, le=1, description="of a teacher's text; else left out")
+    min_confidence: float = Field(0.0, ge=0, le=1, description="texts below it are left out")
     confidence_power: float = Field(
-        0.0, ge=0, description="an epoch has a teacher's text as often as its confidence to this"
+        0.0, ge=0, description="an epoch repeats a cut by its confidence to this power"
     )
     curriculum_seconds: float = Field(
         0.0, ge=0, description="longest utterance at the first step; 0 disables the curriculum"
@@ -137,12 +137,12 @@ class DataConfig(Section):
         0.25, ge=0, lt=1, description="probability that an utterance is joined to another one"
     )
     speeds: tuple[float, ...] = (0.9, 1.0, 1.1)
-    calm_steps: int = Field(0, ge=0, description="steps before speeds, noise and masks start")
+    calm_steps: int = Field(0, ge=0, description="steps before augmentation starts")
     noise_probability: float = Field(0.5, ge=0, le=1)
     noise_snr_db: tuple[float, float] = (5.0, 25.0)
-    room_probability: float = Field(0.0, ge=0, le=1, description="of a random room's echo")
-    telephone_probability: float = Field(0.0, ge=0, le=1, description="of a telephone's band")
-    gain_db: tuple[float, float] = Field((0.0, 0.0), description="level changed by, least and most")
+    room_probability: float = Field(0.0, ge=0, le=1, description="of adding reverberation")
+    telephone_probability: float = Field(0.0, ge=0, le=1, description="of a telephone line")
+    gain_db: tuple[float, float] = Field((0.0, 0.0), description="range of the random gain")
     tail_silence_seconds: float = Field(
         2.0, ge=0, description="maximum; half of the audio ends in silence"
     )
@@ -256,20 +256,20 @@ class TrainingConfig(Section):
     subnets: tuple[Literal["server", "device"], ...] = Field(
         ("server", "device"),
         min_length=1,
-        description="recognisers trained together; one alone serves for comparison",
+        description="recognisers trained together; a single one is for comparison",
     )
     sampled_subnet: bool = Field(
         False, description="train one more randomly sampled subnet in each step"
     )
     step_sharing: Literal["all", "split", "split_taught"] = Field(
         "split",
-        description="each recogniser hears the whole batch, or a part of it; split_taught: server "
-        "also hears the others' parts, without a backward pass, to teach them",
+        description="whether recognisers train on the whole batch or each on a part; split_taught: "
+        "server also encodes the other parts, without a backward pass, as their teacher",
     )
     device_share: float = Field(
-        0.5, gt=0, lt=1, description="split: of what server and device hear"
+        0.5, gt=0, lt=1, description="split: device's share of the utterances of both recognisers"
     )
-    sampled_share: float = Field(0.33, gt=0, lt=1, description="split: of the batch")
+    sampled_share: float = Field(0.33, gt=0, lt=1, description="split: share of the batch")
     log_every_steps: int = Field(50, ge=1)
     validate_every_steps: int = Field(500, ge=1)
     validation_utterances: int = Field(200, ge=1)

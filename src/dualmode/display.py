@@ -82,7 +82,7 @@ def _shown(segment: Transcript) -> str:
     return segment.written_text or segment.text
 
 
-def hear(
+def show_stream(
     session: StreamSession,
     pieces: Iterable[npt.NDArray[np.float32]],
     growing: GrowingText,
@@ -112,38 +112,38 @@ def scoring_bar(
     return progress_bar("scoring", units, console)
 
 
-def print_probe(found: Probe, console: Console) -> None:
+def print_probe(result: Probe, console: Console) -> None:
     """Print the table of a probe: one row for each layer, in percent of held-out frames."""
-    learnt, scored = found.frames
+    learnt, scored = result.frames
     table = Table(title=f"tokens from single frames ({learnt} for training, {scored} scored)")
     table.add_column("layer", justify="right")
-    for subnet, weights in found.layers:
+    for subnet, weights in result.layers:
         table.add_column(f"{subnet}, {weights}", justify="right")
-    for number, rates in enumerate(zip(*found.layers.values(), strict=True), start=1):
+    for number, rates in enumerate(zip(*result.layers.values(), strict=True), start=1):
         table.add_row(str(number), *(f"{rate:.1%}" for rate in rates))
     console.print(table)
-    console.print(f"always the most frequent token: {found.most_frequent:.1%}")
+    console.print(f"always the most frequent token: {result.most_frequent:.1%}")
 
 
-def print_evaluation(found: Evaluation, console: Console) -> None:
+def print_evaluation(result: Evaluation, console: Console) -> None:
     """Print the table of an evaluation, and the utterances that could not be scored."""
-    console.print(found.table())
-    for skipped in found.skipped[:_SKIPPED_SHOWN]:
+    console.print(result.table())
+    for skipped in result.skipped[:_SKIPPED_SHOWN]:
         console.print(Text(f"left out: {skipped.id}: {skipped.why}", style="yellow"))
-    hidden = len(found.skipped) - _SKIPPED_SHOWN
+    hidden = len(result.skipped) - _SKIPPED_SHOWN
     if hidden > 0:
         console.print(Text(f"and {hidden} more left out", style="yellow"))
 
 
-def print_tail(found: TailReport, console: Console) -> None:
-    """Print how many last words depend on what follows them in a stream."""
-    of = max(1, found.utterances)
+def print_tail(report: TailReport, console: Console) -> None:
+    """Print how many last words depend on the audio after them."""
+    of = max(1, report.utterances)
     for name, ids in (
-        ("last words that need more silence than a stream appends", found.lost),
-        ("last words that appear only where the audio ends", found.end_bound),
-        ("texts that 2 s of silence at the end change", found.changed),
+        ("last words that need more silence than a stream appends", report.lost),
+        ("last words that appear only where the audio ends", report.end_bound),
+        ("texts that change with 2 s of silence at the end", report.changed),
     ):
         shown = f": {', '.join(ids[:_SKIPPED_SHOWN])}" if ids else ""
         console.print(
-            Text(f"{name}: {len(ids)} of {found.utterances} ({len(ids) / of:.2%}){shown}")
+            Text(f"{name}: {len(ids)} of {report.utterances} ({len(ids) / of:.2%}){shown}")
         )

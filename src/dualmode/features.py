@@ -1,10 +1,10 @@
 """Log-mel features by kaldi-native-fbank, of a whole utterance or of a stream; frame arithmetic.
 
-The settings are those of sherpa-onnx, so that a model trained here meets the same numbers there:
-80 mels of 20 to 7600 Hz, windows of 25 ms every 10 ms (Povey), no dither, edges mirrored.
+The settings equal those of sherpa-onnx: 80 mels from 20 to 7600 Hz, windows of 25 ms every 10 ms
+(Povey), no dither, mirrored edges.
 
-How samples, mel frames (10 ms) and encoder frames (40 ms) count each other is written here and
-nowhere else: frame j of the encoder reads mel frames 4j to 4j + 6.
+This module defines the relation of samples, mel frames (10 ms) and encoder frames (40 ms): frame j
+of the encoder reads mel frames 4j to 4j + 6.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def fbank(samples: npt.NDArray[np.floating]) -> Mels:
 
 
 class OnlineFbank:
-    """Features of a stream: what ``push`` and ``finish`` return joins to ``fbank(whole)``."""
+    """Features of a stream: the concatenated outputs of ``push`` and ``finish`` equal ``fbank``."""
 
     def __init__(self) -> None:
         options = knf.FbankOptions()
@@ -78,13 +78,13 @@ class OnlineFbank:
         self._finished = False
 
     def push(self, samples: npt.NDArray[np.floating]) -> Mels:
-        """Take (S,) samples and return the (m, 80) mel frames that no later sample can change.
+        """Push (S,) samples and return the (m, 80) mel frames that are complete.
 
         Raises:
-            ValueError: samples of more than one dimension, or after ``finish``.
+            ValueError: samples are not one-dimensional, or ``finish`` was called before.
         """
         if self._finished:
-            raise ValueError("the stream is finished: start another OnlineFbank")
+            raise ValueError("the stream is finished: create a new OnlineFbank")
         if samples.ndim != 1:
             raise ValueError(f"push takes (S,) samples of one channel, not {samples.shape}")
         if len(samples):
@@ -93,7 +93,7 @@ class OnlineFbank:
         return self._take()
 
     def finish(self) -> Mels:
-        """Return the last (m, 80) mel frames, whose windows reach over the end of the stream."""
+        """Return the last (m, 80) mel frames, whose windows extend beyond the end of the stream."""
         if not self._finished:
             self._finished = True
             self._extractor.input_finished()
@@ -105,7 +105,7 @@ class OnlineFbank:
         mels = np.empty((count, MELS), np.float32)
         for index in range(count):
             mels[index] = self._extractor.get_frame(self._returned + index)
-        # Without this the extractor keeps every frame of an hour-long stream.
+        # Without this, the extractor keeps all frames of the stream in memory.
         self._extractor.pop(count)
         self._returned = ready
         return mels

@@ -11,16 +11,16 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 Progress = Callable[[float, float], None]
-"""Called with the units done and the units in all."""
+"""Called with the units done and the units in total."""
 
 
 @contextmanager
 def progress_bar(
     label: str, units: str = "s of audio", console: Console | None = None
 ) -> Iterator[Progress]:
-    """Show a bar while the block runs, by default on stderr; yields what moves it.
+    """Show a bar while the block runs, by default on stderr; yields a function that moves it.
 
-    It is removed at the end, and not shown where there is no terminal.
+    The bar is removed at the end, and is not shown without a terminal.
     """
     from rich import progress
     from rich.console import Console
@@ -32,7 +32,7 @@ def progress_bar(
         progress.TimeElapsedColumn(),
         console=console or Console(file=sys.stderr),
         transient=True,
-        redirect_stdout=False,  # results go where the caller sends them
+        redirect_stdout=False,  # results are printed by the caller
     ) as bar:
         task = bar.add_task(label, total=1.0)
         yield lambda done, total: bar.update(task, completed=done, total=max(done, total))

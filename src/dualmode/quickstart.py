@@ -144,7 +144,7 @@ def verdicts(found: Evaluation) -> list[Text]:
 
 
 def _example(cuts: list[Cut]) -> Cut:
-    """The longest file, which shows most."""
+    """The longest file."""
     return max(cuts, key=lambda cut: (cut.duration, cut.id))
 
 
@@ -160,13 +160,14 @@ def _transcribe(recognizer: Recognizer, cut: Cut, console: Console) -> None:
 
 def _stream(recognizer: Recognizer, cut: Cut, console: Console) -> None:
     from dualmode.data.loading import load_samples
-    from dualmode.display import GrowingText, hear
+    from dualmode.display import GrowingText, show_stream
 
     samples = load_samples(cut)
     pieces = [samples[at : at + _PIECE_SAMPLES] for at in range(0, len(samples), _PIECE_SAMPLES)]
+    session, slow = recognizer.stream("device"), console.is_terminal
     with GrowingText(console) as growing:
-        heard = hear(recognizer.stream("device"), pieces, growing, real_time=console.is_terminal)
-    console.print(Text(f"{heard.seconds:7.2f} s  {heard.text}", style="bold"), soft_wrap=True)
+        result = show_stream(session, pieces, growing, real_time=slow)
+    console.print(Text(f"{result.seconds:7.2f} s  {result.text}", style="bold"), soft_wrap=True)
 
 
 def _engine(recognizer: Recognizer, model: Path, cut: Cut, console: Console) -> None:
@@ -187,23 +188,23 @@ def _engine(recognizer: Recognizer, model: Path, cut: Cut, console: Console) -> 
     samples = load_samples(cut)
     engine = dualmode_engine.Model(out)
     console.print(Text(f"device  {engine.transcribe(samples).text}"))
-    ours = _seconds(lambda: engine.transcribe(samples))
-    theirs = _seconds(lambda: _heard(recognizer, samples))
+    engine_s = _seconds(lambda: engine.transcribe(samples))
+    torch_s = _seconds(lambda: _streamed(recognizer, samples))
     kernels = engine.description["kernels"]
     console.print(
-        f"real-time factor {ours / cut.duration:.4f} with one thread (kernels {kernels}); "
-        f"PyTorch takes {theirs / ours:.0f} times as long for the same stream"
+        f"real-time factor {engine_s / cut.duration:.4f} with one thread (kernels {kernels}); "
+        f"PyTorch takes {torch_s / engine_s:.0f} times as long for the same stream"
     )
 
 
-def _heard(recognizer: Recognizer, samples: Samples) -> str:
+def _streamed(recognizer: Recognizer, samples: Samples) -> str:
     stream = recognizer.stream("device")
     stream.push(samples)
     return stream.finish().text
 
 
 def _seconds(run: Callable[[], object]) -> float:
-    """Processor time of the fastest of three runs, after one to warm up."""
+    """Processor time of the fastest of three runs, after a warm-up run."""
     times = []
     for _ in range(4):
         before = time.process_time()
@@ -241,6 +242,6 @@ def _say_next(model: Path, seconds: float, console: Console) -> None:
 
 
 def _command(name: str) -> str:
-    """The command that the user's shell finds; make does not activate the environment."""
+    """The command as the user's shell finds it, since make does not activate the environment."""
     beside = Path(sys.argv[0]).with_name(name)
     return str(beside) if shutil.which(name) is None and beside.is_file() else name

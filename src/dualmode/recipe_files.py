@@ -1,6 +1,6 @@
-"""Reads recipes: shipped ones by name, others by path, with ``section.key=value`` overrides.
+"""Read recipes, shipped ones by name and others by path, with ``section.key=value`` overrides.
 
-The resolved recipe is stored with the model that it trains.
+The resolved recipe is stored with the model.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def load_recipe(source: str | Path, overrides: list[str] | tuple[str, ...] = ())
 
 
 def load_stored_recipe(path: Path) -> Recipe:
-    """Read the recipe that a model directory holds, written by this or another minor version.
+    """Read the recipe of a model directory, written by this or another minor version.
 
     Keys that this version does not know are ignored with a warning; keys that are missing get
     their defaults.
@@ -63,7 +63,7 @@ def load_stored_recipe(path: Path) -> Recipe:
 
 
 def _migrated(tree: dict[str, Any]) -> dict[str, Any]:
-    """The tree with sections that were renamed under their new names."""
+    """The tree with renamed sections under their new names."""
     training = tree.get("training")
     if isinstance(training, dict) and "device" in training and "device_subnet" not in training:
         training["device_subnet"] = training.pop("device")
@@ -102,7 +102,7 @@ def _read_tree(source: str | Path) -> dict[str, Any]:
 
 def _read_text(path: Path) -> str:
     if path.stat().st_size > _LARGEST_BYTES:
-        raise RecipeError(f"{path} is too large for a recipe: over {_LARGEST_BYTES} bytes")
+        raise RecipeError(f"{path} is too large for a recipe: more than {_LARGEST_BYTES} bytes")
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -110,7 +110,7 @@ def _read_text(path: Path) -> str:
 
 
 def _parsed(text: str, source: str) -> Any:
-    """YAML as plain values; tags that name Python objects are errors."""
+    """Parse YAML to plain values; tags that name Python objects are errors."""
     try:
         return yaml.safe_load(text)
     # Besides its own errors PyYAML raises ValueError for a date that is none, and recurses.

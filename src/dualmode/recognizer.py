@@ -1,4 +1,4 @@
-"""The facade: a model directory in, transcripts and streams out."""
+"""The main entry point: load a model, transcribe audio, and open streams."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ from dualmode.progress import Progress, progress_bar
 from dualmode.runtime import Floats, Ids, Runtime, RuntimeModel, load_runtime
 from dualmode.streams import LARGEST_BATCH, StreamGroup
 
-BATCH_SECONDS = 120.0  # audio that is recognised together
+BATCH_SECONDS = 120.0  # audio in a batch
 
 
 class Recognizer:
-    """Every recogniser of one supernet.
+    """All recognisers of one supernet.
 
-    ``subnet`` is everywhere a name, ``server`` or ``device``, or a :class:`Subnet` of the user's
-    choice: any chunk and look-ahead, and any sparsity that the model was trained with.
+    Methods take ``subnet`` as a name, ``server`` or ``device``, or as a :class:`Subnet` with any
+    chunk and look-ahead, and any sparsity that the model was trained with.
 
     Args:
-        model: as a runtime loaded it.
-        beam_width: hypotheses that ``search="beam"`` keeps.
-        tail_s: silence appended to audio for subnets that stream, whose last words may come
-            after their sound.
+        model: a model loaded by a runtime; see :meth:`load`.
+        beam_width: number of hypotheses of ``search="beam"``.
+        tail_s: silence, in seconds, appended to audio for subnets that stream, since they may
+            emit the last words after the end of the audio.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Recognizer:
         self.recipe = model.recipe
         self.beam_width = beam_width
         self.tail_s = tail_s
-        # Full context is no better than what training showed it: pieces are no longer than that.
+        # With full context, pieces are not longer than the utterances of training.
         self._longest_s = max(2.0, min(LONGEST_S, self.recipe.data.max_seconds))
         self._opened: dict[Subnet, Runtime] = {}
         self._compiler = Compiler(self.tokens, self.recipe.text)
@@ -71,46 +71,45 @@ class Recognizer:
     def load(
         cls, path: str | Path, runtime: str | None = None, device: str = "cpu", **options: Any
     ) -> Recognizer:
-        """Load a model directory, or what else a runtime understands.
+        """Load a model.
 
         Args:
-            path: a directory with config.yaml, model.safetensors and tokens.model.
-            runtime: ``torch``, or another of ``dualmode.runtime.RUNTIMES``; by default the one
-                that ``path`` is made for.
-            device: where the network runs: ``cpu``, ``cuda``.
-            options: ``beam_width`` and ``tail_s`` as above.
+            path: a model directory, the name of a shipped model, an ONNX export, or an artifact of
+                the engine.
+            runtime: ``torch``, ``onnx`` or ``engine``; by default the one for ``path``.
+            device: ``cpu`` or ``cuda``.
+            options: ``beam_width`` and ``tail_s``, see :class:`Recognizer`.
 
         Raises:
-            ModelError: the directory is missing, incomplete or corrupt, or there is no such
-                runtime.
+            ModelError: the model is missing, incomplete or corrupt, or the runtime is unknown.
         """
         return cls(load_runtime(path, runtime, device), **options)
 
     def keep_only(self, subnet: str | Subnet) -> None:
-        """Free the weights that ``subnet`` does not need; others are then refused.
+        """Free the weights that ``subnet`` does not need; using another subnet then fails.
 
         Raises:
-            SubnetError: the model holds no such subnet.
+            SubnetError: the model does not contain the subnet.
         """
         self.model.keep_only(self.subnet(subnet))
         self._opened.clear()
 
-    def subnet(self, which: str | Subnet | None = None) -> Subnet:
-        """The subnet that a name stands for; without one, server or what the model holds alone.
+    def subnet(self, name: str | Subnet | None = None) -> Subnet:
+        """Resolve a name to a subnet. None is server, or the only subnet of the model.
 
         Raises:
-            SubnetError: no such name, or a sparsity that the model was not trained with.
+            SubnetError: the name is unknown, or the model was not trained with the sparsity.
         """
-        which = which or self.recipe.training.subnets[0]
-        subnet = named_subnet(which, self.recipe) if isinstance(which, str) else which
+        name = name or self.recipe.training.subnets[0]
+        subnet = named_subnet(name, self.recipe) if isinstance(name, str) else name
         self.model.check(subnet)
         return subnet
 
     def compile_phrases(self, phrases: Sequence[str] | str | Path) -> PhraseAutomaton:
-        """Compile phrases or a grammar once, to be passed as ``phrases`` often.
+        """Compile phrases or a grammar for repeated use as ``phrases``.
 
         Raises:
-            LanguageError: they cannot be used.
+            LanguageError: phrases or grammar are invalid.
         """
         return self._compiler.phrases(phrases)
 
@@ -127,13 +126,17 @@ class Recognizer:
         """Recognise a file of any length, or samples (S,): floats in [-1, 1], or int16.
 
         Args:
-            sample_rate_hz: of samples; files say theirs.
+            audio: path of a file, or samples.
+            subnet: name or value; None is server, or the only subnet of the model.
+            search: ``greedy`` or ``beam``.
+            sample_rate_hz: sample rate of samples; ignored for files.
             progress: True shows a bar on stderr; a function is called with the seconds of audio
-                done and in all.
+                done and in total.
+            guidance: knowledge of the text; see :class:`~dualmode.decoding.guidance.Guidance`.
 
         Raises:
-            AudioError: it cannot be read, or the samples cannot be used.
-            SubnetError: the model holds no such subnet.
+            AudioError: the file cannot be read, or the samples are invalid.
+            SubnetError: the model does not contain the subnet.
         """
         (result,) = self.transcribe_batch(
             [audio], subnet, search, sample_rate_hz=sample_rate_hz, progress=progress, **guidance
@@ -152,16 +155,16 @@ class Recognizer:
         progress: Progress | bool = False,
         **guidance: Unpack[Guidance],
     ) -> list[Transcript | AudioError]:
-        """Recognise many; one that fails gives its error and the others go on.
+        """Recognise several files or samples; an error is returned in place of a transcript.
 
-        Long audio is divided at quiet places into pieces of at most 30 s, or of the recipe's
-        ``data.max_seconds`` if that is less (full context), or streamed (chunked context).
+        With full context, long audio is divided at quiet places into pieces of at most 30 s, or
+        of the recipe's ``data.max_seconds`` if that is less. With chunked context it is streamed.
 
         Args:
             sample_rate_hz, progress: as in :meth:`transcribe`.
 
         Raises:
-            SubnetError: the model holds no such subnet.
+            SubnetError: the model does not contain the subnet.
         """
         chosen, compiled = self.subnet(subnet), self._compiler.compile(guidance)
         if progress is True:
@@ -229,11 +232,11 @@ class Recognizer:
         search: SearchName = "greedy",
         **guidance: Unpack[Guidance],
     ) -> list[Transcript]:
-        """Stream samples (S,) of each side by side: what sessions without endpoints would give.
+        """Stream several arrays of samples (S,) as one batch, as sessions without endpointing.
 
         Raises:
-            AudioError: samples that cannot be used.
-            SubnetError: the model holds no such subnet, or it has full context.
+            AudioError: samples are invalid.
+            SubnetError: the model does not contain the subnet, or it has full context.
         """
         group = self.stream_group(subnet, search, endpointing=None, **guidance)
         streams = [group.open() for _ in audios]
@@ -247,7 +250,7 @@ class Recognizer:
     def _pieces(
         self, jobs: AudioJobs, subnet: Subnet, search: SearchName, compiled: Compiled
     ) -> Iterator[tuple[AudioJob, Piece]]:
-        """What to recognise; errors and the text of long streams go straight to their jobs."""
+        """Pieces to recognise; errors and the text of long streams are stored in their jobs."""
         for job in jobs:
             try:
                 if not subnet.streams:
@@ -272,9 +275,9 @@ class Recognizer:
                 job.error = error
 
     def frames(self, audios: Sequence[Samples], subnet: str | Subnet) -> tuple[Floats, Ids]:
-        """Encode samples (S,) of each: frames (B, T, J) and how many of them (B,) are real.
+        """Encode arrays of samples (S,) to frames (B, T, J) and numbers of valid frames (B,).
 
-        They can be decoded again and again by :meth:`decode`, as searches are tuned.
+        Frames can be decoded repeatedly by :meth:`decode`, for example to tune a search.
         """
         chosen = self.subnet(subnet)
         mels, lengths = _pad([fbank(self._with_tail(samples, chosen)) for samples in audios])
@@ -291,7 +294,7 @@ class Recognizer:
         """Decode the result of :meth:`frames`.
 
         Raises:
-            LanguageError: what is known of the text cannot be used.
+            LanguageError: the guidance is invalid.
         """
         compiled = self._compiler.compile(guidance)
         return self._decode(frames, lengths, self.subnet(subnet), search, compiled)
@@ -312,7 +315,7 @@ class Recognizer:
     def _streaming(
         self, subnet: str | Subnet, search: SearchName, compiled: Compiled
     ) -> tuple[Runtime, Search[Any]]:
-        """The runtime of a subnet and a search over its frames, as streams take them."""
+        """The runtime of a subnet and a search over its frames, for streams."""
         runtime = self._runtime(self.subnet(subnet))
         return runtime, self._search(runtime, search, compiled)
 
@@ -336,7 +339,7 @@ class Recognizer:
 def load(
     path: str | Path, device: str = "cpu", runtime: str | None = None, **options: Any
 ) -> Recognizer:
-    """Load a model: :meth:`Recognizer.load`."""
+    """Load a model; see :meth:`Recognizer.load`."""
     return Recognizer.load(path, runtime, device, **options)
 
 

@@ -2,7 +2,7 @@
 
     group = recognizer.stream_group()
     ann, bob = group.open(), group.open()
-    ann.push(samples)                    # cheap: only takes the samples
+    ann.push(samples)                    # returns at once
     bob.push(samples)
     for stream in group.advance():       # one step of all streams that have a chunk ready
         if partial := stream.partial():
@@ -11,8 +11,8 @@
     while group.advance(): ...
     print(ann.transcript().text)
 
-A stream gives exactly the text that a session of its own would give, whoever else is in the
-group.
+The text of a stream does not depend on the other streams of its group: it is exactly the text of a
+single session.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ LARGEST_BATCH = 64
 
 
 class GroupedStream:
-    """One stream of a :class:`StreamGroup`; made by :meth:`StreamGroup.open`.
+    """A stream of a :class:`StreamGroup`, created by :meth:`StreamGroup.open`.
 
-    ``push``, ``end`` and ``close`` may be called by other threads than the one that calls
+    ``push``, ``end`` and ``close`` may be called by other threads than
     :meth:`StreamGroup.advance`.
     """
 
@@ -53,27 +53,27 @@ class GroupedStream:
 
     @property
     def done(self) -> bool:
-        """Whether the stream was ended and all of it is decoded."""
+        """Whether the stream has ended and all of its audio is decoded."""
         return self._past.ended and not self._past.buffer.ready
 
     @property
     def waiting_s(self) -> float:
-        """Seconds of what :meth:`StreamGroup.advance` has taken that are not decoded yet."""
+        """Seconds of audio that :meth:`StreamGroup.advance` has taken but not decoded yet."""
         return len(self._past.buffer) * MEL_FRAME_SAMPLES / SAMPLE_RATE_HZ
 
     def push(self, samples: Samples) -> None:
-        """Take any number of mono samples (S,), floats in [-1, 1] or int16, for
+        """Push any number of mono samples (S,), floats in [-1, 1] or int16, for
         :meth:`StreamGroup.advance` to decode.
 
         Raises:
-            AudioError: not one row of finite floats or of int16; the stream is as before.
+            AudioError: the samples are invalid; the stream remains unchanged.
             DualmodeError: the stream was ended or closed.
         """
         self._check_open("push")
         self._waiting.append(check_samples(samples))
 
     def end(self) -> None:
-        """No more samples come; once :attr:`done`, :meth:`transcript` has the last words too.
+        """Mark the end of the audio; :meth:`transcript` is complete once :attr:`done` is True.
 
         Raises:
             DualmodeError: the stream was ended or closed before.
@@ -82,11 +82,11 @@ class GroupedStream:
         self._ended = True
 
     def close(self) -> None:
-        """Leave the group at once, without decoding what waits."""
+        """Leave the group at once, without decoding the remaining audio."""
         self._closed = True
 
     def partial(self) -> Partial | None:
-        """What changed since the last call: None if no text did and no segment ended."""
+        """The current text, or None if neither text nor segments changed since the last call."""
         return self._past.partial()
 
     def transcript(self) -> Transcript:
@@ -101,10 +101,10 @@ class GroupedStream:
             )
         return self._past.transcript()
 
-    def _hear(self) -> None:
-        """Turn what was pushed into mel frames. The flag is read first: nothing is pushed after
-        it was set. The end waits for chunks that were complete without it, which may still end
-        segments, as they would in a session."""
+    def _take_pushed(self) -> None:
+        """Convert pushed samples to mel frames. The flag is read first, because nothing is pushed
+        after it is set. The end is handled after all complete chunks, which may still end
+        segments, as in a session."""
         ended = self._ended
         while self._waiting:
             self._past.hear(self._waiting.popleft())
@@ -113,21 +113,21 @@ class GroupedStream:
 
     def _check_open(self, action: str) -> None:
         if self._ended or self._closed:
-            raise DualmodeError(f"cannot {action}: the stream is finished; open another")
+            raise DualmodeError(f"cannot {action}: the stream is finished; open a new one")
 
 
 class StreamGroup:
-    """Live streams of one subnet. Made by ``Recognizer.stream_group``.
+    """Live streams of one subnet, created by ``Recognizer.stream_group``.
 
-    Streams join by :meth:`open` and leave when they are done or closed. One thread calls
-    :meth:`advance`.
+    Streams join by :meth:`open` and leave when they are done or closed. :meth:`advance` must be
+    called by one thread only.
 
     Args:
-        runtime: of a subnet with chunked context.
-        search: over the same runtime.
-        vocabulary: of the model's tokens.
-        options: of streams for which :meth:`open` is given no other.
-        largest_batch: streams in one step; of more, those that waited longest go first.
+        runtime: runtime of a subnet with chunked context.
+        search: search over the frames of the runtime.
+        vocabulary: vocabulary of the model.
+        options: default options of streams.
+        largest_batch: most streams in one step; those that have waited longest come first.
 
     Raises:
         SubnetError: the runtime has full context.
@@ -153,7 +153,7 @@ class StreamGroup:
         self._streams: list[GroupedStream] = []  # those that waited longest first
 
     def __len__(self) -> int:
-        """Streams that are neither done nor closed."""
+        """Number of streams that are neither done nor closed."""
         return len(self._streams)
 
     def open(self, options: StreamOptions | None = None) -> GroupedStream:
@@ -166,14 +166,14 @@ class StreamGroup:
         return stream
 
     def advance(self) -> list[GroupedStream]:
-        """Take what was pushed, and compute one step of the streams that have a chunk ready.
+        """Take all pushed samples, and compute one step of the streams with a complete chunk.
 
         Returns:
-            the streams that moved or are done; none if nothing was ready.
+            the streams that advanced or are done; empty if no stream had a complete chunk.
         """
         streams = [stream for stream in list(self._streams) if not stream._closed]
         for stream in streams:
-            stream._hear()
+            stream._take_pushed()
         ready = [s for s in streams if s._past.buffer.ready][: self._largest_batch]
         if ready:
             advance(self._runtime, self._context, self._search, [s._past for s in ready])

@@ -17,7 +17,7 @@ from dualmode.config import TextConfig
 from dualmode.errors import TextError
 from dualmode.whole_files import replace_bytes, replace_text
 
-BLANK = 0  # id of the token that says "nothing more at this frame"
+BLANK = 0  # id of the token that moves to the next frame
 BLANK_PIECE = "<blk>"
 UNKNOWN = "<unk>"
 UNKNOWN_ID = 1
@@ -132,9 +132,9 @@ class Tokens:
         """
         path = Path(directory) / TOKENS_MODEL
         if not path.is_file():
-            raise TextError(f"{path}: no such file; train tokens first or name the right directory")
+            raise TextError(f"{path}: no such file; train tokens first, or check the directory")
         if path.stat().st_size > _LARGEST_MODEL_BYTES:
-            raise TextError(f"{path}: over {_LARGEST_MODEL_BYTES} bytes, too large to be tokens")
+            raise TextError(f"{path}: too large for tokens: more than {_LARGEST_MODEL_BYTES} bytes")
         tokens = cls(path.read_bytes())
         try:
             first = tokens.pieces[:2]
@@ -173,8 +173,7 @@ class Tokens:
 
     @cached_property
     def scores(self) -> list[tuple[str, float]]:
-        """The symbol and the SentencePiece score of every id, as runtimes that spell words by
-        the same pieces read them."""
+        """The symbol and the SentencePiece score of each id, for other runtimes."""
         return [(piece, self._processor.get_score(n)) for n, piece in enumerate(self.pieces)]
 
     @cached_property
@@ -190,9 +189,8 @@ class Tokens:
 def train_tokens(texts: Iterable[str], config: TextConfig, out: str | Path) -> Tokens:
     """Train tokens on normalised texts and save them in ``out``. The result is deterministic.
 
-    Every letter has a token, whether it occurs in the texts or not, so that any transcript can be
-    encoded. A corpus that is too small for ``config.vocabulary_size`` yields fewer tokens; see
-    ``size``.
+    Every letter gets a token, so that any transcript can be encoded. A corpus that is too small for
+    ``config.vocabulary_size`` yields fewer tokens; see ``size``.
 
     Raises:
         TextError: there is no text, or the vocabulary is too small for all letters.

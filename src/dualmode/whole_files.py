@@ -1,8 +1,8 @@
-"""Files that are replaced whole: a reader finds the old content or the new, never half of either.
+"""Atomic replacement of files: a reader finds either the old or the new content.
 
-A file is written beside its destination under another name, flushed to the disk and renamed. A
-process that is killed in between leaves the destination as it was, and an unfinished file that
-:func:`remove_unfinished` finds.
+A file is written next to its destination under another name, flushed to disk and renamed. A
+process that is killed leaves the destination unchanged, and an unfinished file for
+:func:`remove_unfinished`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _UNFINISHED = ".part-"
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Give the path of a new file, and rename it to ``path`` once the block ends without an error.
+    """Yield the path of a new file, and rename it to ``path`` if the block ends without an error.
 
-    The new file has the suffixes of ``path``, and no other process uses its name. Missing folders
-    are made. Links, devices and pipes (``/dev/stdout``) are written to, not replaced.
+    The new file has the suffixes of ``path`` and a unique name. Missing folders are created. Links,
+    devices and pipes (``/dev/stdout``) are written to, not replaced.
     """
     path = Path(path)
     if path.is_symlink() or (path.exists() and not path.is_file()):
@@ -40,13 +40,13 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def replace_text(path: str | Path, text: str) -> None:
-    """Write a text file in UTF-8, whole or not at all."""
+    """Write a text file in UTF-8 atomically."""
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
 
 
 def replace_bytes(path: str | Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file atomically."""
     with replacing(path) as part:
         part.write_bytes(content)
 
@@ -73,6 +73,6 @@ def check_writable(*paths: Path | None) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what killed processes left half written in ``folder``."""
+    """Remove unfinished files of killed processes in ``folder``."""
     for part in folder.glob(f"{_UNFINISHED}*"):
         part.unlink(missing_ok=True)

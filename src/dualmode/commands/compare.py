@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 _File = Annotated[
-    Path, typer.Argument(help="What `dualmode evaluate --utterances` wrote.", dir_okay=False)
+    Path, typer.Argument(help="A file of `dualmode evaluate --utterances`.", dir_okay=False)
 ]
 
 

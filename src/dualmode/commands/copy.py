@@ -12,10 +12,10 @@ def copy(
     model: Annotated[Path, typer.Argument(help="A model directory, or a shipped model: talk.")],
     out: Annotated[Path, typer.Argument(help="The folder to write.")],
     half: Annotated[
-        bool, typer.Option("--half", help="Weights in 16 bits: half of the bytes.")
+        bool, typer.Option("--half", help="Store weights in 16 bits, which halves the size.")
     ] = False,
 ) -> None:
-    """Copy what recognition needs of a model: to give it away, without checkpoint and logs.
+    """Copy a model without checkpoint and logs, for distribution.
 
     \b
     Examples:

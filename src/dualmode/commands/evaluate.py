@@ -46,7 +46,7 @@ def evaluate(
     tail: Annotated[
         bool,
         typer.Option(
-            "--tail", help="Also stream every utterance with 2 s of silence: are last words lost?"
+            "--tail", help="Also count last words that depend on 2 s of silence after them."
         ),
     ] = False,
     search: SearchOption = "greedy",

@@ -1,4 +1,4 @@
-"""``dualmode export``: a model written for other runtimes."""
+"""``dualmode export``: writes models for other runtimes."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def sherpa_onnx(
 ) -> None:
     """Write device as a streaming and server as an offline transducer for stock sherpa-onnx.
 
-    Needs more packages: pip install 'dualmode[onnx]'. OUT/README.md holds the commands that run
-    the result.
+    Needs more packages: pip install 'dualmode[onnx]'. OUT/README.md has the commands to run the
+    result.
 
     \b
     Examples:
@@ -74,7 +74,7 @@ def sherpa_onnx(
     for one in exported:
         size = sum(path.stat().st_size for path in one.folder.glob("*.onnx"))
         typer.echo(f"{one.folder}  {size / 1e6:.1f} MB")
-    typer.echo(f"{out / 'README.md'} holds the commands that run it")
+    typer.echo(f"{out / 'README.md'} has the commands to run it")
 
 
 @app.command("engine")
@@ -82,7 +82,7 @@ def engine(
     model: Annotated[Path, typer.Argument(help="A model directory, or a shipped model.")],
     out: Annotated[Path, typer.Argument(help="The file to write, for example device.dual.")],
     subnet: Annotated[
-        SubnetName, typer.Option("--subnet", help="Which recogniser of the model.")
+        SubnetName, typer.Option("--subnet", help="The recogniser to export.")
     ] = "device",
     sparsity: SparsityOption = None,
     chunk_ms: ChunkOption = None,
@@ -117,7 +117,7 @@ def engine(
 
 
 def _opened(model: Path) -> tuple[LoadedModel, Recognizer]:
-    """The weights to export, and the recogniser that knows which subnets they hold."""
+    """The model to export, and its recogniser, which resolves subnets."""
     from dualmode.model.directory import load_model
     from dualmode.recognizer import Recognizer
     from dualmode.runtime.pytorch import TorchModel

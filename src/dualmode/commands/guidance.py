@@ -1,4 +1,4 @@
-"""Options that several commands share: what is known of the text."""
+"""Options for knowledge of the text, shared by several commands."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ PhrasesOption = Annotated[
 ]
 ThresholdOption = Annotated[
     float | None,
-    typer.Option("--threshold", help="Least margin of a phrase, in nats a token; default -1."),
+    typer.Option("--threshold", help="Least margin of a phrase, in nats per token; default -1."),
 ]
 HotwordsOption = Annotated[
     str | None,
     typer.Option("--hotwords", help="Words to prefer: a file, or 'zelda=2.0, living room'."),
 ]
 LmOption = Annotated[
-    Path | None, typer.Option("--lm", help="A language model that dualmode lm wrote.")
+    Path | None, typer.Option("--lm", help="A language model written by dualmode lm.")
 ]
 LmWeightOption = Annotated[
-    float | None, typer.Option("--lm-weight", help="Its weight, instead of the tuned one.")
+    float | None, typer.Option("--lm-weight", help="Weight of --lm instead of the tuned one.")
 ]
 WrittenOption = Annotated[
-    bool, typer.Option("--written", help="Numbers, dates and times as people write them.")
+    bool, typer.Option("--written", help="Write numbers, dates and times as digits.")
 ]
 NbestOption = Annotated[
-    int, typer.Option("--nbest", help="Texts that may have been said, in JSON; at most 4.")
+    int, typer.Option("--nbest", help="Number of alternative texts in JSON, at most 4.")
 ]
 
 
@@ -46,7 +46,7 @@ def chosen_guidance(
     written: bool = False,
     nbest: int = 1,
 ) -> Guidance:
-    """The options of a command as those of a recogniser.
+    """Convert the options of a command to guidance of a recogniser.
 
     Raises:
         LanguageError: hotwords cannot be read.

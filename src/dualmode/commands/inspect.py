@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from dualmode.model.inspection import Inspection
 
 _HOW_COUNTED = (
-    "Only what recognition needs is counted, without the heads that training alone uses and the "
-    "norms of the other recogniser. int8: linear maps have one byte per weight and one fp32 scale "
+    "Sizes include only the weights that recognition needs, without training heads and the norms "
+    "of the other recogniser. int8: linear maps have one byte per weight and one fp32 scale "
     "per output; convolutions, embedding, norms and biases remain fp32. Indices: 2 bytes for the "
     "column of each kept block, and 4 for the start of each row of blocks and for the end."
 )
@@ -62,7 +62,7 @@ def inspect(
 
 
 def _artifact(path: Path) -> dict[str, Any]:
-    """What an artifact of the engine holds."""
+    """The contents of an artifact of the engine."""
     from dataclasses import asdict
 
     from dualmode.export.artifact import read_artifact
@@ -95,7 +95,7 @@ def _artifact_table(tree: dict[str, Any]) -> Table:
     table = Table(title=f"{tree['bytes']:,} bytes  {card}", title_justify="left")
     for header in ("tensor", "encoding", "blocks"):
         table.add_column(header)
-    for header in ("rows x columns", "bytes", "bits a weight"):
+    for header in ("rows x columns", "bytes", "bits per weight"):
         table.add_column(header, justify="right")
     for tensor in tree["tensors"]:
         weights = tensor["rows"] * tensor["columns"]

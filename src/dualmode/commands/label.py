@@ -18,19 +18,19 @@ def label(
     ],
     agree: Annotated[
         Path | None,
-        typer.Option("--agree", help="A second teacher: keep what both write, to a word in ten."),
+        typer.Option("--agree", help="A second teacher; texts must agree in nine of ten words."),
     ] = None,
     min_confidence: Annotated[
         float,
-        typer.Option("--min-confidence", min=0, max=1, help="Leave out what is less sure."),
+        typer.Option("--min-confidence", min=0, max=1, help="Leave out clips below it."),
     ] = 0.0,
 ) -> None:
-    """Write recordings down by a teacher: speech with text, to train on.
+    """Transcribe recordings by a teacher, to train on them.
 
-    Long recordings are cut where they are quiet. Loops, silence, other languages and text that
-    nobody could say in the time are left out, with the reason. What was heard is kept when the
-    command is stopped, and another --min-confidence hears nothing again. OUT/labels.png shows
-    what each would keep.
+    Long recordings are divided at quiet places. Loops, silence, other languages and impossible
+    speaking rates are left out, with the reason. If it is interrupted, run the same command again
+    and it resumes; another --min-confidence needs no new transcription. OUT/labels.png shows how
+    many hours each value keeps.
 
     \b
     Examples:

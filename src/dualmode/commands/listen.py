@@ -45,7 +45,7 @@ def listen(
     ),
     microphone: Annotated[
         str | None,
-        typer.Option("--microphone", help="Name or number; default: that of the system."),
+        typer.Option("--microphone", help="Name or number; default: the system's."),
     ] = None,
     search: SearchOption = "greedy",
     sparsity: SparsityOption = None,
@@ -59,7 +59,7 @@ def listen(
     lm_weight: LmWeightOption = None,
     written: WrittenOption = False,
 ) -> None:
-    """Show live captions from the microphone, by the device recogniser. Ctrl-C stops.
+    """Show live captions of the microphone by the device recogniser. Ctrl-C stops.
 
     Needs a microphone and the package sounddevice: pip install sounddevice
 
@@ -69,7 +69,7 @@ def listen(
       dualmode listen runs/quickstart/model
       dualmode listen MODEL --microphone 2 --chunk-ms 320
     """
-    from dualmode.display import GrowingText, hear, make_console
+    from dualmode.display import GrowingText, make_console, show_stream
     from dualmode.recognizer import load
 
     sound = _sounddevice()
@@ -94,9 +94,9 @@ def listen(
     )
     session = recognizer.stream(chosen, search, keep_finished=False, **guidance)
     with _microphone_blocks(sound, microphone) as blocks:
-        console.print("listening; Ctrl-C ends")
+        console.print("listening; Ctrl-C stops")
         with GrowingText(console) as growing:
-            rest = hear(session, blocks, growing)
+            rest = show_stream(session, blocks, growing)
     if rest.text:
         line = f"{session.seconds:7.2f} s  {rest.written_text or rest.text}"
         console.print(line, markup=False, soft_wrap=True)
@@ -126,7 +126,7 @@ def _microphone_blocks(sound: Any, microphone: str | None) -> Iterator[Iterator[
     """
     from dualmode.audio import SAMPLE_RATE_HZ
 
-    # A SimpleQueue may be put to while the same thread is inside it, which a signal handler does.
+    # A SimpleQueue is reentrant, so a signal handler may use it.
     waiting: queue.SimpleQueue[Samples | None] = queue.SimpleQueue()
 
     def keep(block: Samples, frames: int, clock: object, status: object) -> None:
@@ -147,7 +147,7 @@ def _microphone_blocks(sound: Any, microphone: str | None) -> Iterator[Iterator[
         )
     except (sound.PortAudioError, ValueError) as error:
         raise AudioError(
-            f"no microphone can be opened ({error}); python -m sounddevice lists what there is"
+            f"no microphone can be opened ({error}); python -m sounddevice lists all devices"
         ) from None
     # A handler instead of KeyboardInterrupt: audio recorded before Ctrl-C is still recognised.
     before = signal.signal(signal.SIGINT, end)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def lm(
     text: Annotated[
-        Path, typer.Argument(help="A text file, a sentence a line; or .arpa, .arpa.gz.")
+        Path, typer.Argument(help="A text file with one sentence per line, or .arpa, .arpa.gz.")
     ],
     out: Annotated[Path, typer.Argument(help="The file to write.")],
     model: Annotated[
@@ -22,10 +22,10 @@ def lm(
     ],
     order: Annotated[int, typer.Option("--order", help="Tokens in the longest n-gram.")] = 6,
     megabytes: Annotated[
-        float, typer.Option("--megabytes", help="Largest size; what tells least is left out.")
+        float, typer.Option("--megabytes", help="Largest size; n-grams are pruned to fit.")
     ] = 8.0,
 ) -> None:
-    """Make a language model of a recogniser's tokens, for --lm.
+    """Make a language model over a recogniser's tokens, for --lm.
 
     Lines that cannot be normalised are left out and counted. Digits are spelled out.
 

@@ -18,7 +18,7 @@ def probe(
         Path | None, typer.Option("--json", metavar="FILE", help="Write the results as JSON.")
     ] = None,
 ) -> None:
-    """Measure what pre-training has learnt, with a linear classifier of tokens on single frames.
+    """Measure what an encoder has learnt, with a linear classifier of tokens on single frames.
 
     Each layer of both recognisers is compared with the same encoder with random weights. The
     classifier is fitted to four fifths of the utterances and scored on the rest.

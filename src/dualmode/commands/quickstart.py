@@ -14,13 +14,13 @@ def quickstart(
     ] = Path("runs/quickstart"),
     minutes: Annotated[
         float | None,
-        typer.Option("--minutes", min=0.01, help="Training time; default: that of the recipe."),
+        typer.Option("--minutes", min=0.01, help="Training time; default: the recipe's."),
     ] = None,
     pretrain: Annotated[
-        bool, typer.Option("--pretrain", help="First pre-train the encoder on the audio alone.")
+        bool, typer.Option("--pretrain", help="First pre-train the encoder on audio only.")
     ] = False,
 ) -> None:
-    """Synthesise speech, train both recognisers on it, evaluate them, and show them at work.
+    """Synthesise speech, train both recognisers on it, evaluate them, and demonstrate them.
 
     If it is interrupted, run the same command again and it resumes.
 

@@ -11,7 +11,7 @@ import typer
 def read(
     text: Annotated[
         str,
-        typer.Argument(help="A file with a sentence a line, or a language: quickstart, talk."),
+        typer.Argument(help="A file with one sentence per line, or quickstart or talk."),
     ],
     out: Annotated[Path, typer.Argument(help="Folder for cuts.jsonl.gz and the audio.")],
     hours: Annotated[float, typer.Option("--hours", help="Hours of speech to read.")],
@@ -21,15 +21,15 @@ def read(
     blend: Annotated[
         bool, typer.Option("--blend", help="Blend two of Kokoro's voices for each sentence.")
     ] = False,
-    seed: Annotated[int, typer.Option("--seed", help="Same seed, same speech.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same speech.")] = 1,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, help="Processes; one a core if not given.")
+        int | None, typer.Option("--jobs", min=1, help="Processes; default: one per core.")
     ] = None,
 ) -> None:
-    """Read sentences aloud in many voices: speech with text, to train on.
+    """Read sentences aloud in many voices, to train on them.
 
-    Sentences and voices are drawn at random. What was read is kept when the command is stopped,
-    and asking for more hours goes on from there.
+    Sentences and voices are drawn at random. If it is interrupted, run the same command again and
+    it resumes; more --hours add to the speech that is there.
 
     \b
     Examples:

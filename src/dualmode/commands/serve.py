@@ -23,40 +23,38 @@ def serve(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="The port.")] = 8000,
     runtime: Annotated[
         str | None,
-        typer.Option("--runtime", help="torch, onnx, engine; by default what fits MODEL."),
+        typer.Option("--runtime", help="torch, onnx or engine; default: the one for MODEL."),
     ] = None,
     live: Annotated[
         Path | None,
-        typer.Option("--live", help="An export of the first MODEL that recognises live streams."),
+        typer.Option("--live", help="An export of the first MODEL, used for live streams."),
     ] = None,
     keys: Annotated[
         Path | None,
-        typer.Option("--keys", help=f"A file of API keys, one a line; or set {_KEYS}, by commas."),
+        typer.Option("--keys", help=f"A file with one API key per line; or set {_KEYS}=A,B."),
     ] = None,
     allow_origin: Annotated[
         list[str] | None,
-        typer.Option("--allow-origin", help="An origin of other pages that may use the service."),
+        typer.Option("--allow-origin", help="Another origin whose pages may use the service."),
     ] = None,
     connections: Annotated[
-        int, typer.Option("--connections", min=1, help="WebSocket connections at a time.")
+        int, typer.Option("--connections", min=1, help="Simultaneous WebSocket connections.")
     ] = 100,
     upload_mb: Annotated[
-        int, typer.Option("--upload-mb", min=1, help="The largest file that may be uploaded.")
+        int, typer.Option("--upload-mb", min=1, help="Largest size of an uploaded file.")
     ] = 512,
     idle_s: Annotated[
-        float, typer.Option("--idle-s", min=1, help="A silent client is cut off after this.")
+        float, typer.Option("--idle-s", min=1, help="Disconnect clients that send nothing.")
     ] = 60.0,
     silence_s: Annotated[
-        float, typer.Option("--silence-s", min=0.1, help="A pause that ends a segment.")
+        float, typer.Option("--silence-s", min=0.1, help="Length of a pause that ends a segment.")
     ] = 1.2,
-    threads: Annotated[
-        int, typer.Option("--threads", min=1, help="Threads of one computation.")
-    ] = 1,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads per computation.")] = 1,
 ) -> None:
     """Serve live captions and transcriptions: a page, a WebSocket, and OpenAI's HTTP endpoint.
 
-    Needs more packages: pip install 'dualmode[serve]'. SIGTERM or Ctrl-C ends all streams with
-    their last words, then the service.
+    Needs more packages: pip install 'dualmode[serve]'. SIGTERM or Ctrl-C completes the text of all
+    streams, then stops the service.
 
     \b
     Examples:
@@ -83,11 +81,11 @@ def serve(
     )
     if not _is_loopback(host) and not settings.keys:
         typer.secho(
-            f"anybody who reaches {host} can use this service: give --keys FILE",
+            f"anybody who can reach {host} can use this service: add --keys FILE",
             fg="yellow",
             err=True,
         )
-    # Captions and second passes compute at a time; more threads of each would contend.
+    # Captions and second passes run at the same time; more threads of each would compete.
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     named = [(path.resolve().name, Recognizer.load(path, runtime)) for path in models]
     service = Service(named, settings, None if live is None else Recognizer.load(live))
@@ -106,7 +104,7 @@ def _keys(path: Path | None) -> tuple[str, ...]:
             raise DualmodeError(f"--keys {path}: {error}") from None
     keys = tuple(key.strip() for key in listed if key.strip())
     if path is not None and not keys:
-        raise DualmodeError(f"--keys {path}: no keys in it; write one a line")
+        raise DualmodeError(f"--keys {path}: no keys in it; write one per line")
     return keys
 
 

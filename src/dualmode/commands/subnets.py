@@ -1,4 +1,4 @@
-"""Options that several commands share: the subnet to run, and the search."""
+"""Options for the subnet and the search, shared by several commands."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def chosen_subnet(
     lookahead_ms: int | None = None,
     left_ms: int | None = None,
 ) -> Subnet:
-    """Return the named subnet with the changes that the options ask for; None names the default.
+    """The named or default subnet, changed by the options.
 
     Raises:
-        SubnetError: chunk options for full context, a time that is not a whole number of frames,
-            or a sparsity that the model was not trained with.
+        SubnetError: chunk options for full context, a time that is not a multiple of a frame, or
+            a sparsity that the model was not trained with.
     """
     from dualmode.model.subnet import ChunkedContext
 

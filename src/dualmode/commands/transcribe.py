@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 FormatName = Literal["text", "json", "srt", "vtt"]
 
-_TOGETHER = 16  # files in a batch; printed when all of them are recognised
+_TOGETHER = 16  # files in a batch, which are printed together
 _PIECE_S = 0.1  # audio that --stream pushes at a time
 
 
@@ -80,7 +80,7 @@ def transcribe(
         typer.Option(
             "--ray",
             metavar="ADDRESS",
-            help="Recognise archives on a Ray cluster; auto: this machine's; local: start one.",
+            help="Transcribe archives with Ray; auto: a cluster on this machine; local: start one.",
         ),
     ] = None,
 ) -> None:
@@ -137,7 +137,7 @@ def transcribe(
             failed += 1
             typer.secho(str(result), fg="red", err=True)
         else:
-            _give(path, result, form, targets.get(path), name=len(files) > 1)
+            _output(path, result, form, targets.get(path), name=len(files) > 1)
     if failed:
         raise typer.Exit(1)
 
@@ -145,7 +145,7 @@ def transcribe(
 def _archive(
     model: Path, places: list[Path], out: Path | None, address: str, subnet: SubnetName
 ) -> None:
-    """Files, folders and CutSets, on a cluster; killed and run again, it goes on."""
+    """Transcribe files, folders and CutSets on a cluster; resumes an interrupted run."""
     from dualmode.archive import transcribe_archive
 
     if out is None:
@@ -157,13 +157,13 @@ def _archive(
     counts = transcribe_archive(model, places, out, address=address, subnet=subnet, report=report)
     typer.echo(f"{out}: {counts.recognised} recognised, {counts.before} were done before")
     if counts.failed:
-        typer.secho(f"{counts.failed} files cannot be read; {out} says why", fg="red", err=True)
+        typer.secho(f"{counts.failed} files cannot be read; see {out}", fg="red", err=True)
         raise typer.Exit(1)
 
 
 def _targets(files: list[Path], out: Path, suffix: str) -> dict[Path, Path]:
-    """The file of ``out`` for each sound file: its name, and where names are alike, its path
-    below the folder that all have in common, or its whole name."""
+    """The path in ``out`` for each sound file: its name or, if several have the same name, its path
+    relative to their common folder."""
     whole = {path: path.absolute() for path in files}
     top = Path(os.path.commonpath([path.parent for path in whole.values()]))
     candidates = [
@@ -202,20 +202,20 @@ def _streamed(
     guidance: Guidance,
 ) -> Iterator[tuple[Path, Transcript | AudioError]]:
     from dualmode.audio import stream_audio
-    from dualmode.display import GrowingText, hear, make_console
+    from dualmode.display import GrowingText, make_console, show_stream
 
     for path in files:
         try:
             with GrowingText(make_console(stderr=True)) as growing:
                 session = recognizer.stream(subnet, search, **guidance)
                 result: Transcript | AudioError
-                result = hear(session, stream_audio(path, _PIECE_S), growing)
+                result = show_stream(session, stream_audio(path, _PIECE_S), growing)
         except AudioError as error:
             result = error
         yield path, result
 
 
-def _give(
+def _output(
     path: Path, result: Transcript, form: FormatName, target: Path | None, name: bool
 ) -> None:
     """Print a transcript, or write it to a file named after the sound file."""

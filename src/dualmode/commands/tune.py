@@ -14,12 +14,12 @@ from dualmode.commands.subnets import SubnetOption
 def tune(
     model: Annotated[Path, typer.Argument(help="A model directory.")],
     cuts: Annotated[list[Path], typer.Argument(help="CutSets of a development set.")],
-    lm: Annotated[Path, typer.Option("--lm", help="The language model; its weights are written.")],
+    lm: Annotated[Path, typer.Option("--lm", help="The language model, which is updated.")],
     subnet: SubnetOption = "server",
 ) -> None:
-    """Find the weights of a language model on a development set.
+    """Tune the weights of a language model on a development set.
 
-    They are written into the model's file, and --lm uses them from then on.
+    They are stored in the language model's file, and --lm uses them.
 
     \b
     Examples:
