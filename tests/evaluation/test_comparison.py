@@ -80,7 +80,7 @@ def test_files_without_utterances_are_refused_by_name(tmp_path: Path) -> None:
         read_utterances(path)
     for text in ("[1]", "{}", "words", '{"id": "a"}'):
         path.write_text(text, encoding="utf-8")
-        with pytest.raises(DataError, match=r"figures\.json does not hold utterances"):
+        with pytest.raises(DataError, match=r"figures\.json does not contain utterances"):
             read_utterances(path)
     nobody = {"a": {"id": "a", "corpus": "", "speaker": "", "ref": "one"}}
     with pytest.raises(DataError, match="no recogniser in common"):

@@ -164,7 +164,7 @@ def test_shipped_models_go_by_name_unless_a_directory_has_it(saved, tmp_path, mo
 
 def test_a_newer_format_is_refused_by_name(saved):
     path, net, _ = saved
-    for written, message in (("dualmode-2", "dualmode-2.*upgrade"), ("pt", "'pt', not dualmode")):
+    for written, message in (("dualmode-2", "dualmode-2.*upgrade"), ("pt", "unknown format 'pt'")):
         replace_tensors(path / "model.safetensors", pack_state(net), {"format": written})
         with pytest.raises(ModelError, match=message):
             load_model(path)
