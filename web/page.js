@@ -24,14 +24,14 @@ function say(text) {
   element("status").textContent = text;
 }
 
-function show(heard) {
-  if (!heard) return;
-  for (const segment of heard.segments) {
+function show(update) {
+  if (!update) return;
+  for (const segment of update.segments) {
     const line = document.createElement("p");
     line.textContent = segment;
     element("segments").append(line);
   }
-  element("partial").textContent = heard.partial;
+  element("partial").textContent = update.partial;
 }
 
 async function open(bytes) {
@@ -43,7 +43,7 @@ async function open(bytes) {
 // Recognise samples as a stream; gives the whole text.
 async function recognise(samples) {
   for (let at = 0; at < samples.length; at += RATE_HZ) {
-    show((await ask("push", { samples: samples.slice(at, at + RATE_HZ) })).heard);
+    show((await ask("push", { samples: samples.slice(at, at + RATE_HZ) })).update);
   }
   const { whole } = await ask("finish");
   element("segments").textContent = "";
@@ -72,7 +72,7 @@ async function startMicrophone() {
   const context = new AudioContext({ sampleRate: RATE_HZ });
   await context.audioWorklet.addModule("capture.js");
   const node = new AudioWorkletNode(context, "capture");
-  node.port.onmessage = async ({ data }) => show((await ask("push", { samples: data })).heard);
+  node.port.onmessage = async ({ data }) => show((await ask("push", { samples: data })).update);
   context.createMediaStreamSource(media).connect(node);
   microphone = { media, context, node };
   element("microphone").textContent = "Stop";

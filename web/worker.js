@@ -12,7 +12,7 @@ const actions = {
     return { ready: true, kernels: engine.UTF8ToString(engine._web_kernels()) };
   },
   push({ samples }) {
-    return { heard: recognizer.push(samples) };
+    return { update: recognizer.push(samples) };
   },
   finish() {
     return { whole: recognizer.finish() };

@@ -22,7 +22,7 @@ double since_ms(Clock::time_point start) {
   return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
 }
 
-// Time this thread computed: unlike the wall clock's, it does not count waiting for a core.
+// Processor time of this thread, which does not include waiting for a core.
 double computed_ms() {
 #if defined(CLOCK_THREAD_CPUTIME_ID)
   timespec now{};
@@ -33,7 +33,7 @@ double computed_ms() {
 #endif
 }
 
-// Resident memory of this process that is its own, not the mapped artifact's, at its peak.
+// Peak resident memory of this process without the mapped artifact.
 double peak_mb() {
 #if defined(__unix__) || defined(__APPLE__)
   rusage usage{};
@@ -106,7 +106,7 @@ void bench(const char* path, const char* kernels, double seconds, const std::str
       first_partial_ms = static_cast<double>(at + chunk) / 16.0 + step;
     }
   }
-  const double heard_ms = static_cast<double>(samples.size() / chunk * chunk) / 16.0;
+  const double audio_ms = static_cast<double>(samples.size() / chunk * chunk) / 16.0;
   std::printf("{\"kernels\": \"%s\", \"artifact_bytes\": %llu, \"state_bytes\": %llu, "
               "\"open_ms\": %.3f, \"chunk_ms\": %u, \"step_median_ms\": %.3f, "
               "\"step_p99_ms\": %.3f, \"step_min_ms\": %.3f, \"real_time_factor\": %.5f, "
@@ -115,5 +115,5 @@ void bench(const char* path, const char* kernels, double seconds, const std::str
               d.kernels, static_cast<unsigned long long>(d.artifact_bytes),
               static_cast<unsigned long long>(d.state_bytes), open_ms, d.chunk_frames * 40,
               quantile(steps_ms, 0.5), quantile(steps_ms, 0.99), quantile(steps_ms, 0.0),
-              total_ms / heard_ms, first_step_ms, first_partial_ms, peak_mb(), before_mb);
+              total_ms / audio_ms, first_step_ms, first_partial_ms, peak_mb(), before_mb);
 }

@@ -1,4 +1,4 @@
-// Speed and memory of one model on this machine.
+// Measures the speed and memory of a model on this machine.
 #pragma once
 
 #include <string>

@@ -1,4 +1,4 @@
-// The C API's handles and codes for the command: freed by themselves, errors as exceptions.
+// RAII handles and exceptions over the C API, for the command.
 #pragma once
 
 #include <memory>

@@ -24,12 +24,12 @@ constexpr char kUsage[] =
     "  stream MODEL               16-bit mono PCM at 16 kHz from standard input; partials grow\n"
     "                             on one line, finished segments stay\n"
     "  bench MODEL [FILE]         real-time factor, step time, memory, as JSON\n"
-    "  describe MODEL             what the file holds, as JSON\n"
+    "  describe MODEL             contents of the file, as JSON\n"
     "\n"
-    "  --words          times and confidences, a word a line\n"
+    "  --words          times and confidences, one word per line\n"
     "  --beam N         modified beam search with N hypotheses, 1 to 8 (1: greedy)\n"
-    "  --seconds S      how much synthetic sound bench streams (60)\n"
-    "  --kernels NAME   one of those that describe lists; also DUALMODE_ENGINE_KERNELS\n";
+    "  --seconds S      duration of synthetic audio for bench (60)\n"
+    "  --kernels NAME   a name that describe lists; also DUALMODE_ENGINE_KERNELS\n";
 
 struct Arguments {
   std::string command, model, kernels;

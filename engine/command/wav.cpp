@@ -47,7 +47,7 @@ std::vector<float> read_wav(const std::string& path) {
   const Bytes bytes{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
   if (bytes.size() < 12 || std::memcmp(bytes.data(), "RIFF", 4) != 0 ||
       std::memcmp(&bytes[8], "WAVE", 4) != 0) {
-    fail(path, "this is no WAV file");
+    fail(path, "this is not a WAV file");
   }
   Format format;
   for (size_t at = 12; at + 8 <= bytes.size();) {
@@ -58,7 +58,7 @@ std::vector<float> read_wav(const std::string& path) {
                 u16(bytes, start + 14)};
       if (format.tag == 0xfffe && size >= 26) format.tag = u16(bytes, start + 24);
     } else if (std::memcmp(&bytes[at], "data", 4) == 0) {
-      if (!whole) fail(path, "the file is cut short");
+      if (!whole) fail(path, "the file is truncated");
       const bool pcm = format.tag == 1 && (format.bits == 8 || format.bits == 16 ||
                                            format.bits == 24 || format.bits == 32);
       if (!pcm && !(format.tag == 3 && format.bits == 32)) fail(path, "an unknown encoding");
@@ -78,5 +78,5 @@ std::vector<float> read_wav(const std::string& path) {
     if (!whole) break;
     at = start + size + size % 2;
   }
-  fail(path, "it holds no samples");
+  fail(path, "it has no samples");
 }

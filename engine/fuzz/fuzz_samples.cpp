@@ -1,4 +1,4 @@
-// Any floats as samples, in pieces of any length: refused, or heard.
+// Any floats as samples, in pieces of any length: rejected or processed.
 #include <cstring>
 #include <vector>
 

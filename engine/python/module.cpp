@@ -47,7 +47,7 @@ std::vector<float> frames_of(const std::vector<float>& lanes, size_t rows, size_
   return frames;
 }
 
-// An open model, as Python holds it.
+// An open model, for Python.
 struct Handle {
   std::shared_ptr<const Model> model;
 
@@ -143,7 +143,7 @@ Output predict(const Handle& self, const std::vector<std::vector<uint32_t>>& con
     const bool known = std::all_of(context.begin(), context.end(),
                                    [&](uint32_t token) { return token < s.vocabulary; });
     if (context.size() != s.context_tokens || !known) {
-      throw Error(DUALMODE_INVALID_ARGUMENT, "a context has other tokens than the model");
+      throw Error(DUALMODE_INVALID_ARGUMENT, "a context contains tokens that the model lacks");
     }
   }
   dualmode::Workspace w;
@@ -159,7 +159,7 @@ Output predict(const Handle& self, const std::vector<std::vector<uint32_t>>& con
   return array_of(std::move(all), contexts.size(), s.joiner_width);
 }
 
-// Log-probabilities (B, V), without blank's penalty, of frames (B, J) and predictions (B, J).
+// Log-probabilities (B, V), without the blank penalty, of frames (B, J) and predictions (B, J).
 Output score(const Handle& self, const Rows& frames, const Rows& predictions) {
   const dualmode::Settings& s = self.model->settings;
   const size_t count = frames.shape(0), width = s.joiner_width;
@@ -201,8 +201,8 @@ class Encoder {
   Encoder copy() const { return Encoder(model_, state_); }
   uint64_t processed() const { return state_.processed; }
 
-  // Frames (at most C, J) of a window of which `valid` frames exist. `mels` (m, 80) begin after
-  // those that earlier windows used: 4 (C + R) the first, 4 C each other.
+  // Frames (at most C, J) of a window with `valid` existing frames. `mels` (m, 80) begin after
+  // those that earlier windows used: 4 (C + R) for the first window, 4 C for each other.
   Output step(const Rows& mels, size_t valid) {
     const dualmode::Settings& s = model_->settings;
     if (mels.shape(1) != kMels || valid > s.window()) {
@@ -259,7 +259,7 @@ nb::object segment(Session& self) {
 
 void push_all(const std::vector<Session*>& sessions, const std::vector<Samples>& samples) {
   if (sessions.size() != samples.size()) {
-    throw Error(DUALMODE_INVALID_ARGUMENT, "give samples for each of the streams");
+    throw Error(DUALMODE_INVALID_ARGUMENT, "streams and samples must have the same length");
   }
   std::vector<const float*> pointers;
   std::vector<size_t> counts;

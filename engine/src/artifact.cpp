@@ -22,7 +22,7 @@ struct Range {
 Range range_of(const uint8_t* file, size_t size, uint64_t offset, uint64_t length,
                const char* what) {
   if (offset > size || length > size - offset) {
-    bad_artifact(std::string(what) + " reaches past the end of the file");
+    bad_artifact(std::string(what) + " extends beyond the end of the file");
   }
   return {file + offset, static_cast<size_t>(length)};
 }
@@ -56,7 +56,7 @@ void check_size(const char* name, uint32_t value, uint32_t smallest, uint32_t la
 
 void check_real(const char* name, float value, float smallest, float largest) {
   if (!(value >= smallest && value <= largest)) {
-    bad_artifact(std::string(name) + " is out of its range");
+    bad_artifact(std::string(name) + " is out of range");
   }
 }
 
@@ -75,7 +75,7 @@ void check_settings(const Settings& s) {
   check_size("chunk", s.chunk, s.streams, s.streams ? 1024 : 0);
   check_size("left", s.left, 0, s.streams ? 4096 : 0);
   check_size("lookahead", s.lookahead, 0, s.streams ? 1024 : 0);
-  if (s.width % (2 * s.heads) != 0) bad_artifact("width is no multiple of 2 heads");
+  if (s.width % (2 * s.heads) != 0) bad_artifact("width is not a multiple of 2 heads");
   if (s.kernel_frames % 2 == 0) bad_artifact("kernel_frames is even");
   check_real("blank_penalty", s.blank_penalty, -100.0f, 100.0f);
   check_real("sparsity", s.sparsity, 0.0f, 1.0f);
@@ -91,7 +91,7 @@ void check_settings(const Settings& s) {
   const bool known = s.sample_rate_hz == 16000 && s.frame_shift == 160 && s.frame_length == 400 &&
                      s.fft_length == 512 && s.mels == 80 && s.low_hz == 20.0f &&
                      s.high_hz == 7600.0f && s.preemphasis == 0.97f;
-  if (!known) throw Error(DUALMODE_UNSUPPORTED, "this engine does not know these features");
+  if (!known) throw Error(DUALMODE_UNSUPPORTED, "this engine does not support these features");
 }
 
 std::vector<std::string> read_pieces(Range range, uint32_t count) {
@@ -105,7 +105,7 @@ std::vector<std::string> read_pieces(Range range, uint32_t count) {
     at += 2;
     if (range.size - at < length) bad_artifact("the token pieces end too early");
     pieces.emplace_back(reinterpret_cast<const char*>(range.bytes + at), length);
-    if (pieces.back().find('\0') != std::string::npos) bad_artifact("a token piece holds a zero");
+    if (pieces.back().find('\0') != std::string::npos) bad_artifact("a zero in a token piece");
     at += length;
   }
   if (at != range.size) bad_artifact("the token pieces are longer than the vocabulary");
@@ -132,7 +132,7 @@ Tensor read_tensor(const uint8_t* entry, const uint8_t* file, size_t size) {
 
 Artifact Artifact::parse(const uint8_t* bytes, size_t size) {
   if (size < kHeaderBytes || std::memcmp(bytes, "DUALMODE", 8) != 0) {
-    bad_artifact("this is no dualmode artifact");
+    bad_artifact("this is not a dualmode artifact");
   }
   const uint32_t version = read_u32(bytes + 8);
   if (version != kFormatVersion) {
@@ -140,9 +140,9 @@ Artifact Artifact::parse(const uint8_t* bytes, size_t size) {
                                           std::to_string(version) +
                                           ", this engine reads version 1");
   }
-  if (read_u64(bytes + 16) != size) bad_artifact("the file is not as long as its header says");
+  if (read_u64(bytes + 16) != size) bad_artifact("the length in the header is wrong");
   if (read_u32(bytes + 12) != crc32(bytes + 16, size - 16)) {
-    bad_artifact("the checksum does not fit the bytes");
+    bad_artifact("the checksum does not match");
   }
   const auto part = [&](size_t field, const char* what) {
     return range_of(bytes, size, read_u32(bytes + field), read_u32(bytes + field + 4), what);
@@ -154,7 +154,7 @@ Artifact Artifact::parse(const uint8_t* bytes, size_t size) {
   artifact.pieces = read_pieces(part(32, "the token pieces"), artifact.settings.vocabulary);
   const Range card = part(40, "the card");
   artifact.card.assign(reinterpret_cast<const char*>(card.bytes), card.size);
-  if (artifact.card.find('\0') != std::string::npos) bad_artifact("the card holds a zero");
+  if (artifact.card.find('\0') != std::string::npos) bad_artifact("the card contains a zero");
   const uint64_t count = read_u32(bytes + 52);
   const Range table =
       range_of(bytes, size, read_u32(bytes + 48), count * kTensorBytes, "the table of tensors");
@@ -170,7 +170,7 @@ const Tensor& Artifact::tensor(Role role, uint16_t layer, uint32_t rows, uint32_
     if (t.role != role || t.layer != layer) continue;
     if (t.rows != rows || t.columns != columns) {
       bad_artifact("tensor " + std::to_string(static_cast<int>(role)) + " of layer " +
-                   std::to_string(layer) + " has sizes that do not fit the settings");
+                   std::to_string(layer) + " has sizes that do not match the settings");
     }
     return t;
   }

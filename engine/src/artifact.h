@@ -1,4 +1,4 @@
-// The artifact: one little-endian file that holds a recogniser. docs/formats/engine_artifact.md defines it.
+// The artifact: a recogniser in one little-endian file, defined in docs/formats/engine_artifact.md.
 #pragma once
 
 #include <cstddef>
@@ -10,7 +10,7 @@ namespace dualmode {
 
 constexpr uint32_t kFormatVersion = 1;
 
-// What a tensor is for. Numbers are those of the file.
+// The role of a tensor, with the numbers used in the file.
 enum class Role : uint16_t {
   kMean = 1,
   kDeviation = 2,
@@ -48,7 +48,7 @@ enum class Encoding : uint16_t {
   kMatrixI8 = 5,
 };
 
-// Outputs x inputs that are kept or dropped together.
+// Outputs x inputs of a block, which is kept or pruned as a whole.
 enum class Block : uint16_t { kDense = 0, k8x1 = 1, k8x4 = 2, k16x1 = 3 };
 
 struct Settings {
@@ -75,13 +75,13 @@ struct Tensor {
   size_t size;
 };
 
-// A parsed artifact: views into bytes that somebody else keeps alive.
+// A parsed artifact: views into bytes that the caller keeps alive.
 class Artifact {
  public:
-  // Checks everything that can be checked without knowing what the tensors mean. Throws Error.
+  // Checks everything that does not depend on the meaning of tensors. Throws Error.
   static Artifact parse(const uint8_t* bytes, size_t size);
 
-  // The tensor of a role, of the sizes that the settings promise. Throws Error if it is absent.
+  // The tensor of a role. Throws Error if it is missing or its sizes do not match the settings.
   const Tensor& tensor(Role role, uint16_t layer, uint32_t rows, uint32_t columns) const;
 
   Settings settings{};

@@ -1,5 +1,5 @@
 // Modified beam search: a frame emits at most one symbol (Kang et al., arXiv 2211.00484), and the
-// probability of a token sequence is the sum over the frames that may have emitted its tokens.
+// probability of a token sequence is the sum over its alignments in the beam.
 #include <algorithm>
 #include <cmath>
 
@@ -96,7 +96,7 @@ class Beam : public Search {
     bool grown = false;
     for (Candidate c : best_of(scores, vocabulary)) {
       if (c.symbol == kBlank && joined[c.origin] != alive) {
-        // A merged hypothesis keeps the history of whichever of the two was more probable.
+        // A merged hypothesis keeps the history of the more probable one.
         c.symbol = hypotheses_[c.origin].context.back();
         c.origin = joined[c.origin];
       }
@@ -109,8 +109,8 @@ class Beam : public Search {
     if (grown) predict(scorer);
   }
 
-  // Join "g extended by v" to "h and blank" where both hold the same tokens. Gives which g made
-  // h's blank more probable than h itself did, or the number of hypotheses.
+  // Merge "g extended by v" into "h and blank" where both have the same tokens. Returns the g whose
+  // extension is more probable than h's own blank, or the number of hypotheses.
   std::vector<size_t> merge(std::vector<double>& scores, size_t vocabulary) const {
     const size_t alive = hypotheses_.size();
     std::vector<size_t> joined(alive, alive);

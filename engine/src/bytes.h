@@ -1,4 +1,4 @@
-// Little-endian values out of bytes that may lie anywhere, CRC-32, and half-precision floats.
+// Unaligned little-endian values, CRC-32, and half-precision floats.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// The C API over the C++ parts: handles, codes and messages; nothing thrown crosses it.
+// The C API over the C++ parts: handles, codes and messages. No exception crosses it.
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -17,8 +17,8 @@ struct dualmode_model {
 struct dualmode_stream {
   std::shared_ptr<const dualmode::Model> model;
   dualmode_options options;
-  std::unique_ptr<dualmode::Session> session;  // none for a recording of full context
-  dualmode::Transcript shown;                  // what the last text points into
+  std::unique_ptr<dualmode::Session> session;  // null for a whole recording with full context
+  dualmode::Transcript shown;                  // storage of the last text
   std::string text;
   std::vector<dualmode_word> words;
 };
@@ -35,7 +35,7 @@ int report(dualmode_error* error, int code, const char* message) {
   return code;
 }
 
-// Run `body` and turn what it throws into a code and a message.
+// Run `body` and convert exceptions to a code and a message.
 template <class Body>
 int guarded(dualmode_error* error, Body body) {
   try {
@@ -44,11 +44,11 @@ int guarded(dualmode_error* error, Body body) {
   } catch (const Error& e) {
     return report(error, e.code, e.what());
   } catch (const std::bad_alloc&) {
-    return report(error, DUALMODE_OUT_OF_MEMORY, "there is not enough memory");
+    return report(error, DUALMODE_OUT_OF_MEMORY, "out of memory");
   } catch (const std::exception& e) {
     return report(error, DUALMODE_INTERNAL, e.what());
   } catch (...) {
-    return report(error, DUALMODE_INTERNAL, "something unknown was thrown");
+    return report(error, DUALMODE_INTERNAL, "unknown exception");
   }
 }
 
@@ -89,7 +89,7 @@ void show(dualmode_stream& stream, dualmode::Transcript transcript, dualmode_tex
 dualmode::Session& session_of(dualmode_stream* stream) {
   require(stream != nullptr, "the stream is a null pointer");
   if (stream->session == nullptr) {
-    throw Error(DUALMODE_UNSUPPORTED, "this handle holds a recording that was transcribed whole");
+    throw Error(DUALMODE_UNSUPPORTED, "this handle is of a whole recording, not of a stream");
   }
   return *stream->session;
 }
@@ -191,7 +191,7 @@ int dualmode_streams_push(dualmode_stream* const* streams, const float* const* s
     std::vector<dualmode::Session*> sessions;
     for (size_t i = 0; i < stream_count; ++i) {
       sessions.push_back(&session_of(streams[i]));
-      require(streams[i]->model == streams[0]->model, "the streams are of different models");
+      require(streams[i]->model == streams[0]->model, "the streams belong to different models");
       require(samples[i] != nullptr || counts[i] == 0, "samples is a null pointer");
       for (size_t j = 0; j < i; ++j) require(streams[i] != streams[j], "a stream is given twice");
     }

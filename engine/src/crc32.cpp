@@ -5,7 +5,7 @@
 namespace dualmode {
 namespace {
 
-// Eight tables let the loop take eight bytes a turn ("slicing by 8", Kounavis and Berry, 2005).
+// Eight tables allow eight bytes per iteration ("slicing by 8", Kounavis and Berry, 2005).
 using Tables = std::array<std::array<uint32_t, 256>, 8>;
 
 constexpr Tables make_tables() {

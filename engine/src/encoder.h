@@ -20,14 +20,14 @@ struct EncoderState {
   void reset();
 
   std::vector<LayerState> layers;
-  uint64_t processed = 0;       // centre frames behind the stream
-  std::vector<float> latents;   // (D, R): of look-ahead frames that the next window shares
+  uint64_t processed = 0;       // centre frames processed so far
+  std::vector<float> latents;   // (D, R): look-ahead frames shared with the next window
 };
 
-// Memory that a run needs and that no later run depends on; grows to the largest run.
+// Scratch memory of a run; it grows to the size of the largest run.
 struct Workspace {
   std::vector<float> planes, subsampled, x, normed, hidden, projected, gated, attended, mixed;
-  std::vector<float> frames;  // (J, stride): what the last run gave
+  std::vector<float> frames;  // (J, stride): output of the last run
   std::vector<float> cosines, sines, scores, rows, frame_scale, convolved, mels;
   std::vector<uint8_t> quantized;
   std::vector<const float*> keys, values;
@@ -38,13 +38,13 @@ struct Workspace {
 struct Window {
   EncoderState* state;  // null for full context
   const float* mels;    // rows of 80, from the first frame whose latents are not in the state
-  size_t mel_rows;      // rows that exist; zeros stand in for what lies past them
+  size_t mel_rows;      // rows that exist; rows beyond them count as zeros
   size_t fresh;         // frames whose latents are not in the state: all, or the last `centre`
   size_t valid;         // frames of the window that exist
 };
 
-// Run windows of `frames` frames side by side, of which the first `centre` are given: window w's
-// frame t is lane w * padded + t of workspace.frames, where padded is round_up(frames, 8).
+// Run windows of `frames` frames as a batch and output the first `centre` frames of each: frame t
+// of window w is lane w * padded + t of workspace.frames, where padded is round_up(frames, 8).
 void run_windows(const Model& model, const std::vector<Window>& windows, size_t frames,
                  size_t centre, Workspace& workspace);
 

@@ -1,4 +1,4 @@
-// The one exception of the engine; the C API turns it into a code and a message.
+// The exception type of the engine; the C API converts it to a code and a message.
 #pragma once
 
 #include <stdexcept>

@@ -1,5 +1,5 @@
-// Greedy search: at every frame the best symbol, until it is blank or three were taken. A block of
-// frames is scored at once under the same prediction, which changes only with a token
+// Greedy search: emits the best symbol of a frame until it is blank or three were emitted. A block
+// of frames is scored at once under the same prediction, which changes only with a token
 // (label looping: Bataev et al., 2024).
 #include <algorithm>
 

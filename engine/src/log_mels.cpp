@@ -12,10 +12,10 @@ constexpr double kPi = 3.14159265358979323846;
 constexpr float kPreemphasis = 0.97f;
 constexpr float kLowHz = 20.0f, kHighHz = 7600.0f, kRateHz = 16000.0f;
 
-// In float, as kaldi-native-fbank: where a bin lies at the edge of a filter, rounding shows.
+// In float, like kaldi-native-fbank, since rounding matters for bins at the edge of a filter.
 float mel(float hz) { return 1127.0f * std::log(1.0f + hz / 700.0f); }
 
-// The first sample of a frame: its middle is 10 ms times its number, and 5 ms.
+// The first sample of a frame; frame t is centred at 10 t + 5 ms.
 long long start_of(long long frame) {
   return frame * static_cast<long long>(kShift) + kShift / 2 - static_cast<long long>(kLength) / 2;
 }
@@ -55,8 +55,8 @@ FeatureTables::FeatureTables() : window_(kLength), cosines_(kHalf), sines_(kHalf
   }
 }
 
-// The 512 real samples go through a complex transform of 256 points: even samples are its real
-// parts, odd ones its imaginary parts, and the two spectra are taken apart afterwards.
+// A complex transform of 256 points computes that of 512 real samples: even samples are its real
+// parts, odd ones its imaginary parts, and the two spectra are separated afterwards.
 void FeatureTables::power_spectrum(const float* window, float* power) const {
   float re[kHalf], im[kHalf];
   for (size_t i = 0; i < kHalf; ++i) {
@@ -105,7 +105,7 @@ void FeatureTables::log_mels(float* window, float* mels) const {
     for (size_t i = 0; i < filter.weights.size(); ++i) {
       energy += filter.weights[i] * power[filter.first + i];
     }
-    // Samples near the end of float's range overflow: their energy counts as the largest there is.
+    // Samples near the limit of float overflow; their energy is set to the largest value.
     if (!(energy <= FLT_MAX)) energy = FLT_MAX;
     mels[m] = std::log(std::max(energy, FLT_EPSILON));
   }
@@ -116,7 +116,7 @@ void OnlineFeatures::push(const float* samples, size_t count, std::vector<float>
   samples_ += static_cast<long long>(count);
   const long long last = samples_ - static_cast<long long>(kLength) - start_of(0);
   const long long ready = last < 0 ? 0 : last / static_cast<long long>(kShift) + 1;
-  // A frame needs half a window of samples to its middle as well, which short streams lack.
+  // A frame also needs half a window of samples before its centre, which short streams lack.
   const long long begun = (samples_ + static_cast<long long>(kShift) / 2) / kShift;
   emit(static_cast<size_t>(std::max(0LL, std::min(ready, begun) - frames_)), false, mels);
 }
@@ -139,7 +139,7 @@ void OnlineFeatures::emit(size_t frames, bool ended, std::vector<float>& mels) {
     }
     tables_->log_mels(window, mels.data() + before + f * kMels);
   }
-  // Mirrored edges reach back at most a window from the end.
+  // Mirroring reads at most one window before the end.
   const long long keep = std::min(start_of(frames_), samples_ - static_cast<long long>(kLength));
   if (keep > first_) {
     waiting_.erase(waiting_.begin(), waiting_.begin() + (keep - first_));

@@ -35,9 +35,9 @@ class OnlineFeatures {
  public:
   explicit OnlineFeatures(const FeatureTables* tables) : tables_(tables) {}
 
-  // Take samples and append to `mels` the rows of 80 that no later sample can change.
+  // Add samples and append the completed rows of 80 to `mels`.
   void push(const float* samples, size_t count, std::vector<float>& mels);
-  // Append the last rows, whose windows reach over the end of the stream.
+  // Append the last rows, whose windows extend beyond the end of the stream.
   void finish(std::vector<float>& mels);
   void reset();
 

@@ -1,4 +1,4 @@
-// Files as bytes that need no copy: the one place that knows the operating system.
+// Memory-mapped files; the only code that depends on the operating system.
 #pragma once
 
 #include <cstddef>
@@ -11,7 +11,7 @@ namespace dualmode {
 
 class Mapping {
  public:
-  // Map a file for reading; where mapping is not to be had, read it. Throws Error.
+  // Map a file for reading, or read it if it cannot be mapped. Throws Error.
   static std::shared_ptr<const Mapping> open(const std::string& path);
   ~Mapping();
   Mapping(const Mapping&) = delete;
@@ -25,8 +25,8 @@ class Mapping {
 
   const uint8_t* bytes_ = nullptr;
   size_t size_ = 0;
-  void* view_ = nullptr;           // what must be unmapped
-  std::vector<uint64_t> copy_;     // or what was read
+  void* view_ = nullptr;           // mapped memory
+  std::vector<uint64_t> copy_;     // or the contents that were read
 };
 
 }  // namespace dualmode

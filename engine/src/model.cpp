@@ -8,13 +8,13 @@
 namespace dualmode {
 namespace {
 
-// Payloads are read front to back; whatever is asked for must be there.
+// Reads a payload sequentially, and checks that it is long enough.
 class Payload {
  public:
   explicit Payload(const Tensor& tensor) : at_(tensor.bytes), left_(tensor.size) {}
 
   const uint8_t* take(size_t count) {
-    if (count > left_) bad_artifact("a tensor is shorter than its sizes promise");
+    if (count > left_) bad_artifact("a tensor is shorter than its sizes require");
     left_ -= count;
     return (at_ += count) - count;
   }
@@ -24,7 +24,7 @@ class Payload {
   size_t left() const { return left_; }
 
   void end() const {
-    if (left_ != 0) bad_artifact("a tensor is longer than its sizes promise");
+    if (left_ != 0) bad_artifact("a tensor is longer than its sizes require");
   }
 
  private:
@@ -79,7 +79,7 @@ size_t count_ones(const uint8_t* bytes, size_t count) {
   return ones;
 }
 
-// Write down which columns each group of outputs keeps, padded to `multiple` by repeating one.
+// List the columns that each group of outputs keeps, padded to `multiple` by repeating one.
 void list_columns(Matrix& m, const uint8_t* bitmap, BlockSize block, uint32_t multiple) {
   const size_t groups = (m.outputs + block.outputs - 1) / block.outputs;
   const size_t across = (m.inputs + block.inputs - 1) / block.inputs;
@@ -148,7 +148,7 @@ Matrix matrix_of(const Tensor& t, bool sums) {
       bad_artifact("a matrix keeps more blocks than it has weights for");
     }
   } else if (size_t{t.rows} * t.columns > 2 * t.size) {
-    bad_artifact("a dense matrix is shorter than its sizes promise");
+    bad_artifact("a dense matrix is shorter than its sizes require");
   }
   list_columns(m, bitmap, block, int8 ? 4 : 1);
   const size_t units = m.begin.back();

@@ -1,5 +1,5 @@
-// A model ready to run: matrices that view the artifact's bytes, small values as floats, kernels.
-// Immutable once open, so any number of streams and threads share it.
+// A model ready to run: matrices as views of the artifact's bytes, small values as floats, kernels.
+// It is immutable, so any number of streams and threads can share it.
 #pragma once
 
 #include <memory>
@@ -25,7 +25,7 @@ struct LayerWeights {
   Matrix second_expand, second_contract;
 };
 
-// Token embeddings, a row each: floats, or int8 with a scale a row.
+// Token embeddings, one row per token: floats, or int8 with one scale per row.
 struct Embedding {
   std::vector<float> floats;
   const int8_t* rows = nullptr;
@@ -35,7 +35,7 @@ struct Embedding {
 class Mapping;  // bytes of a file
 
 struct Model {
-  // Takes over the mapping, which may be empty if the caller keeps the bytes.
+  // Takes ownership of the mapping, which is empty if the caller keeps the bytes.
   Model(Artifact parsed, const char* kernels, std::shared_ptr<const Mapping> mapping);
 
   const Artifact artifact;
@@ -45,12 +45,12 @@ struct Model {
   const FeatureTables features;
   std::vector<char> word_starts;  // by token
 
-  // Rotary positions: the angle that one frame turns each pair of channels, and its cosine and sine.
+  // Rotary positions: angle per frame of each pair of channels, with its cosine and sine.
   std::vector<double> turns, turn_cosines, turn_sines;
 
   std::vector<float> mean, inverse_deviation;
   std::vector<float> first_convolution, first_convolution_bias;
-  Matrix second_convolution;  // columns are rows of the planes that encoder.cpp lays out
+  Matrix second_convolution;  // columns are rows of the planes in subsampling.cpp
   Matrix subsampling_out;
   std::vector<LayerWeights> layers;
   Norm final_norm;

@@ -22,9 +22,9 @@ class Search {
   virtual void advance(Scorer& scorer, const float* frames, size_t stride, size_t count) = 0;
   // The best tokens since the last commit.
   virtual const std::vector<Token>& best() const = 0;
-  // How many of them no later frame can change.
+  // Number of them that no later frame can change.
   virtual size_t stable() const = 0;
-  // Settle on the best hypothesis and drop its first `tokens` tokens.
+  // Commit to the best hypothesis and drop its first `tokens` tokens.
   virtual void commit(size_t tokens) = 0;
   virtual void reset() = 0;
 };

@@ -17,7 +17,7 @@ void check_finite(const float* samples, size_t count) {
   for (size_t i = 0; i < count; ++i) {
     if (!std::isfinite(samples[i])) {
       throw Error(DUALMODE_BAD_SAMPLES,
-                  "samples hold NaN or infinity: check where they come from");
+                  "samples contain NaN or infinity: check their source");
     }
   }
 }
@@ -47,31 +47,31 @@ Session::Session(std::shared_ptr<const Model> model, const dualmode_options& opt
 }
 
 void Session::check(const float* samples, size_t count) const {
-  if (!open_) throw Error(DUALMODE_FINISHED, "the stream is finished: reset it or make another");
+  if (!open_) throw Error(DUALMODE_FINISHED, "the stream is finished: reset it or open another");
   check_finite(samples, count);
 }
 
-void Session::hear(const float* samples, size_t count) {
+void Session::add_samples(const float* samples, size_t count) {
   samples_ += count;
   features_.push(samples, count, mels_);
 }
 
-// Frames that exist and are not decoded yet.
-size_t Session::heard() const {
+// Number of frames that are not decoded yet.
+size_t Session::pending_frames() const {
   const size_t rows = mels_.size() / kMels;
   return known_ + (rows < 3 ? 0 : (rows - 3) / 4);
 }
 
-// Whether a window can run: all of it is there or, at the end, a frame of it.
+// Whether a window can run: it is complete or, at the end, has at least one frame.
 bool Session::ready(bool ended) const {
-  return heard() >= (ended ? 1 : model_->settings.window());
+  return pending_frames() >= (ended ? 1 : model_->settings.window());
 }
 
 Window Session::next_window() {
   const Settings& s = model_->settings;
   const size_t fresh = state_.processed == 0 ? s.window() : s.chunk;
   return {&state_, mels_.data(), mels_.size() / kMels, fresh,
-          std::min<size_t>(s.window(), heard())};
+          std::min<size_t>(s.window(), pending_frames())};
 }
 
 bool Session::run(bool ended) {
@@ -86,7 +86,7 @@ bool Session::run(bool ended) {
   return advanced;
 }
 
-// What a window gave: decode its real centre frames, and drop the mel frames that it used up.
+// Decode the real centre frames of a window, and drop the mel frames that are not needed again.
 void Session::take(const float* frames, size_t stride, const Window& window) {
   const Settings& s = model_->settings;
   const size_t count = std::min<size_t>(window.valid, s.chunk);
@@ -95,17 +95,17 @@ void Session::take(const float* frames, size_t stride, const Window& window) {
   known_ = std::min<size_t>(s.lookahead, window.valid - count);
   search_->advance(scorer_, frames, stride, count);
   frames_ += static_cast<int64_t>(count);
-  // Once the stream was ended, what follows the last endpoint is in the final transcript.
+  // After the end of the stream, the rest belongs to the final transcript.
   if (open_) end_segment_if_due();
 }
 
 bool Session::push(const float* samples, size_t count) {
   check(samples, count);
-  // In pieces, so that memory does not grow with what is pushed at once.
+  // In pieces, to limit memory when a lot of audio is pushed at once.
   constexpr size_t kPiece = 16000;
   bool advanced = false;
   for (size_t at = 0; at < count; at += kPiece) {
-    hear(samples + at, std::min(kPiece, count - at));
+    add_samples(samples + at, std::min(kPiece, count - at));
     advanced = run(false) || advanced;
   }
   if (!advanced) return false;
@@ -120,7 +120,7 @@ void Session::push_all(const std::vector<Session*>& sessions, const float* const
                        const size_t* counts) {
   if (sessions.empty()) return;
   for (size_t i = 0; i < sessions.size(); ++i) sessions[i]->check(samples[i], counts[i]);
-  for (size_t i = 0; i < sessions.size(); ++i) sessions[i]->hear(samples[i], counts[i]);
+  for (size_t i = 0; i < sessions.size(); ++i) sessions[i]->add_samples(samples[i], counts[i]);
   const Model& model = *sessions[0]->model_;
   const size_t frames = model.settings.window(), padded = round_up(frames, kLanes);
   Workspace& workspace = sessions[0]->workspace_;
@@ -145,7 +145,7 @@ Transcript Session::finish() {
   open_ = false;
   const uint64_t samples = samples_;
   const std::vector<float> silence(static_cast<size_t>(std::lround(options_.tail_s * kSampleRateHz)));
-  hear(silence.data(), silence.size());
+  add_samples(silence.data(), silence.size());
   run(false);
   features_.finish(mels_);
   run(false);
@@ -189,7 +189,7 @@ void Session::end_segment_if_due() {
     return;
   }
   if (static_cast<double>(frames_ - segment_start_) * kFrameSeconds < options_.longest_s) return;
-  size_t last_word = 0;  // it may go on: it opens the next segment
+  size_t last_word = 0;  // may be incomplete, so it begins the next segment
   for (size_t i = 0; i < tokens.size(); ++i) {
     if (model_->word_starts[tokens[i].id]) last_word = i;
   }

@@ -1,4 +1,4 @@
-// Recognition of one stream of samples, as they come.
+// Recognition of one stream of samples.
 #pragma once
 
 #include <deque>
@@ -16,8 +16,8 @@ class Session {
  public:
   Session(std::shared_ptr<const Model> model, const dualmode_options& options);
 
-  // Hear more. Returns whether the text changed or a segment ended. Throws Error, and is as
-  // before, for samples that are not finite or after finish.
+  // Process more samples. Returns whether the text changed or a segment ended. Throws Error, and
+  // leaves the session unchanged, for samples that are not finite or after finish.
   bool push(const float* samples, size_t count);
   // The same for many sessions of one model.
   static void push_all(const std::vector<Session*>& sessions, const float* const* samples,
@@ -27,15 +27,15 @@ class Session {
 
   // Words since the last endpoint.
   Transcript partial() const;
-  // Segments that ended, oldest first, for the caller to take.
+  // Finished segments, oldest first, for the caller to remove.
   std::deque<Transcript> segments;
 
   const Model& model() const { return *model_; }
   std::shared_ptr<const Model> shared_model() const { return model_; }
 
  private:
-  void hear(const float* samples, size_t count);
-  size_t heard() const;
+  void add_samples(const float* samples, size_t count);
+  size_t pending_frames() const;
   bool ready(bool ended) const;
   Window next_window();
   void take(const float* frames, size_t stride, const Window& window);
@@ -52,7 +52,7 @@ class Session {
   Scorer scorer_;
   std::unique_ptr<Search> search_;
   std::vector<float> mels_;  // from the first mel frame that the next window needs
-  size_t known_ = 0;         // real frames whose latents the encoder's state holds
+  size_t known_ = 0;         // real frames whose latents are in the encoder's state
   std::vector<Token> finished_;
   std::vector<Word> shown_;
   uint64_t samples_ = 0;
@@ -61,7 +61,7 @@ class Session {
   bool open_ = true;
 };
 
-// Recognise a whole recording with a model of full context: cut where it is quiet.
+// Recognise a whole recording with a model of full context, divided at quiet places.
 Transcript transcribe_whole(const Model& model, const dualmode_options& options,
                             const float* samples, size_t count);
 // Throws Error if an option is out of its range.

@@ -10,7 +10,7 @@ namespace {
 constexpr size_t kMelReach = 7;  // frame t reads mel frames 4t .. 4t + 6
 constexpr size_t kFirstBins = (kMels - 3) / 2 + 1;
 
-// planes[r][bin][t] = normalised mel frame 4t + r of `count` frames, zero past them.
+// planes[r][bin][t] = normalised mel frame 4t + r of `count` frames, zero beyond them.
 void lay_out_mels(const Model& model, const float* mels, size_t mel_rows, size_t count,
                   size_t stride, std::vector<float>& planes) {
   planes.assign(kMelReach * kMels * stride, 0.0f);
@@ -28,9 +28,9 @@ void lay_out_mels(const Model& model, const float* mels, size_t mel_rows, size_t
 
 }  // namespace
 
-// Lanes are frames throughout. The first convolution is computed at the three times that each
-// frame of the second reads, as three planes of rows (time, channel, bin): so a column of the
-// second's matrix is a row of the planes, shifted by two rows a bin of output.
+// Lanes are frames. The first convolution is computed at the three times that each frame of the
+// second reads, as three planes of rows (time, channel, bin). A column of the second convolution's
+// matrix is then a row of the planes, shifted by two rows per bin of output.
 void subsample(const Model& model, const float* mels, size_t mel_rows, size_t count, float* x,
                size_t stride, size_t first, Workspace& w) {
   const Kernels& kernels = model.kernels;

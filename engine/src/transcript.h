@@ -1,4 +1,4 @@
-// Tokens into words with times and confidences.
+// Conversion of tokens to words with times and confidences.
 #pragma once
 
 #include <string>
@@ -13,7 +13,7 @@ constexpr double kFrameSeconds = 0.04;
 struct Word {
   std::string text;
   double start_s, end_s, confidence;
-  size_t end;  // how many tokens end with its last one
+  size_t end;  // number of tokens up to its last one
 
   bool operator==(const Word& o) const {
     return text == o.text && start_s == o.start_s && end_s == o.end_s && confidence == o.confidence;
@@ -30,7 +30,7 @@ struct Transcript {
 
 // Words of tokens; groups without text, such as a lone <unk>, are left out.
 std::vector<Word> words_of(const Model& model, const std::vector<Token>& tokens);
-// The same for audio of so many seconds: words emitted in the appended silence end with it.
+// The same for audio of `seconds`: words emitted in the appended silence end with the audio.
 Transcript transcript_of(const Model& model, const std::vector<Token>& tokens, double seconds);
 
 }  // namespace dualmode

@@ -1,4 +1,4 @@
-// Predictor and joiner: what comes next, given a frame and the last tokens.
+// Predictor and joiner: scores of the next token for a frame and the last tokens.
 #pragma once
 
 #include <cstdint>
@@ -12,12 +12,12 @@ constexpr uint32_t kBlank = 0, kUnknown = 1;
 
 class Scorer {
  public:
-  // `blank_penalty` is taken off blank's logits.
+  // `blank_penalty` is subtracted from the logit of blank.
   Scorer(const Model& model, Workspace& workspace, float blank_penalty)
       : model_(model), w_(workspace), blank_penalty_(blank_penalty) {}
 
-  // Predictions (J, lanes) after the last tokens of up to kLanes hypotheses; `contexts` holds
-  // context_tokens of each. Lane k is contexts[k].
+  // Predictions (J, lanes) after the last tokens of up to kLanes hypotheses; `contexts` has
+  // context_tokens tokens of each. Lane k is contexts[k].
   void predict(const std::vector<std::vector<uint32_t>>& contexts, std::vector<float>& out);
   // Logits (V, kLanes) of up to kLanes frames under one prediction (J, stride): frame t lies at
   // frames + t, and `prediction` at steps of `stride`.

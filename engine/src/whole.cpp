@@ -1,4 +1,4 @@
-// Full context: whole recordings, cut where they are quiet so that memory stays bounded.
+// Full context: whole recordings, divided at quiet places to limit memory.
 #include <algorithm>
 #include <cmath>
 
@@ -8,9 +8,9 @@ namespace dualmode {
 namespace {
 
 constexpr size_t kFrameSamples = 640;
-constexpr size_t kQuietFrames = 5;  // a cut lies in the middle of 200 ms quieter than all others
+constexpr size_t kQuietFrames = 5;  // a cut is in the middle of the quietest 200 ms
 
-// Where to cut: a multiple of kFrameSamples in the second half of `count` samples.
+// Position of the cut: a multiple of kFrameSamples in the second half of `count` samples.
 size_t quietest(const float* samples, size_t count) {
   const size_t first = count / 2 / kFrameSamples, frames = count / kFrameSamples - first;
   std::vector<double> energy(frames);

@@ -55,9 +55,9 @@ bool try_out(const std::vector<uint8_t>& bytes, const std::vector<float>& sample
   }
   dualmode_stream* stream = nullptr;
   dualmode_text text;
-  const int heard = dualmode_transcribe(model, nullptr, samples.data(), samples.size(), &stream,
-                                        &text, &error);
-  CHECK(heard == DUALMODE_OK || heard == DUALMODE_OUT_OF_MEMORY);
+  const int result = dualmode_transcribe(model, nullptr, samples.data(), samples.size(), &stream,
+                                         &text, &error);
+  CHECK(result == DUALMODE_OK || result == DUALMODE_OUT_OF_MEMORY);
   dualmode_stream_free(stream);
   dualmode_close(model);
   return true;

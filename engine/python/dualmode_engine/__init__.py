@@ -46,7 +46,7 @@ Samples = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word; times in seconds from the start of the audio, confidence 0 to 1."""
+    """A word, with times in seconds from the start of the audio and a confidence, 0 to 1."""
 
     text: str
     start_s: float
@@ -56,24 +56,25 @@ class Word:
 
 @dataclass(frozen=True)
 class Transcript:
-    """What was said in a recording, or in a segment of a stream."""
+    """Transcript of a recording, or of a segment of a stream."""
 
     words: tuple[Word, ...]
     seconds: float
 
     @property
     def text(self) -> str:
-        """The words, a space between them."""
+        """The words, separated by spaces."""
         return " ".join(word.text for word in self.words)
 
 
 @dataclass(frozen=True)
 class Partial:
-    """What changed with the latest samples: the words since the last endpoint.
+    """The current segment of a stream, and the segments that have just ended.
 
     Attributes:
-        stable: how many of ``words``, from the first, will not change any more.
-        finished: segments that ended with these samples.
+        words: words since the last endpoint.
+        stable: number of leading ``words`` that will not change any more.
+        finished: segments that ended with the latest samples.
     """
 
     words: tuple[Word, ...]
@@ -82,22 +83,22 @@ class Partial:
 
     @property
     def text(self) -> str:
-        """The words of the current segment, a space between them."""
+        """The words of the current segment, separated by spaces."""
         return " ".join(word.text for word in self.words)
 
 
 def kernel_names() -> tuple[str, ...]:
-    """Kernels that this processor can run, best first."""
+    """Names of the kernels that this processor can run, best first."""
     return tuple(_engine.kernel_names().split())
 
 
 class Model:
-    """An open artifact: immutable, and shared by any number of streams and threads.
+    """An open artifact. It is immutable and can be shared by any number of streams and threads.
 
     Args:
-        path: what ``dualmode export engine`` wrote.
-        kernels: one of :func:`kernel_names`; None takes the variable DUALMODE_ENGINE_KERNELS, and
-            if that is not set the best.
+        path: artifact written by ``dualmode export engine``.
+        kernels: one of :func:`kernel_names`; None uses the environment variable
+            DUALMODE_ENGINE_KERNELS or, if it is not set, the best kernels.
 
     Raises:
         EngineError: the file is missing or damaged, or this processor lacks the kernels.
@@ -117,10 +118,10 @@ class Model:
     def transcribe(
         self, samples: Samples, *, beam_width: int = 1, tail_s: float | None = None
     ) -> Transcript:
-        """Recognise a whole recording: (S,) samples of 16 kHz in [-1, 1].
+        """Recognise a whole recording: (S,) samples at 16 kHz in [-1, 1].
 
         Raises:
-            EngineError: samples that are not finite.
+            EngineError: samples are not finite.
         """
         tail = -1.0 if tail_s is None else tail_s
         return _transcript(self.handle.transcribe(_checked(samples), beam_width, tail))
@@ -138,7 +139,7 @@ class Model:
         """Open a stream.
 
         Raises:
-            EngineError: the model has full context, or an option is out of its range.
+            EngineError: the model has full context, or an option is out of range.
         """
         tail = -1.0 if tail_s is None else tail_s
         return Stream(
@@ -149,16 +150,16 @@ class Model:
 
 
 class Stream:
-    """Push samples, get text. Made by :meth:`Model.stream`; for one thread at a time."""
+    """A stream, created by :meth:`Model.stream`; to be used by one thread at a time."""
 
     def __init__(self, handle: Any) -> None:
         self.handle = handle
 
     def push(self, samples: Samples) -> Partial | None:
-        """Hear more samples; a partial when the text changed or a segment ended, else None.
+        """Push samples; returns a partial if the text changed or a segment ended, else None.
 
         Raises:
-            EngineError: samples that are not finite, or the stream was finished.
+            EngineError: samples are not finite, or the stream was finished.
         """
         return self.partial() if self.handle.push(_checked(samples)) else None
 
@@ -171,7 +172,7 @@ class Stream:
         return Partial(_words(found), found["stable"], tuple(finished))
 
     def finish(self) -> Transcript:
-        """End the stream and get the transcript of all of it, the last words included.
+        """End the stream and return its transcript, including the last words.
 
         Raises:
             EngineError: the stream was finished before.
@@ -179,15 +180,15 @@ class Stream:
         return _transcript(self.handle.finish())
 
     def reset(self) -> None:
-        """As if nothing had been heard."""
+        """Discard all audio and text, and start anew."""
         self.handle.reset()
 
 
 def push_all(streams: list[Stream], samples: list[Samples]) -> None:
-    """Push to many streams of one model at once; :meth:`Stream.partial` has their text.
+    """Push to many streams of one model as a batch; :meth:`Stream.partial` returns their text.
 
     Raises:
-        EngineError: samples that are not finite, or a stream was finished; all are as before.
+        EngineError: samples are not finite, or a stream was finished; all streams are unchanged.
     """
     _engine.push_all([stream.handle for stream in streams], [_checked(s) for s in samples])
 
@@ -196,7 +197,7 @@ def _checked(samples: Samples) -> Samples:
     array = np.asarray(samples)
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.floating):
         raise EngineError(
-            f"samples must be one row (S,) of floats in [-1, 1], not {array.dtype} {array.shape}"
+            f"samples must be (S,) floats in [-1, 1], not {array.dtype} {array.shape}"
         )
     return np.ascontiguousarray(array, dtype=np.float32)
 
