@@ -18,12 +18,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
+from dualmode.audio import SOUND_SUFFIXES
 from dualmode.decoding.formats import to_dict
 from dualmode.errors import AudioError, DataError, DualmodeError
 from dualmode.recognizer import Recognizer, load
 
 Record = dict[str, Any]
-SOUND = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".oga"}
 WAITING = 2  # tasks per core that are submitted before the first of them ends
 
 
@@ -45,7 +45,7 @@ def sound_files(places: Sequence[Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for place in places:
         if place.is_dir():
-            inside = (p for p in sorted(place.rglob("*")) if p.suffix.lower() in SOUND)
+            inside = (p for p in sorted(place.rglob("*")) if p.suffix.lower() in SOUND_SUFFIXES)
             found.update(dict.fromkeys(inside))
         elif place.name.endswith((".jsonl", ".jsonl.gz")):
             found.update(dict.fromkeys(_of_cuts(place)))

@@ -16,6 +16,10 @@ from scipy.signal import firwin, resample_poly
 from dualmode.errors import AudioError
 
 SAMPLE_RATE_HZ = 16000
+SOUND_SUFFIXES = frozenset(
+    (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au", ".sph")
+)
+"""Names of sound files in a folder end in one of these."""
 
 Samples = npt.NDArray[np.float32]
 

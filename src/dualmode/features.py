@@ -9,6 +9,7 @@ of the encoder reads mel frames 4j to 4j + 6.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import kaldi_native_fbank as knf
@@ -60,6 +61,18 @@ def fbank(samples: npt.NDArray[np.floating]) -> Mels:
     """
     online = OnlineFbank()
     return np.concatenate([online.push(samples), online.finish()])
+
+
+def fbank_batch(
+    audios: Sequence[npt.NDArray[np.floating]],
+) -> tuple[Mels, npt.NDArray[np.int64]]:
+    """Features of B utterances, padded with zeros: (B, M, 80), and their lengths (B,)."""
+    features = [fbank(samples) for samples in audios]
+    lengths = np.array([len(mels) for mels in features], dtype=np.int64)
+    padded = np.zeros((len(features), int(lengths.max(initial=0)), MELS), np.float32)
+    for row, mels in zip(padded, features, strict=True):
+        row[: len(mels)] = mels
+    return padded, lengths
 
 
 class OnlineFbank:

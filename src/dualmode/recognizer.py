@@ -27,7 +27,7 @@ from dualmode.decoding.stream import (
 )
 from dualmode.decoding.transcript import Transcript
 from dualmode.errors import AudioError
-from dualmode.features import MELS, Mels, fbank
+from dualmode.features import fbank_batch
 from dualmode.language.phrases import PhraseAutomaton
 from dualmode.model.subnet import Subnet, named_subnet
 from dualmode.progress import Progress, progress_bar
@@ -280,7 +280,7 @@ class Recognizer:
         Frames can be decoded repeatedly by :meth:`decode`, for example to tune a search.
         """
         chosen = self.subnet(subnet)
-        mels, lengths = _pad([fbank(self._with_tail(samples, chosen)) for samples in audios])
+        mels, lengths = fbank_batch([self._with_tail(samples, chosen) for samples in audios])
         return self._runtime(chosen).encode(mels, lengths)
 
     def decode(
@@ -341,12 +341,3 @@ def load(
 ) -> Recognizer:
     """Load a model; see :meth:`Recognizer.load`."""
     return Recognizer.load(path, runtime, device, **options)
-
-
-def _pad(features: Sequence[Mels]) -> tuple[Floats, Ids]:
-    """Stack mel frames (M, 80) of B utterances to (B, M, 80) with their lengths (B,)."""
-    lengths = np.array([len(mels) for mels in features], dtype=np.int64)
-    padded = np.zeros((len(features), int(lengths.max(initial=0)), MELS), np.float32)
-    for row, mels in zip(padded, features, strict=True):
-        row[: len(mels)] = mels
-    return padded, lengths

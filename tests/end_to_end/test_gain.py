@@ -49,6 +49,7 @@ RECIPE: dict[str, Any] = {
         "checkpoint_every_steps": 1000,
         "validation_utterances": 10,
         "processes": 1,
+        "step_sharing": "all",
         "device_subnet": {"chunk_frames": 8, "left_frames": 16, "lookahead_frames": 2},
     },
 }

@@ -26,11 +26,12 @@ from dualmode.data.render import Utterance, to_int16, write_flac
 from dualmode.data.synth import cut_of
 from dualmode.data.usable import CONFIDENCE
 from dualmode.errors import AudioError, DataError
+from dualmode.teaching.claims import claim_folder
 from dualmode.teaching.doubts import TEXT, difference, doubt
 from dualmode.teaching.recordings import Source, find_recordings
 from dualmode.teaching.teachers import Teacher, Transcription, open_teacher
 from dualmode.text import normalize
-from dualmode.whole_files import replace_text, replacing
+from dualmode.whole_files import replacing
 
 LABELS = "labels.jsonl"
 PICTURE = "labels.png"
@@ -79,7 +80,7 @@ def label(
     out = Path(out).resolve()
     sources = find_recordings(Path(audio))
     settings = {"teacher": _name(teacher), "agree": _name(agree) if agree else None}
-    _claim(out, settings)
+    claim_folder(out, _SUMMARY, settings)
     teachers = [_opened(teacher), *([_opened(agree)] if agree else [])]
     done = {record["recording"] for record in _records(out) if "recording" in record}
     waiting = [source for source in sources if source.id not in done]
@@ -281,18 +282,6 @@ def _draw(confidences: list[tuple[float, float]], chosen: float, path: Path) -> 
     with replacing(path) as part:
         figure.savefig(part, dpi=100)
     pyplot.close(figure)
-
-
-def _claim(out: Path, settings: dict[str, Any]) -> None:
-    summary = out / _SUMMARY
-    if summary.is_file():
-        found = json.loads(summary.read_text(encoding="utf-8"))
-        if found != settings:
-            raise DataError(f"{out} was labelled with {found}, not {settings}: use a new folder")
-        return
-    if out.is_dir() and any(out.iterdir()):
-        raise DataError(f"{out} contains other files: choose an empty or new folder")
-    replace_text(summary, json.dumps(settings, indent=1) + "\n")
 
 
 def _name(teacher: str | Path | Teacher) -> str:

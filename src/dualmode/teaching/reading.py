@@ -24,6 +24,7 @@ from dualmode.data.phrases import Random, draw_phrase, spoken, transcript
 from dualmode.data.render import Utterance, in_a_room, write_flac
 from dualmode.data.synth import cut_of
 from dualmode.errors import DataError, TextError
+from dualmode.teaching.claims import claim_folder
 from dualmode.teaching.voices import Manner, Synthesiser, open_voices
 from dualmode.text import normalize
 from dualmode.whole_files import replace_text
@@ -92,7 +93,7 @@ def read(
     report = Report(str(source))
     sentences = _sentences(source, report)
     settings = {"source": str(source), "voices": voices.partition(":")[0], "blend": blend}
-    _claim(out, {**settings, "seed": seed, "edition": _EDITION})
+    claim_folder(out, _SUMMARY, {**settings, "seed": seed, "edition": _EDITION})
     parts = _parts(sentences, out, hours, voices, blend, seed)
     waiting = [part for part in parts if not _table(part).is_file()]
     for _ in map_in_processes(read_part, waiting, title="Reading aloud", jobs=jobs, fresh=True):
@@ -196,19 +197,6 @@ def _parts(
         _Part(number, out / "audio" / f"{number:05d}", source, voices, blend, seed, seconds)
         for number in range(ceil(hours * 3600 / _PART_SECONDS))
     ]
-
-
-def _claim(out: Path, settings: dict[str, object]) -> None:
-    """Store the settings of ``out``, or check that they are the same."""
-    summary = out / _SUMMARY
-    if summary.is_file():
-        found = json.loads(summary.read_text(encoding="utf-8"))
-        if found != settings:
-            raise DataError(f"{out} was read with {found}, not {settings}: use a new folder")
-        return
-    if out.is_dir() and any(out.iterdir()):
-        raise DataError(f"{out} contains other files: choose an empty or new folder")
-    replace_text(summary, json.dumps(settings, indent=1) + "\n")
 
 
 def _table(part: _Part) -> Path:

@@ -9,14 +9,13 @@ from pathlib import Path
 
 from lhotse.cut import Cut
 
-from dualmode.audio import SAMPLE_RATE_HZ, Samples, stream_audio
+from dualmode.audio import SAMPLE_RATE_HZ, SOUND_SUFFIXES, Samples, stream_audio
 from dualmode.data.loading import load_samples
 from dualmode.data.manifests import CUTS, read_cuts
 from dualmode.decoding.pieces import cut_pieces
 from dualmode.errors import DataError
 from dualmode.features import FRAME_SAMPLES
 
-SOUNDS = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au", ".sph"}
 LONGEST_S = 28.0
 
 
@@ -54,7 +53,7 @@ def find_recordings(audio: Path) -> list[Source]:
     if audio.is_dir() and (audio / CUTS).is_file():
         return _of_cuts(audio)
     if audio.is_dir():
-        files = sorted(path for path in audio.rglob("*") if path.suffix.lower() in SOUNDS)
+        files = sorted(path for path in audio.rglob("*") if path.suffix.lower() in SOUND_SUFFIXES)
         names = (path.relative_to(audio).with_suffix("").as_posix() for path in files)
         found = [Source(name, path, "") for name, path in zip(names, files, strict=True)]
     elif audio.suffix == ".tsv" and audio.is_file():
@@ -66,7 +65,7 @@ def find_recordings(audio: Path) -> list[Source]:
     else:
         raise DataError(f"{audio}: no such folder, table, CutSet or sound file")
     if not found:
-        raise DataError(f"{audio}: no sound file in it ({', '.join(sorted(SOUNDS))})")
+        raise DataError(f"{audio}: no sound file in it ({', '.join(sorted(SOUND_SUFFIXES))})")
     return _with_unique_ids(found)
 
 
