@@ -107,7 +107,7 @@ class GroupedStream:
         segments, as in a session."""
         ended = self._ended
         while self._waiting:
-            self._past.hear(self._waiting.popleft())
+            self._past.push(self._waiting.popleft())
         if ended and not self._past.ended and not self._past.buffer.ready:
             self._past.end()
 

@@ -1,1 +1,1 @@
-"""Search over a scorer: greedy, beam, streams."""
+"""Decoding: greedy and beam search, streams, transcripts."""

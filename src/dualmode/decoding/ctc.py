@@ -1,4 +1,4 @@
-"""Best paths through the auxiliary CTC head: what it says, and where it says a known text."""
+"""Greedy decoding and forced alignment with the auxiliary CTC head."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from dualmode.text import BLANK
 
 
 def best_path(log_probs: Tensor, lengths: Tensor) -> list[list[int]]:
-    """Tokens of the best symbols a frame, repeats merged and blanks dropped (Graves, 2006).
+    """Best symbol of each frame, with repeats merged and blanks removed (Graves, 2006).
 
     Args:
-        log_probs: (B, T, V), of which ``lengths`` (B,) frames are real.
+        log_probs: (B, T, V).
+        lengths: (B,) numbers of valid frames.
     """
     found = []
     for symbols, length in zip(log_probs.argmax(-1).tolist(), lengths.tolist(), strict=True):
@@ -25,14 +26,14 @@ def best_path(log_probs: Tensor, lengths: Tensor) -> list[list[int]]:
 
 
 def align(log_probs: npt.NDArray[np.floating], tokens: list[int]) -> npt.NDArray[np.int64]:
-    """The likeliest path of CTC (Graves, 2006) that says ``tokens``: a symbol for each frame.
+    """The most probable CTC alignment (Graves, 2006) of ``tokens``: a symbol for each frame.
 
     Args:
         log_probs: (T, V) of one utterance.
     Returns:
-        (T,) tokens, blank where none is said.
+        (T,) tokens, blank where none is emitted.
     Raises:
-        ValueError: the frames are too few to say the tokens in.
+        ValueError: there are too few frames for the tokens.
     """
     if len(tokens) > len(log_probs):
         raise ValueError(f"{len(log_probs)} frames cannot say {len(tokens)} tokens")

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-MAX_CHARACTERS = 42  # of a line, by the habit of broadcasters
+MAX_CHARACTERS = 42  # per line, a convention of broadcasters
 MAX_LINES = 2
 MAX_SECONDS = 6.0
-MIN_SECONDS = 1.0  # a caption is held this long, if the next one leaves the time
-PAUSE_S = 0.6  # a silence that ends a caption
+MIN_SECONDS = 1.0  # shortest caption, unless the next one begins earlier
+PAUSE_S = 0.6  # length of a pause that ends a caption
 
 
 class TimedWord(Protocol):
@@ -89,13 +89,13 @@ class Caption:
 
 
 def to_text(transcript: TimedText) -> str:
-    """The words alone, in written form if it was asked for, and a newline."""
+    """The words, in written form if the transcript has it, and a newline."""
     return (transcript.written_text or transcript.text) + "\n"
 
 
 def to_dict(transcript: TimedText) -> dict[str, Any]:
-    """Text, seconds and words with times and confidences, for JSON; and of written form,
-    alternatives and phrases what there is."""
+    """Text, seconds and words with times and confidences, and written form, alternatives and
+    phrases if available, for JSON."""
     found: dict[str, Any] = {
         "text": transcript.text,
         "seconds": round(transcript.seconds, 3),
@@ -117,7 +117,7 @@ def to_dict(transcript: TimedText) -> dict[str, Any]:
             for alternative in transcript.alternatives
         ]
     if transcript.margin is not None:
-        # JSON has no infinity: null where no phrase was said to its end.
+        # JSON has no infinity: null if no phrase was complete.
         finite = math.isfinite(transcript.margin)
         found["margin"] = round(transcript.margin, 4) if finite else None
     if transcript.rejected:
@@ -176,12 +176,15 @@ def captions(
 ) -> list[Caption]:
     """Divide words into captions, at pauses and where a caption would be too long to read.
 
-    A caption is held until its last word ends and for at least ``min_seconds``, but never into the
-    next one. Its lines are about equally long.
+    A caption lasts until its last word ends and at least ``min_seconds``, but ends before the next
+    one begins. Its lines have about equal lengths.
 
     Args:
-        max_characters: of a line; a longer word has a line of its own.
+        max_characters: most characters per line; a longer word has its own line.
         max_lines: 1 or 2.
+        max_seconds: longest caption.
+        min_seconds: shortest caption, unless the next one begins earlier.
+        pause_s: length of a pause that ends a caption.
     """
     groups = list(_groups(words, max_characters, max_lines, max_seconds, pause_s))
     starts = [group[0].start_s for group in groups]
@@ -216,7 +219,7 @@ def _groups(
 
 
 def _lines(texts: list[str], max_characters: int, max_lines: int) -> list[str]:
-    """The words in at most ``max_lines`` lines, about equally long; none if they do not fit."""
+    """Divide words into at most ``max_lines`` lines of about equal lengths; empty if impossible."""
     whole = " ".join(texts)
     if len(whole) <= max_characters or len(texts) == 1:
         return [whole]

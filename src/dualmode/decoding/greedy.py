@@ -18,18 +18,18 @@ from dualmode.decoding.transcript import Token
 from dualmode.runtime import Floats, Ids, Scorer
 from dualmode.text import BLANK
 
-BLOCK_FRAMES = 8  # scored together: more wastes scores after a token, fewer costs more calls
+BLOCK_FRAMES = 8  # frames scored together: more wastes scores after a token, fewer needs more calls
 
 
 @dataclass(frozen=True)
 class GreedyState:
-    """One hypothesis for each of B utterances. A search never writes into a state.
+    """One hypothesis for each of B utterances. A search never modifies a state.
 
     Attributes:
         context: (B, context_tokens) last tokens.
         predictions: (B, J) the predictor's output for them.
-        frames: frames decoded so far, by utterance.
-        tokens: tokens emitted so far, by utterance.
+        frames: number of frames decoded so far, for each utterance.
+        tokens: tokens emitted so far, for each utterance.
     """
 
     context: Ids
@@ -40,10 +40,10 @@ class GreedyState:
 
 @dataclass(frozen=True)
 class GreedySearch:
-    """At every frame take the best symbol, until it is blank or ``max_symbols`` were taken.
+    """Emits the best symbol of a frame until it is blank or ``max_symbols`` were emitted.
 
-    ``blank_penalty`` is subtracted from blank's log-probability when symbols are compared, for
-    transducers that delete words; the confidences of tokens are taken without it.
+    ``blank_penalty`` is subtracted from the log-probability of blank when symbols are compared,
+    for transducers that delete words; confidences are computed without it.
     """
 
     scorer: Scorer
@@ -60,7 +60,7 @@ class GreedySearch:
         return GreedyState(context, self.scorer.predict(context), (0,) * batch, ((),) * batch)
 
     def advance(self, state: GreedyState, frames: Floats, lengths: Ids) -> GreedyState:
-        """Decode frames (B, T, J), of which ``lengths`` (B,) are real; ``state`` is kept as is."""
+        """Decode frames (B, T, J) with ``lengths`` (B,); ``state`` is not modified."""
         limits: list[int] = lengths.tolist()
         cursor = _Cursor(limits, self.max_symbols)
         context, predictions = state.context.copy(), state.predictions.copy()
@@ -91,11 +91,11 @@ class GreedySearch:
         )
 
     def best(self, state: GreedyState) -> list[tuple[Token, ...]]:
-        """The tokens so far, utterance by utterance."""
+        """The tokens of each utterance so far."""
         return list(state.tokens)
 
     def stable(self, state: GreedyState) -> list[int]:
-        """All of them: greedy search never takes a token back."""
+        """All tokens are stable: greedy search never retracts a token."""
         return [len(tokens) for tokens in state.tokens]
 
     def last_frames(self, state: GreedyState) -> list[int | None]:
@@ -103,7 +103,7 @@ class GreedySearch:
         return [tokens[-1].frame if tokens else None for tokens in state.tokens]
 
     def finish(self, state: GreedyState) -> GreedyState:
-        """The state itself: every text may end."""
+        """Return the state: any text may end."""
         return state
 
     def outcomes(self, state: GreedyState, count: int = 1) -> list[Outcome]:
@@ -146,9 +146,9 @@ class GreedySearch:
     def _first_tokens(
         self, frames: Floats, predictions: Floats, rows: list[int], cursor: _Cursor
     ) -> tuple[list[int], list[int], list[float]]:
-        """For each row, how many of the next frames are blank (at most a block), then what follows.
+        """For each row, the number of blank frames (at most a block) and the symbol after them.
 
-        Frames past an utterance's end are scored too; the caller ignores them.
+        Frames beyond the end of an utterance are scored too; the caller ignores them.
         """
         row = np.array(rows)[:, None]
         start = np.array([cursor.position[r] for r in rows])[:, None]
@@ -176,7 +176,7 @@ class GreedySearch:
 
 
 class _Cursor:
-    """Where each utterance stands, and how many symbols it took at that frame."""
+    """The current frame of each utterance, and the number of symbols emitted there."""
 
     def __init__(self, limits: list[int], max_symbols: int) -> None:
         self.position = [0] * len(limits)
@@ -192,7 +192,7 @@ class _Cursor:
         self._symbols[row] = 0
 
     def emitted_at(self, row: int, frame: int) -> None:
-        """Stay at the frame that emitted for more, unless it reached the limit."""
+        """Stay at a frame that emitted a symbol, unless it has reached the limit."""
         self._symbols[row] = self._symbols[row] + 1 if frame == self.position[row] else 1
         self.position[row] = frame
         if self._symbols[row] == self._max_symbols:

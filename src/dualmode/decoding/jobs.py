@@ -1,4 +1,4 @@
-"""Audio that is to be recognised: files and samples, read in blocks, and how far each is."""
+"""Audio to recognise: files and samples, read in blocks, with their progress."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Audio = str | Path | Samples
 
 
 class AudioJob:
-    """One audio of a batch, and what was recognised in it so far."""
+    """A file or samples of a batch, and the outcomes so far."""
 
     def __init__(self, audio: Audio, sample_rate_hz: int) -> None:
         self.audio = audio
@@ -34,19 +34,19 @@ class AudioJob:
         self.error: AudioError | None = None
 
     def blocks(self) -> Iterator[Samples]:
-        """Samples at 16 kHz in blocks of bounded size, counted."""
+        """Samples at 16 kHz in blocks of bounded size."""
         for block in self._read():
             self.samples += len(block)
             yield block
 
     def expected_s(self) -> float:
-        """Length, by a file's header."""
+        """Duration in seconds, for files by their header."""
         if isinstance(self.audio, (str, Path)):
             return duration_s(self.audio)
         return len(self.audio) / self.sample_rate_hz
 
     def result(self, vocabulary: Vocabulary, reading: Reading) -> Transcript | AudioError:
-        """The transcript, or why there is none."""
+        """The transcript, or the error."""
         if self.error is not None:
             return self.error
         return reading.transcript(self.outcomes, vocabulary, self.samples / SAMPLE_RATE_HZ)
@@ -62,11 +62,12 @@ class AudioJob:
 
 
 class AudioJobs:
-    """All audio of a batch, and a progress over it.
+    """All audio of a batch, with its progress.
 
     Args:
-        sample_rate_hz: of samples; files say theirs.
-        progress: called with the seconds of audio done and in all.
+        audios: files and arrays of samples.
+        sample_rate_hz: sample rate of samples; ignored for files.
+        progress: called with the seconds of audio done and in total.
     """
 
     def __init__(
@@ -81,20 +82,20 @@ class AudioJobs:
         return iter(self._jobs)
 
     def done(self, samples: int) -> None:
-        """Note that so many more samples at 16 kHz were recognised."""
+        """Report that ``samples`` more samples at 16 kHz were recognised."""
         self._done_s += samples / SAMPLE_RATE_HZ
         if self._progress:
             self._progress(self._done_s, max(self._done_s, self._total_s))
 
     def results(self, vocabulary: Vocabulary, reading: Reading) -> list[Transcript | AudioError]:
-        """A transcript or an error for each."""
+        """A transcript or an error for each job."""
         return [job.result(vocabulary, reading) for job in self._jobs]
 
 
 def grouped(
     pieces: Iterator[tuple[AudioJob, Piece]], seconds: float
 ) -> Iterator[list[tuple[AudioJob, Piece]]]:
-    """Pieces in groups that, padded to the longest, are at most ``seconds`` long (or one piece)."""
+    """Group pieces into batches of at most ``seconds``, padding included, or of one piece."""
     group: list[tuple[AudioJob, Piece]] = []
     longest = 0
     for job, piece in pieces:

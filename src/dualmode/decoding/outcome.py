@@ -1,4 +1,4 @@
-"""What a search found: hypotheses with their scores, and whether the best is an answer."""
+"""Results of a search: hypotheses with their scores, and rejections."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from dualmode.decoding.transcript import Token
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """Tokens that may have been said.
+    """A hypothesis of a search.
 
     Attributes:
-        score: logarithm of their probability by the transducer, what language parts added
-            included; NaN where a search does not keep it.
-        acoustic: the same without what language parts added.
+        tokens: its tokens.
+        score: log-probability by the transducer plus the scores of language parts; NaN if the
+            search does not keep it.
+        acoustic: the same without the scores of language parts.
     """
 
     tokens: tuple[Token, ...]
@@ -24,13 +25,13 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The hypotheses of one utterance or segment, best first; none where none is accepted.
+    """The hypotheses of one utterance or segment, best first; empty if none is accepted.
 
     Attributes:
-        margin: where decoding was confined to phrases, how well the best of them fits: by how
-            much it was less probable than the best symbols, summed over frames, in nats for each
-            of its tokens, as a negative number. 0 is a perfect fit, -inf no complete phrase.
-        rejected: whether something was said that is none of the phrases.
+        margin: if decoding was confined to phrases, the log-probability of the best phrase minus
+            that of the best symbols of all frames, divided by its number of tokens. 0 is a perfect
+            fit; -inf means that no phrase was complete.
+        rejected: whether the audio contains speech that is none of the phrases.
     """
 
     hypotheses: tuple[Hypothesis, ...]

@@ -1,4 +1,4 @@
-"""Cutting long audio where it is quiet, so that an hour is recognised in bounded memory."""
+"""Divides long audio at quiet places, so that memory does not grow with its duration."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dualmode.audio import SAMPLE_RATE_HZ, Samples
 from dualmode.features import FRAME_SAMPLES
 
 LONGEST_S = 30.0
-_QUIET_FRAMES = 5  # a cut lies in the middle of 200 ms that are quieter than all others
+_QUIET_FRAMES = 5  # a cut is in the middle of the quietest 200 ms
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,13 @@ class Piece:
 
 
 def cut_pieces(blocks: Iterable[Samples], longest_s: float = LONGEST_S) -> Iterator[Piece]:
-    """Cut a stream of samples into pieces of at most ``longest_s``.
+    """Divide a stream of samples into pieces of at most ``longest_s`` seconds.
 
-    A cut is made at the quietest place of the second half of what a piece may hold. All samples
-    are in exactly one piece, in order; memory is bounded by a block and a piece.
+    Cuts are at the quietest place of the second half of the longest possible piece. Every sample is
+    in exactly one piece, in order; memory is that of a block and a piece.
 
     Raises:
-        ValueError: ``longest_s`` is under 2 s.
+        ValueError: ``longest_s`` is below 2.
     """
     if longest_s < 2.0:
         raise ValueError(f"longest_s must be at least 2, not {longest_s}")
@@ -48,7 +48,7 @@ def cut_pieces(blocks: Iterable[Samples], longest_s: float = LONGEST_S) -> Itera
 
 
 def _quietest(samples: Samples) -> int:
-    """Where to cut: a multiple of FRAME_SAMPLES in the second half of ``samples``."""
+    """Position of the cut: a multiple of FRAME_SAMPLES in the second half of ``samples``."""
     first = len(samples) // 2 // FRAME_SAMPLES
     frames = samples[first * FRAME_SAMPLES :].reshape(-1, FRAME_SAMPLES)
     energy = np.square(frames, dtype=np.float64).sum(axis=1)

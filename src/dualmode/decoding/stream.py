@@ -1,8 +1,8 @@
-"""Recognition of live streams: samples in, text out, one stream alone or many in one batch.
+"""Recognition of live streams, singly or as a batch.
 
-Streamed frames equal those of the offline forward of the same subnet, wherever the samples were
-cut: mel frames wait until a chunk and its look-ahead are there, and the last chunk is told how
-many of its frames are real.
+Streamed frames equal those of the offline forward of the same subnet, however the samples are
+divided: mel frames are collected until a chunk and its look-ahead are complete, and the number of
+existing frames of the last chunk is passed on.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from dualmode.model.subnet import ChunkedContext, Subnet, chunked_context
 from dualmode.runtime import Runtime
 
 TAIL_S = 0.3
-WINDOWS_A_STEP = 64  # chunks of all streams in one step: bounds memory
+WINDOWS_A_STEP = 64  # most chunks of all streams in one step, to limit memory
 
 
 @dataclass(frozen=True)
 class Endpointing:
-    """When a stream's text is cut into segments.
+    """Rules by which a stream is divided into segments.
 
     Attributes:
-        silence_s: a segment ends when no token was emitted for so long after its last word.
-        longest_s: a segment that lasts longer is cut before its last word.
+        silence_s: time without a token, in seconds, that ends a segment.
+        longest_s: longest segment, in seconds; a longer one is divided before its last word.
     """
 
     silence_s: float = 1.2
@@ -55,16 +55,15 @@ class Endpointing:
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """How a stream is heard and cut.
+    """Options of a stream.
 
     Attributes:
-        endpointing: None never cuts the stream into segments; memory then grows with the text.
-        tail_s: silence appended at the end, so that words spoken up to the last sample are
-            emitted.
-        sample_rate_hz: of the samples that are pushed; they are resampled to 16 kHz.
-        keep_finished: whether the final transcript is of the whole stream. If not, it is of what
-            followed the last endpoint, and the memory of a stream that never ends is bounded.
-        reading: what transcripts have beside words.
+        endpointing: rules of segments; None is one segment, whose memory grows with the text.
+        tail_s: silence, in seconds, appended at the end, so that the last words are emitted.
+        sample_rate_hz: sample rate of the pushed samples, which are resampled to 16 kHz.
+        keep_finished: whether the final transcript includes finished segments. If not, it begins
+            after the last endpoint, and memory does not grow with the stream.
+        reading: contents of transcripts besides words.
     """
 
     endpointing: Endpointing | None = Endpointing()
@@ -76,13 +75,13 @@ class StreamOptions:
 
 @dataclass(frozen=True)
 class Partial:
-    """What changed with the latest samples.
+    """The current segment of a stream, and the segments that have just ended.
 
     Attributes:
-        words: of the segment that is being spoken, so since the last endpoint.
-        stable: how many of ``words``, from the first, will not change any more.
-        finished: segments that ended with these samples, usually none or one.
-        written: the words in written form, if it was asked for.
+        words: words since the last endpoint.
+        stable: number of leading ``words`` that will not change any more.
+        finished: segments that ended with the latest samples, usually none or one.
+        written: the words in written form, if requested.
     """
 
     words: tuple[Word, ...]
@@ -92,7 +91,7 @@ class Partial:
 
     @property
     def text(self) -> str:
-        """The words of the current segment, a space between them."""
+        """The words of the current segment, separated by spaces."""
         return " ".join(word.text for word in self.words)
 
     @property
@@ -102,9 +101,9 @@ class Partial:
 
 
 class StreamPast:
-    """Everything that belongs to one stream and to no other: what it heard, and its text so far.
+    """Everything that belongs to one stream: pending audio, states, and its text so far.
 
-    It computes nothing by itself: :func:`advance` moves one or many by the same chunks.
+    The computation is in :func:`advance`, which moves one or several streams by the same chunks.
     """
 
     def __init__(
@@ -126,38 +125,38 @@ class StreamPast:
         self._fbank = OnlineFbank()
         self._samples = 0
         self._frames = 0
-        self._segment_start = 0  # frame
+        self._segment_start = 0  # index of a frame
         self._kept: list[Token] = []
         self._shown: tuple[Word, ...] = ()
-        self._segments: list[Transcript] = []  # finished, and in no partial yet
+        self._segments: list[Transcript] = []  # finished, but not in a partial yet
         self._moved = False  # whether frames were decoded since the last partial
 
     @property
     def seconds(self) -> float:
-        """Length of the audio so far."""
+        """Duration of the audio so far, in seconds."""
         return self._samples / self._options.sample_rate_hz
 
     @property
     def cuts(self) -> bool:
-        """Whether endpoints may still be made. The end of a stream makes none: its words belong
-        to the final transcript."""
+        """Whether segments may still end. After the end of the stream they do not, because its
+        words belong to the final transcript."""
         return self._options.endpointing is not None and not self.ended
 
-    def hear(self, samples: Samples) -> None:
-        """Take samples (S,), already checked."""
+    def push(self, samples: Samples) -> None:
+        """Add valid samples (S,)."""
         self._samples += len(samples)
         self.buffer.push(self._fbank.push(self._resampler.push(samples)))
 
     def end(self) -> None:
-        """No more samples come."""
+        """Mark the end of the audio."""
         self.ended = True
         rest = np.concatenate([self._resampler.finish(), silence(self._options.tail_s)])
         self.buffer.push(np.concatenate([self._fbank.push(rest), self._fbank.finish()]))
         self.buffer.end()
 
     def decoded(self, hypotheses: Any, frames: int) -> None:
-        """Take the state of the search after ``frames`` more frames, and end the segment if it
-        is time."""
+        """Set the state of the search after ``frames`` more frames, and end the segment if it is
+        due."""
         self.hypotheses = hypotheses
         self._frames += frames
         self._moved = self._moved or frames > 0
@@ -165,7 +164,7 @@ class StreamPast:
             self._segments.append(segment)
 
     def partial(self) -> Partial | None:
-        """What changed since the last call: None if no text did and no segment ended."""
+        """The current text, or None if neither text nor segments changed since the last call."""
         if not self._moved:
             return None
         self._moved = False
@@ -178,7 +177,7 @@ class StreamPast:
         return Partial(words, stable, finished, written)
 
     def transcript(self) -> Transcript:
-        """All that is kept: of the whole stream, or since the last endpoint."""
+        """The transcript of the whole stream, or since the last endpoint."""
         (outcome,) = self._outcomes(self._search.finish(self.hypotheses))
         return self._options.reading.transcript(
             [outcome], self._vocabulary, self.seconds, earlier=self._kept
@@ -188,14 +187,14 @@ class StreamPast:
         return self._search.outcomes(finished, self._options.reading.nbest)
 
     def _words(self) -> tuple[tuple[Word, ...], int]:
-        """Words, and how many of them are stable: the first token of the next word is."""
+        """Words, and the number that are stable because the next word has begun."""
         spans = token_spans(self._search.best(self.hypotheses)[0], self._vocabulary)
         settled = self._search.stable(self.hypotheses)[0]
         stable = sum(span.end < settled for span in spans)
         return tuple(span.word() for span in spans), stable
 
     def _segment(self) -> Transcript | None:
-        """End the current segment if it is time, and give it if something was said in it."""
+        """End the current segment if it is due, and return it unless it is empty."""
         endpointing = self._options.endpointing
         assert endpointing is not None
         (last,) = self._search.last_frames(self.hypotheses)
@@ -213,7 +212,7 @@ class StreamPast:
         return self._finished(outcome)
 
     def _cut_before_last_word(self) -> Transcript | None:
-        """The last word may go on: it opens the next segment."""
+        """End the segment before its last word, which may be incomplete."""
         tokens = self._search.best(self.hypotheses)[0]
         starts = self._vocabulary.word_starts
         words = [index for index, token in enumerate(tokens) if starts[token.id]]
@@ -233,7 +232,7 @@ class StreamPast:
 def advance(
     runtime: Runtime, context: ChunkedContext, search: Search[Any], streams: Sequence[StreamPast]
 ) -> None:
-    """Move streams, all of which are ready, by the same number of chunks in one batch."""
+    """Advance streams with complete chunks by the same number of chunks as a batch."""
     most = min(runtime.chunks_a_step, max(1, WINDOWS_A_STEP // len(streams)))
     chunks = min(most, *(stream.buffer.ready for stream in streams))
     windows = [stream.buffer.take(chunks) for stream in streams]
@@ -245,7 +244,7 @@ def advance(
     for stream, state in zip(streams, runtime.split(after), strict=True):
         stream.state = state
     real = np.array([window.real for window in windows])
-    # Chunk by chunk where segments may end, so that they do not depend on how samples were cut.
+    # Chunk by chunk if segments may end, so that they do not depend on how samples are divided.
     size = context.chunk if any(stream.cuts for stream in streams) else frames.shape[1]
     for start in range(0, frames.shape[1], size):
         counts = np.clip(real - start, 0, size)
@@ -258,12 +257,13 @@ def advance(
 
 
 class StreamSession:
-    """Push samples, get text. Made by ``Recognizer.stream``.
+    """A live stream, created by ``Recognizer.stream``: push samples and receive text.
 
     Args:
-        runtime: of a subnet with chunked context.
-        search: over the same runtime.
-        vocabulary: of the model's tokens.
+        runtime: runtime of a subnet with chunked context.
+        search: search over the frames of the runtime.
+        vocabulary: vocabulary of the model.
+        options: options of the stream.
 
     Raises:
         SubnetError: the runtime has full context.
@@ -283,29 +283,29 @@ class StreamSession:
 
     @property
     def seconds(self) -> float:
-        """Length of the audio pushed so far."""
+        """Duration of the audio pushed so far, in seconds."""
         return self._past.seconds
 
     def push(self, samples: Samples) -> Partial | None:
-        """Take any number of mono samples (S,): floats in [-1, 1], or int16.
+        """Push any number of mono samples (S,): floats in [-1, 1], or int16.
 
         Returns:
-            A partial when the text changed or a segment ended, else None.
+            A partial if the text changed or a segment ended, else None.
 
         Raises:
-            AudioError: not one row of finite floats or of int16; the stream is as before.
+            AudioError: the samples are invalid; the stream remains unchanged.
             DualmodeError: the stream was finished.
         """
         self._check_open("push")
-        self._past.hear(check_samples(samples))
+        self._past.push(check_samples(samples))
         self._advance()
         return self._past.partial()
 
     def finish(self) -> Transcript:
-        """End the stream and get its transcript, the last words included.
+        """End the stream and return its transcript, including the last words.
 
-        Together with the segments in earlier partials it holds every word of the stream, whether
-        ``keep_finished`` or not: no segment ends here.
+        No segment ends here, so earlier partials and this transcript contain every word of the
+        stream, with or without ``keep_finished``.
 
         Raises:
             DualmodeError: the stream was finished before.
@@ -322,10 +322,10 @@ class StreamSession:
     def _check_open(self, action: str) -> None:
         if self._past.ended:
             raise DualmodeError(
-                f"cannot {action}: the stream is finished; open another with Recognizer.stream"
+                f"cannot {action}: the stream is finished; open a new one with Recognizer.stream"
             )
 
 
 def silence(seconds: float) -> Samples:
-    """Zero samples."""
+    """Samples (S,) of silence."""
     return np.zeros(round(seconds * SAMPLE_RATE_HZ), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""What recognition gives back: tokens, words and transcripts, all of them values."""
+"""Results of recognition: tokens, words and transcripts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dualmode.text import UNKNOWN_ID, WORD_START
 
 
 class Vocabulary(Protocol):
-    """The part of ``dualmode.text.Tokens`` that words are made from."""
+    """The part of ``dualmode.text.Tokens`` that is needed to form words."""
 
     @property
     def pieces(self) -> list[str]:
@@ -23,18 +23,18 @@ class Vocabulary(Protocol):
 
     @property
     def word_starts(self) -> list[bool]:
-        """For every token, whether a word begins with it."""
+        """For every token, whether it begins a word."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token that was emitted.
+    """An emitted token.
 
     Attributes:
-        id: in the model's vocabulary.
-        frame: the frame of 40 ms that emitted it, counted from the start of the audio.
-        log_prob: natural logarithm of its probability there.
+        id: index in the model's vocabulary.
+        frame: index of the frame (40 ms) that emitted it, from the start of the audio.
+        log_prob: its log-probability there, in nats.
     """
 
     id: int
@@ -44,11 +44,12 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word with its place in the audio.
+    """A word with its times and confidence.
 
     Attributes:
-        start_s: when its first token was emitted, in seconds.
-        end_s: end of the frame that emitted its last token.
+        text: the word.
+        start_s: time of its first token, in seconds from the start of the audio.
+        end_s: end of the frame that emitted its last token, in seconds.
         confidence: geometric mean of the probabilities of its tokens, 0 to 1.
     """
 
@@ -60,11 +61,12 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class WrittenWord:
-    """A word as people write it, such as ``88``, and what was said for it.
+    """A word in written form, such as ``88``, and its spoken words.
 
     Attributes:
-        start_s, end_s: from the beginning of the first spoken word to the end of the last.
-        confidence: the least of the spoken words'.
+        text: the word in written form.
+        start_s, end_s: start of the first and end of the last spoken word, in seconds.
+        confidence: lowest confidence of the spoken words.
         spoken: one or more words of :attr:`Transcript.words`.
     """
 
@@ -77,11 +79,11 @@ class WrittenWord:
 
 @dataclass(frozen=True)
 class Alternative:
-    """A text that may have been said, as a search with a beam has it.
+    """An alternative text of a beam search.
 
     Attributes:
-        score: natural logarithm of its probability, with what phrases, hotwords and a language
-            model added.
+        words: its words.
+        score: log-probability plus the scores of phrases, hotwords and a language model.
         probability: its share of the probability of all alternatives.
     """
 
@@ -91,25 +93,25 @@ class Alternative:
 
     @property
     def text(self) -> str:
-        """The words, a space between them."""
+        """The words, separated by spaces."""
         return " ".join(word.text for word in self.words)
 
 
 @dataclass(frozen=True)
 class Transcript:
-    """What was said in a recording, or in a segment of a stream.
+    """Transcript of a recording, or of a segment of a stream.
 
     Attributes:
-        words: in order; times count from the start of the recording or stream.
-        seconds: where the audio ends, counted from there too.
-        tokens: what the words were made from.
-        written: the words in written form, if it was asked for.
-        alternatives: the best texts, best first, if more than one was asked for and the audio was
+        words: words in order, with times from the start of the recording or stream.
+        seconds: end of the audio, in seconds from the same start.
+        tokens: the tokens of the words.
+        written: the words in written form, if requested.
+        alternatives: the best texts, best first, if ``nbest`` is above 1 and the audio was
             recognised in one piece.
-        rejected: whether something was said that is none of the phrases that decoding was
-            confined to; there are no words then.
-        margin: with phrases, how well the answer fits, in nats a token: 0 or a little below where
-            it is what was said, far below where it is not; -inf where no phrase was complete.
+        rejected: whether the audio contains speech that is none of the given phrases; there are no
+            words then.
+        margin: with phrases, how well the best phrase fits, in nats per token: near 0 if it was
+            spoken, far below 0 otherwise; -inf if no phrase was complete.
     """
 
     words: tuple[Word, ...]
@@ -122,7 +124,7 @@ class Transcript:
 
     @property
     def text(self) -> str:
-        """The words, a space between them."""
+        """The words, separated by spaces."""
         return " ".join(word.text for word in self.words)
 
     def to_dict(self) -> dict[str, Any]:
@@ -143,13 +145,13 @@ class Transcript:
 
     @property
     def written_text(self) -> str:
-        """The words in written form, a space between them; empty if it was not asked for."""
+        """The words in written form, separated by spaces; empty if not requested."""
         return " ".join(word.text for word in self.written)
 
 
 @dataclass(frozen=True)
 class TokenSpan:
-    """The tokens of one word, its text, and its place: ``end`` tokens end with its last one."""
+    """The tokens and the text of one word; ``end`` is the number of tokens up to its last one."""
 
     text: str
     tokens: tuple[Token, ...]
@@ -217,7 +219,7 @@ def alternatives_of(
 
 
 def _within(word: Word, seconds: float) -> Word:
-    """Words that were emitted in the silence appended to the audio end with the audio."""
+    """Limit the times of words emitted in the appended silence to the end of the audio."""
     end = round(seconds, 3)
     return replace(word, start_s=min(word.start_s, end), end_s=min(word.end_s, end))
 
