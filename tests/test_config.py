@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dualmode.config import Recipe
 from dualmode.errors import RecipeError, SubnetError
-from dualmode.model.subnet import named_subnet, trained_subnets
+from dualmode.model.subnet import device_subnet, named_subnet, trained_subnets
 from dualmode.model.supernet import Supernet
 from dualmode.recipe_files import load_recipe, parse_recipe, shipped_recipes
 
@@ -192,3 +192,10 @@ def test_pre_training_hears_single_utterances_as_they_are() -> None:
     assert parse_recipe({"name": "mine"}, "mine").data.join_probability > 0
     with pytest.raises(RecipeError, match=r"data\.join_probability, data\.time_masks to be 0"):
         load_recipe("speech-pretrain", ["data.join_probability=0.1", "data.time_masks=2"])
+
+
+def test_device_may_be_dense() -> None:
+    recipe = load_recipe("quickstart", ["training.device_subnet.sparsity=0"])
+    assert device_subnet(recipe).sparsity == 0
+    with pytest.raises(RecipeError, match=r"one of pruning\.sparsities=\[0\.7\], or 0"):
+        load_recipe("quickstart", ["training.device_subnet.sparsity=0.5"])

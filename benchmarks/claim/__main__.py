@@ -19,6 +19,7 @@ of updates of each recogniser, and scored on the same test set:
 with --rows split,
 
     A1-half, A2-half  A1 and A2 with half the batch and twice the steps, for the same work
+    F                 a small dense streaming recogniser with as many weights as device keeps
     C-split           C, where each utterance of a step goes to one recogniser: 1.5 times the steps
 
 and, with --rows ablations or all, E with one thing changed at a time. Stopped by Ctrl-C, by

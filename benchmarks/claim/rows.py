@@ -94,6 +94,8 @@ MAIN = (
 
 _HALF_BATCH = "data.batch_seconds=6"
 _SPLIT = "training.step_sharing=split"
+# As many weights as device of the profile ``small`` keeps: 0.62 million.
+_SMALL = ("model.width=80", "model.feed_forward=224", "training.device_subnet.sparsity=0")
 
 SPLIT = (
     Row(
@@ -105,6 +107,11 @@ SPLIT = (
         "A2-half",
         "device alone, half the batch, twice the steps",
         Stage("A2-half", "finetune", (*DEVICE_ALONE, _HALF_BATCH), length=2.0),
+    ),
+    Row(
+        "F",
+        "a small dense streaming recogniser alone, half the batch, twice the steps",
+        Stage("F", "finetune", (*DEVICE_ALONE, *_SMALL, _HALF_BATCH), length=2.0),
     ),
     Row(
         "C-split",

@@ -37,7 +37,9 @@ class DeviceSubnetConfig(Section):
     left_frames: int = Field(64, ge=0)
     lookahead_frames: int = Field(4, ge=0)
     sparsity: float | None = Field(
-        None, description="one of pruning.sparsities; required if there are several"
+        None,
+        description="one of pruning.sparsities, or 0 for a dense device; required if there are "
+        "several",
     )
 
 
@@ -317,10 +319,10 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _device_has_a_mask(self) -> Recipe:
         chosen, trained = self.training.device_subnet.sparsity, self.pruning.sparsities
-        if chosen not in trained and not (chosen is None and len(trained) == 1):
+        if chosen not in (*trained, 0.0) and not (chosen is None and len(trained) == 1):
             raise ValueError(
                 f"training.device_subnet.sparsity={chosen} must be one of "
-                f"pruning.sparsities={list(trained)}"
+                f"pruning.sparsities={list(trained)}, or 0"
             )
         return self
 

@@ -19,7 +19,7 @@ from benchmarks.claim.corpora import Corpora
 from benchmarks.claim.profiles import PROFILES, Profile
 from benchmarks.claim.report import cost_points, markdown
 from benchmarks.claim.results import Scored, _over_seeds, cost_to_match
-from benchmarks.claim.rows import MAIN, SPARSITIES, ablations, choose
+from benchmarks.claim.rows import MAIN, SPARSITIES, SPLIT, ablations, choose
 from benchmarks.claim.stages import Comparison
 from dualmode.data.manifests import read_cuts
 from dualmode.errors import CheckpointError, DataError
@@ -163,7 +163,7 @@ def test_a_stopped_comparison_reports_what_is_done(
 def test_every_stage_of_every_profile_has_a_valid_recipe(name: str) -> None:
     profile = PROFILES[name]
     base = load_recipe(profile.recipes["finetune"], list(profile.changes))
-    rows = (*MAIN, *ablations(base))
+    rows = (*MAIN, *SPLIT, *ablations(base))
     assert len({row.name for row in rows}) == len(rows)
     for row in rows:
         for stage in row.stage.chain:
