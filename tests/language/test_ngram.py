@@ -172,9 +172,9 @@ def test_bad_models_have_named_errors(tmp_path: Path, tokens: Tokens) -> None:
     ("change", "message"),
     [
         (lambda text: text.replace("\u2581b", "bee"), "not a token"),
-        (lambda text: text.replace("\\end\\", ""), "cut short"),
+        (lambda text: text.replace("\\end\\", ""), "truncated"),
         (lambda text: text.replace("\t<s>\t-0.30103", "\t<s>\t-0.3 4 5"), "line 6"),
-        (lambda text: "nothing", "cut short"),
+        (lambda text: "nothing", "truncated"),
         (lambda text: text.replace("-99", "ninety"), "cannot read"),
     ],
 )

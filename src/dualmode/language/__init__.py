@@ -1,5 +1,5 @@
-"""What an application knows of the text: closed lists, hotwords, language models, written form.
+"""Knowledge of the text: closed lists, hotwords, language models, written form.
 
-Everything here scores token histories and knows nothing of audio. A beam search asks it what each
-token would cost; see :class:`dualmode.language.knowledge.Knowledge`.
+These modules score sequences of tokens and do not depend on audio. A beam search queries the scores
+of all next tokens; see :class:`dualmode.language.knowledge.Knowledge`.
 """

@@ -1,4 +1,4 @@
-"""N-gram models in the ARPA format, as KenLM and SRILM write it, over a recogniser's tokens."""
+"""Reads n-gram models over a recogniser's tokens in the ARPA format of KenLM and SRILM."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read_arpa(path: str | Path, vocabulary: Pieces) -> Estimate:
     """Read an ARPA file (``.gz`` too) whose words are the pieces of ``tokens.txt``.
 
     Raises:
-        LanguageError: the file cannot be read, is cut short, or its words are not the tokens.
+        LanguageError: the file cannot be read, is truncated, or its words are not the tokens.
     """
     spelling = Spelling.of(vocabulary)
     bits = max(1, (spelling.size - 1).bit_length())
@@ -44,12 +44,12 @@ def read_arpa(path: str | Path, vocabulary: Pieces) -> Estimate:
                 for word in words:
                     if word not in ids:
                         raise LanguageError(
-                            f"{path}: {word!r} is not a token of this model: the text must be cut "
-                            "into the pieces of its tokens.txt before the model is estimated"
+                            f"{path}: {word!r} is not a token of this model: divide the text into "
+                            "the pieces of its tokens.txt before estimating the language model"
                         )
                     key = (key << bits) | ids[word]
                 entry = sections.setdefault(length, {}).setdefault(key, [UNSEEN, 0.0])
-                # <s> and </s> are one token here: the one is only a context, the other no context.
+                # <s> and </s> are the same token here, as only <s> is a context, and </s> never.
                 if words != ["<s>"]:
                     entry[0] = max(UNSEEN, log_prob * _LN10)
                 if words != ["</s>"]:
@@ -57,7 +57,7 @@ def read_arpa(path: str | Path, vocabulary: Pieces) -> Estimate:
     except (OSError, UnicodeDecodeError, ValueError) as error:
         raise LanguageError(f"{path}: cannot read the ARPA file: {error}") from None
     if sorted(sections) != list(range(1, len(sections) + 1)) or not sections:
-        raise LanguageError(f"{path}: not an ARPA file, or cut short")
+        raise LanguageError(f"{path}: not an ARPA file, or truncated")
     orders = tuple(_order(sections[length]) for length in sorted(sections))
     for number in range(1, len(orders)):
         missing = ~np.isin(orders[number].keys >> bits, orders[number - 1].keys)
@@ -73,7 +73,7 @@ def _order(entries: dict[int, list[float]]) -> Order:
 
 
 def _lines(file: Iterator[str], path: str | Path) -> Iterator[tuple[int, list[str], float, float]]:
-    """Length, words, and logarithms to base 10 of every entry."""
+    """Length, words, and base-10 logarithms of every entry."""
     length, ended = 0, False
     for number, line in enumerate(file, start=1):
         fields = line.split()
@@ -89,4 +89,4 @@ def _lines(file: Iterator[str], path: str | Path) -> Iterator[tuple[int, list[st
         backoff = float(fields[length + 1]) if len(fields) == length + 2 else 0.0
         yield length, fields[1 : length + 1], float(fields[0]), backoff
     if not ended:
-        raise LanguageError(f"{path}: cut short: it does not end with \\end\\")
+        raise LanguageError(f"{path}: truncated: it does not end with \\end\\")

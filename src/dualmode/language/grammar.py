@@ -1,8 +1,8 @@
-"""Phrases and small grammars, from text to a deterministic, minimal automaton over words.
+"""Compiles phrases and small grammars to a deterministic, minimal automaton over words.
 
-A line is a phrase. In it ``(on | off)`` is a choice, ``[please]`` may be left out, and ``{room}``
-is a slot: one that another line defines (``room = kitchen | living room``), or one of those built
-in (:mod:`dualmode.language.slots`). ``#`` begins a comment.
+Each line is a phrase. ``(on | off)`` is a choice, ``[please]`` is optional, and ``{room}`` is a
+slot, which is defined by another line (``room = kitchen | living room``) or built in
+(:mod:`dualmode.language.slots`). ``#`` begins a comment.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class WordAutomaton:
     final: tuple[bool, ...]
 
     def accepts(self, words: Iterable[str]) -> bool:
-        """Whether a row of words is one of the phrases."""
+        """Whether a sequence of words is one of the phrases."""
         state: int | None = 0
         for word in words:
             state = self.arcs[state].get(word) if state is not None else None
@@ -42,15 +42,15 @@ class WordAutomaton:
 
 
 def word_automaton(lines: Sequence[str], normalize: Normalize) -> WordAutomaton:
-    """The automaton of phrases and slot definitions.
+    """Compile phrases and slot definitions.
 
     Args:
         lines: as described in the module's docstring.
         normalize: reduces a piece of text to the words of the vocabulary; raises LanguageError.
 
     Raises:
-        LanguageError: there is no phrase, a line cannot be read, a slot is unknown, defined twice
-            or defined by itself, or a phrase may be empty.
+        LanguageError: there is no phrase, a line is invalid, a slot is unknown, repeated or
+            recursive, or a phrase may be empty.
     """
     phrases, slots = _split_lines(lines)
     if not phrases:
@@ -80,13 +80,13 @@ def _split_lines(lines: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]
         if name in slots:
             raise LanguageError(f"slot {{{name}}} is defined twice: join the lines with |")
         if not body:
-            raise LanguageError(f"slot {{{name}}} is empty: write what it may be after the =")
+            raise LanguageError(f"slot {{{name}}} is empty: write its choices after the =")
         slots[name] = _top_choices(body)
     return phrases, slots
 
 
 def _top_choices(body: str) -> list[str]:
-    """Cut at the bars that stand outside brackets."""
+    """Split at the bars outside brackets."""
     choices, depth, begin = [], 0, 0
     for at, character in enumerate(body):
         depth += (character in "([") - (character in ")]")
@@ -98,7 +98,7 @@ def _top_choices(body: str) -> list[str]:
 
 @dataclass
 class _Builder:
-    """A nondeterministic automaton that grows: arcs by words, and arcs that cost no word."""
+    """Builds a nondeterministic automaton with word arcs and empty arcs."""
 
     normalize: Normalize
     slots: Mapping[str, list[str]]
@@ -112,7 +112,7 @@ class _Builder:
         return len(self.arcs) - 1
 
     def choices(self, texts: Sequence[str], start: int, end: int) -> None:
-        """Any of ``texts`` leads from ``start`` to ``end``; plain phrases share beginnings."""
+        """Add ``texts`` as alternatives from ``start`` to ``end``; plain phrases share prefixes."""
         root = self.state()
         self.free[start].append(root)
         for text in texts:
@@ -140,7 +140,7 @@ class _Builder:
             raise LanguageError(f"the phrase {text!r} closes a bracket that it did not open")
 
     def _parse(self, text: str, pieces: list[str], at: int, start: int, end: int) -> int:
-        """Add pieces up to a closing bracket; gives the place after the last piece used."""
+        """Add pieces up to a closing bracket; returns the index after the last piece used."""
         now = start
         while at < len(pieces) and pieces[at] not in ")]":
             piece = pieces[at]
@@ -174,7 +174,7 @@ class _Builder:
     def _slot(self, name: str, start: int, end: int) -> None:
         if name in self._open:
             way = " -> ".join(f"{{{slot}}}" for slot in [*self._open, name])
-            raise LanguageError(f"the grammar loops: {way}; write repetitions out")
+            raise LanguageError(f"the grammar is recursive: {way}; write repetitions out")
         choices = self.slots.get(name) or BUILT_IN.get(name)
         if choices is None:
             known = ", ".join(sorted({*self.slots, *BUILT_IN}))
@@ -192,7 +192,7 @@ def _pieces(text: str) -> list[str]:
     while at < len(text.rstrip()):
         piece = _PIECE.match(text, at)
         if piece is None:
-            raise LanguageError(f"a slot in the phrase {text!r} is not written as {{name}}")
+            raise LanguageError(f"a slot in the phrase {text!r} must be written as {{name}}")
         if piece[1].strip():
             pieces.append(piece[1].strip())
         at = piece.end()
@@ -244,7 +244,7 @@ def _determinized(
 
 
 def _minimized(arcs: list[dict[str, int]], final: list[bool]) -> WordAutomaton:
-    """Join states from which the same phrases follow; there are no loops."""
+    """Merge states with the same continuations; the automaton has no loops."""
     classes: dict[tuple[bool, tuple[tuple[str, int], ...]], int] = {}
     merged: list[int | None] = [None] * len(arcs)
     waiting = [0]
@@ -257,7 +257,7 @@ def _minimized(arcs: list[dict[str, int]], final: list[bool]) -> WordAutomaton:
         waiting.pop()
         row = tuple(sorted((word, merged[into] or 0) for word, into in arcs[state].items()))
         merged[state] = classes.setdefault((final[state], row), len(classes))
-    # The start was numbered last; it becomes state 0.
+    # The start has the last number; it becomes state 0.
     last = len(classes) - 1
     rows = [(dict(row), ends) for ends, row in classes]
     order = [last, *range(last)]

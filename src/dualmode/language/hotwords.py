@@ -1,8 +1,9 @@
 """Words and phrases that are made more probable: names, products, places.
 
-An Aho-Corasick automaton over characters follows all hotwords at once. A hypothesis gains while it
-spells one and loses the gain where it departs from it, so that after its last token a text has
-gained exactly the boosts of the hotwords it holds as whole words.
+An Aho-Corasick automaton over characters follows all hotwords at once. The score of a hypothesis
+increases while it spells a hotword, and the increase is revoked if the word is not completed. A
+complete text has therefore gained exactly the boosts of the hotwords that it contains as whole
+words.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ class Hotwords:
     """The boosts of hotwords; see :class:`Knowledge`.
 
     Attributes:
-        spelling: of the model's tokens.
-        boosts: what a text gains for each time it holds a hotword, in nats.
+        spelling: characters of the model's tokens.
+        boosts: score, in nats, of each occurrence of a hotword.
         table: (S, columns) the state after each character.
-        gains: (S, columns) what the character gains or loses.
-        closing: (S,) what a history gains or loses by ending in a state.
+        gains: (S, columns) the score of each character.
+        closing: (S,) the score of ending in a state.
     """
 
     spelling: Spelling
@@ -39,17 +40,17 @@ class Hotwords:
 
     @property
     def start(self) -> int:
-        """The state of the empty history: a word begins, whether its first token says so or not."""
+        """The state of the empty history, at which a word begins even without a mark."""
         return int(self.table[0, 0])
 
     def expand(self, states: Integers) -> Expansion:
-        """What each token gains or loses."""
+        """The states and scores after each token."""
         reached, scores = self.spelling.walk_and_add(self.table, self.gains, states)
         reached[:, 0], scores[:, 0] = states, 0
         return Expansion(reached, scores)
 
     def final(self, states: Integers) -> Floats:
-        """Boosts of hotwords that end here, less what unfinished ones had gained."""
+        """Boosts of hotwords that end here, minus the score of incomplete ones."""
         return self.closing[states]
 
 
@@ -59,15 +60,15 @@ def compile_hotwords(
     """Compile hotwords.
 
     Args:
-        hotwords: strength of each: nats for each token of its usual segmentation.
+        hotwords: strength of each hotword, in nats per token of its usual segmentation.
         normalize: reduces text to the words of the vocabulary; raises LanguageError.
 
     Raises:
-        LanguageError: none, one that is given twice (in two ways of writing it), a strength that
-            is not a finite number, or letters that the tokens lack.
+        LanguageError: there are no hotwords, one is repeated (after normalisation), a strength is
+            not a finite number, or the tokens lack a letter.
     """
     if not hotwords:
-        raise LanguageError("no hotwords: give at least one, or leave them out")
+        raise LanguageError("no hotwords: add at least one, or omit the option")
     boosts: dict[str, float] = {}
     for text, strength in hotwords.items():
         word = normalize(text)
@@ -89,7 +90,7 @@ def parse_hotwords(lines: list[str], default: float) -> dict[str, float]:
     """Read lines such as ``zelda`` or ``living room = 2.5``; ``#`` begins a comment.
 
     Raises:
-        LanguageError: a strength is not a number, or a hotword stands in two lines.
+        LanguageError: a strength is not a number, or a hotword is repeated.
     """
     found: dict[str, float] = {}
     for line in lines:
@@ -116,7 +117,7 @@ def _automaton(boosts: Mapping[str, float], spelling: Spelling) -> Hotwords:
     hope, done = np.array(hopes), np.array(complete)
     order = [0]
     for state in order:
-        # Shallower states are complete, so the failure's row is the default for this one.
+        # Shallower states are complete, so the row of the failure state is the default.
         if state:
             table[state] = table[fail[state]]
             hope[state] = _stronger(hope[state], hope[fail[state]])
@@ -137,7 +138,7 @@ def _automaton(boosts: Mapping[str, float], spelling: Spelling) -> Hotwords:
 def _trie(
     boosts: Mapping[str, float], spelling: Spelling
 ) -> tuple[list[dict[int, int]], list[float], list[float]]:
-    """Children of every state, what it may hope for, and the boost of what is complete there."""
+    """Children of each state, the boosts within reach, and the boost completed there."""
     children: list[dict[int, int]] = [{}]
     hopes, complete = [0.0], [0.0]
     for word, boost in boosts.items():
@@ -151,12 +152,12 @@ def _trie(
                 hopes.append(0.0)
                 complete.append(0.0)
             state = children[state][code]
-            # The mark alone tells nothing; each letter brings its share.
+            # The mark alone adds nothing; each letter adds its share.
             hopes[state] = _stronger(hopes[state], boost * (depth - 1) / (len(text) - 1))
         complete[state] += boost
     return children, hopes, complete
 
 
 def _stronger(first: float, second: float) -> float:
-    """The one that is farther from 0: boosts may be negative."""
+    """The value farther from 0, since boosts may be negative."""
     return first if abs(first) >= abs(second) else second

@@ -1,4 +1,4 @@
-"""From the n-grams of a model to the flat arrays that a search walks."""
+"""Converts the n-grams of a model to the flat arrays of a search."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Longs = npt.NDArray[np.int64]
 
 
 def build(estimate: Estimate) -> NGram:
-    """Lay out a model: nodes by order, arcs by node.
+    """Build the arrays of a model: nodes sorted by order, arcs by node.
 
-    Contexts that nothing follows are no nodes: the next node of an arc is the longest suffix of
-    the history that something follows.
+    A context without continuations has no node: the next node of an arc is the longest suffix of
+    the history that has continuations.
     """
     bits, orders = estimate.bits, estimate.orders
     contexts = [np.zeros(1, dtype=np.int64)]
@@ -24,7 +24,7 @@ def build(estimate: Estimate) -> NGram:
     offsets = np.concatenate([[0], np.cumsum([len(keys) for keys in contexts])])
 
     def node_of(keys: Longs, length: int) -> Longs:
-        """Nodes of contexts of ``length`` tokens, or of their longest suffix that is one."""
+        """Nodes of contexts of ``length`` tokens, or of their longest suffixes that have one."""
         nodes = np.zeros(len(keys), dtype=np.int64)
         open_ = np.ones(len(keys), dtype=bool)
         for shorter in range(min(length, len(contexts) - 1), 0, -1):
@@ -49,7 +49,7 @@ def build(estimate: Estimate) -> NGram:
         token.append(order.keys & ((1 << bits) - 1))
         log_prob.append(order.log_prob)
         after = node_of(order.keys, length + 1)
-        # After the end nothing comes: only the unigram of the boundary leads on, to a beginning.
+        # Nothing follows the end: only the unigram of the boundary continues, to a beginning.
         after[(token[-1] == BOUNDARY) & (length > 0)] = 0
         into.append(after)
         arcs += len(order.keys)

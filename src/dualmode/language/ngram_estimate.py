@@ -1,10 +1,10 @@
-"""Estimating n-gram models: interpolated modified Kneser-Ney, pruned to a size.
+"""Estimates n-gram models: interpolated modified Kneser-Ney, pruned to a size.
 
 Chen and Goodman, "An empirical study of smoothing techniques for language modeling", 1998, with
-pruning after Stolcke, "Entropy-based pruning of backoff language models", 1998: what tells least
-goes first. Whole orders are sorted and counted as arrays; a million words take seconds. (KenLM's
-estimator is a program to be built from source; its ARPA files are read by
-:mod:`dualmode.language.arpa`.)
+pruning after Stolcke, "Entropy-based pruning of backoff language models", 1998, which removes the
+n-grams with the least information. Whole orders are sorted and counted as arrays; a million words
+take seconds. (KenLM's estimator has to be built from source; :mod:`dualmode.language.arpa` reads
+its ARPA files.)
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from dualmode.text import UNKNOWN_ID
 Longs = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
 
-BYTES_PER_NGRAM = 12  # an arc, and the part of a node that comes with it; rounded up
+BYTES_PER_NGRAM = 12  # an arc and its share of a node, rounded up
 
 
 class Order(NamedTuple):
     """The n-grams of one order, sorted.
 
     Attributes:
-        keys: (A,) the tokens of each as the digits of a number, the oldest first.
-        log_prob: (A,) natural logarithm of the probability of the last token after the others.
-        backoff: (A,) what it costs to ask a shorter context when this one is the context.
+        keys: (A,) the tokens of each n-gram as the digits of a number, oldest first.
+        log_prob: (A,) log-probability, in nats, of the last token after the others.
+        backoff: (A,) back-off weight, in nats, of this n-gram as a context.
     """
 
     keys: Longs
@@ -43,11 +43,11 @@ class Order(NamedTuple):
 
 @dataclass(frozen=True)
 class Estimate:
-    """Orders 1 to n of a model, before they become a :class:`dualmode.language.ngram.NGram`.
+    """Orders 1 to n of a model, to be converted to a :class:`dualmode.language.ngram.NGram`.
 
     Attributes:
-        bits: of one token in a key.
-        orders: unigrams first.
+        bits: number of bits of a token in a key.
+        orders: n-grams of each order, unigrams first.
     """
 
     vocabulary: int
@@ -63,11 +63,12 @@ def estimate(
 
     Args:
         texts: token ids of each text.
+        vocabulary: the recogniser's tokens.
         order: n.
-        megabytes: of the file; n-grams that tell least are left out.
+        megabytes: largest size of the file; n-grams with the least information are removed.
 
     Raises:
-        LanguageError: no texts, or an order that is not possible.
+        LanguageError: there are no texts, or the order is not possible.
     """
     spelling = Spelling.of(vocabulary)
     bits = _bits(spelling.size)
@@ -84,27 +85,27 @@ def estimate(
 
 
 def _bits(size: int) -> int:
-    """Bits of one token in a key."""
+    """Number of bits of a token in a key."""
     return max(1, (size - 1).bit_length())
 
 
 def _flatten(texts: Iterable[list[int]]) -> tuple[Longs, Longs]:
-    """All texts in a row, each between boundaries, and the number of its text for each token."""
+    """All texts concatenated with boundaries, and the index of the text of each token."""
     rows = [np.array([BOUNDARY, *text, BOUNDARY]) for text in texts if text]
     if not rows:
         raise LanguageError("no text to estimate a language model from")
     flat = np.concatenate(rows)
-    # <unk> stands for letters without tokens: no recogniser emits it, so nothing may follow it.
+    # <unk> stands for letters without tokens. Recognisers do not emit it, so nothing may follow it.
     sentence = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
     known = flat != UNKNOWN_ID
     return flat[known].astype(np.int64), sentence[known]
 
 
 def _counts(flat: Longs, sentence: Longs, length: int, size: int) -> tuple[Longs, Longs]:
-    """Sorted keys of the n-grams of one length, and how often each stands in the texts."""
+    """Sorted keys of the n-grams of one length, and their numbers of occurrences."""
     if length == 1:
         first = np.r_[True, sentence[1:] != sentence[:-1]]
-        # Every token is a unigram, whether the texts hold it or not.
+        # Every token is a unigram, even if it does not occur in the texts.
         counts = np.bincount(flat[~first], minlength=size)
         keys = np.delete(np.arange(size), UNKNOWN_ID)
         return keys, counts[keys]
@@ -119,7 +120,7 @@ def _counts(flat: Longs, sentence: Longs, length: int, size: int) -> tuple[Longs
 
 
 def _smoothed(raw: list[tuple[Longs, Longs]], bits: int) -> list[Order]:
-    """Probabilities of every n-gram, the shorter contexts' mixed in."""
+    """Probabilities of all n-grams, interpolated with those of shorter contexts."""
     orders: list[Order] = []
     for number, (keys, counts) in enumerate(raw):
         adjusted = counts
@@ -143,9 +144,9 @@ def _smoothed(raw: list[tuple[Longs, Longs]], bits: int) -> list[Order]:
 
 
 def _continuations(keys: Longs, counts: Longs, longer: Longs, length: int, bits: int) -> Longs:
-    """Kneser and Ney's counts: before how many different tokens an n-gram stands.
+    """Kneser-Ney counts: the number of different tokens before each n-gram.
 
-    Nothing stands before the beginning of a text: n-grams there keep their counts.
+    N-grams at the beginning of a text, which have no token before them, keep their counts.
     """
     suffix, times = np.unique(_suffix(longer, length, bits), return_counts=True)
     adjusted = np.zeros_like(counts)
@@ -162,31 +163,31 @@ def _suffix(keys: Longs, length: int, bits: int) -> Longs:
 
 
 def _grouped(context: Longs) -> tuple[Longs, Longs]:
-    """The different contexts of sorted n-grams, and which each n-gram has."""
+    """The distinct contexts of sorted n-grams, and the context of each n-gram."""
     new = np.r_[True, context[1:] != context[:-1]]
     return context[new], np.cumsum(new) - 1
 
 
 def _find(keys: Longs, wanted: Longs) -> Longs:
-    """Where the sorted ``keys`` hold ``wanted``; all must be there."""
+    """Indices of ``wanted`` in the sorted ``keys``, which must contain all of them."""
     at = np.searchsorted(keys, wanted)
     assert (keys[np.minimum(at, len(keys) - 1)] == wanted).all()
     return at
 
 
 def _discounts(counts: Longs) -> Doubles:
-    """What is taken from counts of 0, 1, 2, and 3 or more (Chen and Goodman's formula)."""
+    """Discounts of counts of 0, 1, 2, and 3 or more (Chen and Goodman's formula)."""
     n1, n2, n3, n4 = (max(1, int((counts == number).sum())) for number in (1, 2, 3, 4))
     y = n1 / (n1 + 2 * n2)
     wanted = (1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3)
-    # Tiny corpora give counts of counts that make no sense; discounts stay within theirs.
+    # Counts of counts of tiny corpora are unreliable, so discounts are limited.
     return np.array([0.0, *np.clip(wanted, 0.1, (0.9, 1.8, 2.7))])
 
 
 def _chosen(
     orders: list[Order], raw: list[tuple[Longs, Longs]], bits: int, most: int
 ) -> list[npt.NDArray[np.bool_]]:
-    """Which n-grams stay: unigrams, those that tell most, and what these need."""
+    """Select n-grams to keep: unigrams, those with the most information, and their contexts."""
     worth = [np.full(len(orders[0].keys), np.inf)]
     for number in range(1, len(orders)):
         keys = orders[number].keys
@@ -198,7 +199,7 @@ def _chosen(
     keep = [np.ones(len(order.keys), dtype=bool) for order in orders]
     total = sum(len(order.keys) for order in orders)
     share = most
-    # Shorter n-grams that longer ones need come on top; ask for fewer until all fit.
+    # The contexts of selected n-grams are added, so select fewer until all of them fit.
     while total > most:
         values = np.concatenate(worth)
         least = np.partition(values, len(values) - share)[len(values) - share]
@@ -215,7 +216,7 @@ def _chosen(
 
 
 def _pruned(orders: list[Order], keep: list[npt.NDArray[np.bool_]], bits: int) -> tuple[Order, ...]:
-    """The n-grams that stay, with back-off weights that make probabilities add up to 1."""
+    """The kept n-grams, with back-off weights that normalise the probabilities."""
     kept = [
         Order(order.keys[chosen], order.log_prob[chosen], np.zeros(int(chosen.sum())))
         for order, chosen in zip(orders, keep, strict=True)

@@ -1,8 +1,8 @@
 """Decoding confined to a list of phrases or a small grammar.
 
-The automaton reads characters, so that every segmentation of a word into tokens counts, and is
-deterministic and minimal. It is compiled by whole columns: states of all words at one depth are
-made and joined together, from the ends of words to their beginnings.
+The automaton is over characters, so that it accepts every segmentation of a word into tokens. It
+is deterministic and minimal. It is compiled by whole columns: states of all words at one depth are
+created and merged together, from the ends of words to their beginnings.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from dualmode.language.grammar import Normalize, WordAutomaton, word_automaton
 from dualmode.language.knowledge import NEVER, Expansion, Floats, Integers
 from dualmode.language.spelling import Pieces, Spelling, Table
 
-_CHUNK = 1024  # states that are expanded together: V x 8 bytes each
+_CHUNK = 1024  # states that are expanded together, each with V x 8 bytes
 
 
 @dataclass(frozen=True)
 class PhraseAutomaton:
-    """The histories that begin a phrase, and those that are one; see :class:`Knowledge`.
+    """Accepts prefixes of phrases, and complete phrases; see :class:`Knowledge`.
 
     Attributes:
-        spelling: of the model's tokens.
+        spelling: characters of the model's tokens.
         words: the same language as an automaton over words.
         table: (S + 1, columns) the state after each character; state S is the dead one.
         ends: (S + 1,) whether a phrase may end in a state.
@@ -51,7 +51,7 @@ class PhraseAutomaton:
         return len(self.table) - 1
 
     def expand(self, states: Integers) -> Expansion:
-        """0 for tokens that go on with a phrase, -inf for the others."""
+        """0 for tokens that continue a phrase, -inf for the others."""
         reached = self.spelling.walk(self.table, states)
         reached[~self.alive[reached]] = self.size
         scores = np.where(reached < self.size, np.float32(0), NEVER)
@@ -59,7 +59,7 @@ class PhraseAutomaton:
         return Expansion(reached, scores)
 
     def final(self, states: Integers) -> Floats:
-        """0 where a phrase may end, -inf elsewhere."""
+        """0 in states where a phrase may end, -inf in others."""
         return np.where(self.ends[states], np.float32(0), NEVER)
 
     def accepts(self, text: str) -> bool:
@@ -68,7 +68,7 @@ class PhraseAutomaton:
 
 
 def read_phrases(path: str | Path) -> list[str]:
-    """The lines of a file of phrases.
+    """Read the lines of a file of phrases.
 
     Raises:
         LanguageError: the file cannot be read.
@@ -85,8 +85,7 @@ def compile_phrases(
     """Compile phrases and slot definitions; see :mod:`dualmode.language.grammar`.
 
     Raises:
-        LanguageError: the lines cannot be read as phrases, or a word has letters that the tokens
-            lack.
+        LanguageError: a line is invalid, or the tokens lack a letter of a word.
     """
     if isinstance(lines, str):
         raise LanguageError("phrases must be a list of phrases or the path of a file of them")
@@ -97,18 +96,18 @@ def compile_phrases(
     alive[-1] = False
     automaton = PhraseAutomaton(spelling, words, table, ends, alive)
     if not spelling.single.issuperset(spelling.alphabet):
-        # Where letters are no tokens, some beginnings of words lead nowhere.
+        # If some letters are not tokens, some prefixes of words are dead ends.
         _mark_alive(automaton)
     if not alive[0]:
-        raise LanguageError("none of the phrases can be written in the model's tokens")
+        raise LanguageError("none of the phrases can be spelled with the model's tokens")
     return automaton
 
 
 def _characters(words: WordAutomaton, spelling: Spelling) -> tuple[Table, npt.NDArray[np.bool_]]:
     """The minimal automaton over characters: its table and the states where phrases end.
 
-    Node (u, prefix): after the mark of a word that may follow in one of the word states that
-    share the arcs u, and the characters ``prefix`` of it.
+    Node (u, prefix) is the state after the mark of a word from one of the word states with arcs u,
+    and after the characters ``prefix`` of the word.
     """
     unions, labels = _unions(words)
     arcs = sorted((u, word, into) for u, row in enumerate(unions) for word, into in row)
@@ -135,7 +134,7 @@ def _characters(words: WordAutomaton, spelling: Spelling) -> tuple[Table, npt.ND
 
 
 def _unions(words: WordAutomaton) -> tuple[list[list[tuple[str, int]]], list[int]]:
-    """The different sets of arcs, the start's first, and for every word state which it has."""
+    """The distinct sets of arcs, that of the start first, and the set of each word state."""
     numbers: dict[tuple[tuple[str, int], ...], int] = {}
     labels = []
     for row in words.arcs:
@@ -153,13 +152,13 @@ def _word_codes(listed: list[str], spelling: Spelling) -> npt.NDArray[np.int64]:
         except KeyError as error:
             raise LanguageError(
                 f"the word {word!r} has the letter {error.args[0]!r}, which the model's tokens "
-                "lack: spell it with others"
+                "lack: use other letters"
             ) from None
     return codes
 
 
 def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """SplitMix64's finalizer (Steele et al., 2014): a bijection without visible structure."""
+    """The finalizer of SplitMix64 (Steele et al., 2014), a bijection that mixes all bits."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mixed: npt.NDArray[np.uint64] = values ^ (values >> np.uint64(31))
@@ -174,9 +173,9 @@ def _hashes(
     label: npt.NDArray[np.int64],
     ends: npt.NDArray[np.bool_],
 ) -> list[npt.NDArray[np.uint64]]:
-    """For every depth, a hash of what may follow each node: equal for equal languages.
+    """For every depth, a hash of the continuations of each node.
 
-    That two of n nodes collide has probability n^2 / 2^65: 3e-10 for 100,000 of them.
+    The probability of a collision among n nodes is n^2 / 2^65, or 3e-10 for 100,000 nodes.
     """
     hashes: list[npt.NDArray[np.uint64]] = []
     for depth in range(codes.shape[1], -1, -1):
@@ -216,8 +215,8 @@ def _fill(
     classes: npt.NDArray[np.uint64],
     place: npt.NDArray[np.int64],
 ) -> tuple[Table, npt.NDArray[np.bool_]]:
-    """Write the arcs of every class. The start is state 0: it reads a mark, or the first word
-    without one, since text begins with a word whether its first token says so or not."""
+    """Write the arcs of every class. State 0 is the start; it accepts the first word with or
+    without a mark."""
     dead = len(classes) + 1
     table = np.full((dead + 1, spelling.columns), dead, dtype=np.int32)
     finals = np.zeros(dead + 1, dtype=bool)
@@ -240,7 +239,7 @@ def _fill(
 
 
 def _mark_alive(automaton: PhraseAutomaton) -> None:
-    """Find the states from which tokens lead to the end of a phrase."""
+    """Mark the states from which tokens lead to the end of a phrase."""
     origins, targets = [], []
     for begin in range(0, automaton.size, _CHUNK):
         states = np.arange(begin, min(begin + _CHUNK, automaton.size))

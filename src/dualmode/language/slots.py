@@ -1,4 +1,4 @@
-"""Slots that every grammar may use, as phrases of the grammar's own syntax."""
+"""Built-in slots of grammars, defined in the syntax of grammars."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ BUILT_IN: dict[str, list[str]] = {
         "january february march april may june july august september october november december"
     ),
     "weekday": _words("monday tuesday wednesday thursday friday saturday sunday"),
-    # Parts of {number}; a name with a number in it is not meant for users.
+    # Parts of {number}; names with digits are not for users.
     "number_1_to_99": [*_ONES, *_TEENS, f"({' | '.join(_TENS)}) [{' | '.join(_ONES)}]"],
     "number_1_to_999": [
         "{number_1_to_99}",

@@ -1,7 +1,7 @@
-"""Written form: numbers, dates, times, prices and spelled letters, as people write them.
+"""Written form of numbers, dates, times, prices and spelled letters.
 
-The numbers are found by text2num; what several of them mean together is decided by the rules of
-:mod:`dualmode.language.written_rules`. Every written word keeps the spoken words it stands for.
+text2num converts numbers; the rules of :mod:`dualmode.language.written_rules` combine them. Every
+written word refers to its spoken words.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from dualmode.errors import LanguageError
 from dualmode.language.written_rules import Item, Kind, apply_rules
 
-# Letters that are words of their own: a row of only these is not spelling.
+# Letters that are also words: a sequence of only these is not spelling.
 _WORDS_OF_ONE_LETTER = frozenset("aio")
 _INDEFINITE = frozenset(["hundreds", "thousands", "millions", "billions", "tens"])
 
 
 @dataclass(frozen=True)
 class WrittenWord:
-    """A written word and the spoken words that it stands for: those from ``begin`` to ``end``."""
+    """A written word, and its spoken words from ``begin`` to ``end``."""
 
     text: str
     begin: int
@@ -27,7 +27,7 @@ class WrittenWord:
 
 
 def written_words(spoken: Sequence[str]) -> list[WrittenWord]:
-    """The written form of spoken words (lower case, as recognisers give them), in order.
+    """Convert spoken words, in lower case, to written form.
 
     Raises:
         LanguageError: the package text2num is missing.
@@ -37,7 +37,7 @@ def written_words(spoken: Sequence[str]) -> list[WrittenWord]:
 
 
 def written_text(spoken: str) -> str:
-    """The written form of a text.
+    """Convert a text to written form.
 
     Raises:
         LanguageError: the package text2num is missing.
@@ -46,7 +46,7 @@ def written_text(spoken: str) -> str:
 
 
 class _SpokenWord:
-    """A word as text2num asks for it."""
+    """A word with the interface that text2num requires."""
 
     def __init__(self, word: str, spelled: bool) -> None:
         self._word = word
@@ -63,7 +63,7 @@ class _SpokenWord:
 
 
 def _items(words: list[str]) -> list[Item]:
-    """Letters that are spelled, numbers, and the words between them."""
+    """Spelled letters, numbers, and the words between them."""
     try:
         from text_to_num import find_numbers
     except ImportError:
@@ -83,7 +83,7 @@ def _items(words: list[str]) -> list[Item]:
 
 
 def _spelled(words: list[str]) -> list[tuple[int, int]]:
-    """Rows of two letters or more that spell something."""
+    """Sequences of at least two spelled letters."""
     rows, begin = [], 0
     for at in range(len(words) + 1):
         if at < len(words) and len(words[at]) == 1 and words[at].isalpha():

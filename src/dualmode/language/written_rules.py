@@ -1,4 +1,4 @@
-"""Rules that join numbers and the words around them: each takes items and gives fewer."""
+"""Rules that combine numbers with the words around them; each replaces several items by one."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from dualmode.language.slots import BUILT_IN
 Kind = Literal["word", "cardinal", "ordinal", "letters", "done"]
 
 _MONTHS = BUILT_IN["month"]
-# Between these and "six thirty" the time of day is meant, not two numbers.
+# After these, "six thirty" is a time of day, not two numbers.
 _BEFORE_A_TIME = frozenset(
     ["at", "by", "until", "till", "around", "before", "after", "from", "since", "is", "it's"]
 )
 _FRACTIONS = {"half": 30, "quarter": 15}
 _REPEATS = {"double": 2, "triple": 3}
-# Who may or marches: these are no months then.
+# Subjects after which "may" and "march" are verbs, not months.
 _PRONOUNS = frozenset(["i", "you", "we", "they", "he", "she", "it", "who"])
 _ORDINALS_KEPT = frozenset(("1st", "2nd", "3rd"))
 _CURRENCIES = {
@@ -32,7 +32,7 @@ _SMALL_MONEY = frozenset(["cent", "cents", "pence", "penny", "pennies"])
 
 @dataclass(frozen=True)
 class Item:
-    """Something that will be one written word, for the spoken words from ``begin`` to ``end``."""
+    """A future written word for the spoken words from ``begin`` to ``end``."""
 
     kind: Kind
     text: str
@@ -41,7 +41,7 @@ class Item:
 
 
 class _Row:
-    """Items from one place on, asked about without running over the end."""
+    """Items from a position on, with access that does not fail beyond the end."""
 
     def __init__(self, items: Sequence[Item], at: int) -> None:
         self._items = items
@@ -52,7 +52,7 @@ class _Row:
         return self._items[place] if 0 <= place < len(self._items) else None
 
     def word(self, ahead: int) -> str:
-        """The word there, or nothing if it is a number or letters."""
+        """The word there, or an empty string if it is a number or letters."""
         item = self.item(ahead)
         return item.text if item and item.kind in ("word", "letters") else ""
 
@@ -75,14 +75,14 @@ class _Row:
         return int(item.text[:-2]) if item and item.kind == "ordinal" else None
 
     def two_digits(self, ahead: int) -> str:
-        """A number of two digits as it is said: ``thirty``, ``o five``."""
+        """A spoken number of two digits, such as ``thirty`` or ``o five``."""
         item = self.item(ahead)
         if item is None or item.kind != "cardinal" or not item.text.isdecimal():
             return ""
         return item.text if len(item.text) == 2 else ""
 
     def joined(self, text: str, count: int) -> tuple[Item, int]:
-        """The next ``count`` items as one."""
+        """Combine the next ``count`` items."""
         first, last = self.item(0), self.item(count - 1)
         assert first is not None
         assert last is not None
@@ -93,7 +93,7 @@ Rule = Callable[[_Row], tuple[Item, int] | None]
 
 
 def apply_rules(items: list[Item]) -> list[Item]:
-    """Apply every rule from left to right, one rule after the other."""
+    """Apply the rules one after the other, each from left to right."""
     for rule in _RULES:
         done: list[Item] = []
         at = 0
@@ -107,18 +107,18 @@ def apply_rules(items: list[Item]) -> list[Item]:
 
 
 def _repeated_digit(row: _Row) -> tuple[Item, int] | None:
-    """``double five`` is 55 beside other digits."""
+    """``double five`` is 55 next to other digits."""
     times, digit = _REPEATS.get(row.word(0), 0), row.digits(1)
     beside = row.digits(-1) or row.digits(2) or row.word(2) in _REPEATS
     if not times or len(digit) != 1 or not beside:
         return None
     item, used = row.joined(digit * times, 2)
-    # Still a number, and with a digit in front it goes on as one.
+    # Still a number, which continues digits before it.
     return Item("cardinal", item.text, item.begin, item.end), used
 
 
 def _digit_row(row: _Row) -> tuple[Item, int] | None:
-    """``two nine eight one`` is 2981; also what ``double`` made, and zeros said as the letter."""
+    """``two nine eight one`` is 2981; also with ``double``, and with zeros spoken as letters."""
     text, used = "", 0
     while True:
         item = row.item(used)
@@ -229,7 +229,7 @@ def _price(row: _Row) -> tuple[Item, int] | None:
             return row.joined(f"{sign}{amount.text}.{small:02}", rest + 2)
         if rest == 2 and row.two_digits(2):
             return row.joined(f"{sign}{amount.text}.{small:02}", 3)
-    # Pounds without pence are as often a weight.
+    # Pounds without pence may be a weight.
     return row.joined(f"{sign}{amount.text}", 2) if part == "cent" else None
 
 
@@ -255,7 +255,7 @@ def _percent(row: _Row) -> tuple[Item, int] | None:
 
 
 def _negative(row: _Row) -> tuple[Item, int] | None:
-    """``minus five`` where no number stands in front."""
+    """``minus five`` without a number before it."""
     item = row.item(1)
     if row.word(0) != "minus" or item is None or item.kind != "cardinal":
         return None
@@ -266,7 +266,7 @@ def _negative(row: _Row) -> tuple[Item, int] | None:
 
 
 def _lone_number(row: _Row) -> tuple[Item, int] | None:
-    """One, first, second and third are words where nothing says that they count."""
+    """One, first, second and third remain words unless the context shows that they count."""
     item = row.item(0)
     if item is None or item.kind not in ("cardinal", "ordinal"):
         return None
