@@ -1,1 +1,1 @@
-"""The claim that dualmode stands on, as a command: see ``python -m benchmarks.claim --help``."""
+"""Measures the main claim of dualmode; see ``python -m benchmarks.claim --help``."""

@@ -1,4 +1,4 @@
-"""The speech of each profile, made ready once and then used as it is."""
+"""Corpora of each profile, prepared once and then reused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dualmode.data.manifests import CUTS, prepare_tsv, read_cuts, write_cuts
 from dualmode.data.synth import synthesize
 from dualmode.errors import DataError
 
-_DEV_SPEAKERS = 8  # one training speaker of so many is kept for development where there is no dev
+_DEV_SPEAKERS = 8  # without a dev set, every 8th training speaker is held out for development
 LIBRISPEECH = {
     "train": ("train-clean-100", "train-clean-360", "train-other-500"),
     "dev": ("dev-clean", "dev-other"),
@@ -26,7 +26,7 @@ LIBRISPEECH = {
 
 @dataclass(frozen=True)
 class Corpora:
-    """CutSets of a profile; ``unlabelled`` is heard in pre-training besides ``train``."""
+    """CutSets of a profile; pre-training uses ``unlabelled`` in addition to ``train``."""
 
     train: tuple[Path, ...]
     dev: tuple[Path, ...]
@@ -35,7 +35,7 @@ class Corpora:
     noise: Path | None = None
 
     def changes(self, kind: str) -> tuple[str, ...]:
-        """To a recipe of a kind of training, as ``--set`` takes them."""
+        """Overrides, in the syntax of ``--set``, for the recipe of a kind of training."""
         train = (*self.unlabelled, *self.train) if kind == "pretrain" else self.train
         noisy = self.noise and kind == "finetune"
         return (
@@ -53,12 +53,12 @@ Prepare = Callable[[Path, Path | None, Console], Corpora]
 
 
 def small(out: Path, tables: Path | None, console: Console) -> Corpora:
-    """The synthetic corpus, and AN4 where ``tables`` has it."""
+    """The synthetic corpus, and AN4 if ``tables`` contains it."""
     folder = out / "synthetic"
     synthesize(folder)
     found = Corpora((folder / "train",), (folder / "dev",), (folder / "test",))
     if tables is None:
-        console.print("[yellow]without --data there is no AN4: synthetic speech alone[/yellow]")
+        console.print("[yellow]without --data there is no AN4, only synthetic speech[/yellow]")
         return found
     learnt, tested = (
         _from_table(tables / f"{split}.tsv", out / f"an4-{split}", only="an4")
@@ -69,7 +69,7 @@ def small(out: Path, tables: Path | None, console: Console) -> Corpora:
 
 
 def speech(out: Path, tables: Path | None, console: Console) -> Corpora:
-    """Every table: train, dev, test, unlabelled, noise."""
+    """CutSets of all tables: train, dev, test, unlabelled, noise."""
     if tables is None:
         raise DataError("this profile needs --data: a folder with train.tsv, dev.tsv and test.tsv")
     train, dev, test = (
@@ -86,7 +86,7 @@ def speech(out: Path, tables: Path | None, console: Console) -> Corpora:
 
 
 def librispeech(out: Path, folder: Path | None, console: Console) -> Corpora:
-    """LibriSpeech as it is unpacked; parts that are missing are named."""
+    """CutSets of an unpacked LibriSpeech; missing parts are reported."""
     if folder is None or not folder.is_dir():
         raise DataError("this profile needs --data: the folder LibriSpeech with its parts in it")
     parts = [part for listed in LIBRISPEECH.values() for part in listed]
@@ -110,7 +110,7 @@ def librispeech(out: Path, folder: Path | None, console: Console) -> Corpora:
 
 
 def _from_table(table: Path, out: Path, *, only: str | None = None) -> Path:
-    """A CutSet of a table, or of one corpus in it, with FLAC copies beside it."""
+    """The CutSet of a table, or of one corpus in it, with FLAC copies."""
     if (out / CUTS).is_file():
         return out
     out.mkdir(parents=True, exist_ok=True)
@@ -122,7 +122,7 @@ def _from_table(table: Path, out: Path, *, only: str | None = None) -> Path:
 
 
 def _one_corpus(table: Path, path: Path, corpus: str) -> Path:
-    """The lines of ``table`` that are of ``corpus``, with paths that hold from anywhere."""
+    """Write the lines of ``table`` of one corpus, with absolute paths."""
     if not table.is_file():
         raise DataError(f"{table}: no such table")
     with table.open(encoding="utf-8", newline="") as file:
@@ -140,7 +140,7 @@ def _one_corpus(table: Path, path: Path, corpus: str) -> Path:
 
 
 def _split_speakers(folder: Path, out: Path) -> tuple[Path, Path]:
-    """The training speakers' cuts, some speakers apart for development."""
+    """Split the cuts by speakers into training and development sets."""
     train, dev = out / "an4-learnt", out / "an4-dev"
     if not (dev / CUTS).is_file():
         cuts = list(read_cuts(folder))

@@ -1,4 +1,4 @@
-"""What a training costs in floating-point operations, by torch's own counter."""
+"""The cost of a training in floating-point operations, by torch's counter."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ from dualmode.training.objective import LossDenominators, Part, Step
 from dualmode.training.schedule import Weights
 from dualmode.training.sharing import assign_rows
 
-_SECONDS = 60.0  # 12 utterances: enough for the shares of a split step to come out
+_SECONDS = 60.0  # 12 utterances, so that the shares of a split step are accurate
 _ONE = LossDenominators(1.0, 1.0)
 
 
 def flops_per_audio_second(recipe: Recipe) -> float:
-    """Forward and backward passes of every recogniser that the recipe trains, over a second.
+    """FLOPs of forward and backward passes of all recognisers of a recipe, per second of audio.
 
-    Estimated on 5-second utterances of noise. Masked weights count as dense ones: training
-    computes with them all. A sampled subnet counts as device. The optimiser, augmentation and
-    element-wise work are not counted.
+    They are estimated on 5-second utterances of noise. Masked weights count as dense, because
+    training computes with them. A sampled subnet counts as device. The optimiser, augmentation and
+    element-wise operations are not counted.
     """
     if recipe.training.objective == "pretrain":
         return _pretraining(recipe)
     alone = _finetuning(recipe, Weights(0.0, 1.0))
     full = _finetuning(recipe, Weights(1.0, recipe.training.ctc_weight))
-    share = recipe.training.transducer_start  # until here the CTC head trains alone
+    share = recipe.training.transducer_start  # until then only the CTC head is trained
     return share * alone + (1 - share) * full
 
 
 @contextmanager
 def _counter() -> Iterator[FlopCounterMode]:
-    """torch's counter knows no formula for the fused attention of CPUs, and would count it as 0.
+    """torch's counter with additional formulas.
 
-    In the backward pass of a convolution it ignores the groups, so that the weights of a depthwise
-    one would count for as many operations as those of a dense one.
+    It has no formula for the fused attention of CPUs, which would count as 0. In the backward pass
+    of a convolution it ignores groups, so that a depthwise one would count as a dense one.
     """
     formulas = {torch.ops.aten.convolution_backward: _convolution_backward}
     counter = FlopCounterMode(display=False, custom_mapping=formulas)
@@ -59,8 +59,8 @@ def _counter() -> Iterator[FlopCounterMode]:
 def _convolution_backward(
     grad_out: Sequence[int], _x: Sequence[int], weight: Sequence[int], *rest: Any, **_: Any
 ) -> int:
-    """As many operations as forward for the input, if that has a gradient, and for the weight."""
-    wanted = rest[-1]  # gradients of input, weight and bias
+    """The FLOPs of the forward pass for each of input and weight that has a gradient."""
+    wanted = rest[-1]  # whether input, weight and bias have gradients
     positions = grad_out[0] * math.prod(grad_out[2:])
     return 2 * positions * math.prod(weight) * sum(map(bool, wanted[:2]))
 
@@ -73,7 +73,7 @@ def _subnets(recipe: Recipe) -> dict[str, Subnet]:
 
 
 def _parts(recipe: Recipe, names: list[str], rows: int) -> dict[str, Part] | None:
-    """What each recogniser of a split step hears."""
+    """The parts of the recognisers in a split step."""
     if recipe.training.step_sharing == "all" or len(names) == 1:
         return None
     assigned = assign_rows(rows, names, recipe.training, step=0, rank=0, world=1)

@@ -1,4 +1,4 @@
-"""Profiles: the recipes, the lengths and the speech of a comparison."""
+"""Profiles: recipes, lengths and corpora of a comparison."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Profile:
 
     Attributes:
         recipes: a shipped recipe for each kind of training.
-        steps: of the optimiser, for each kind; every recogniser of every row has as many.
-        batch_seconds: of audio a step, for each kind.
-        changes: to both recipes, as ``--set`` takes them.
-        prepare: makes the speech ready.
+        steps: steps of the optimiser for each kind, the same for every recogniser of every row.
+        batch_seconds: audio per step, for each kind.
+        changes: overrides of both recipes, in the syntax of ``--set``.
+        prepare: prepares the corpora.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Profile:
 
     @property
     def rows(self) -> tuple[Row, ...]:
-        """All there are: the claim's own, and E with one thing changed."""
+        """All rows: those of the claim, and E with one change each."""
         base = load_recipe(self.recipes["finetune"], list(self.changes))
         return (*MAIN, *SPLIT, *ablations(base))
 
@@ -44,7 +44,7 @@ class Profile:
     def recipe(
         self, stage: Stage, seed: int, speech: Corpora, init: Path | None, scale: float = 1.0
     ) -> Recipe:
-        """The recipe of a stage, whose encoder comes from the directory ``init``."""
+        """The recipe of a stage, whose encoder is initialised from the directory ``init``."""
         start = (f"init.model='{init}'",) if init else ()
         return load_recipe(
             self.recipes[stage.kind],

@@ -1,4 +1,4 @@
-"""A Markdown table and pictures of the results."""
+"""A Markdown table and plots of the results."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 
 from benchmarks.claim.rows import MAIN
 
-# Rows that train one recogniser each: together they cost what a supernet is held against.
+# Rows that train one recogniser each; a supernet is compared with the sum of their costs.
 _APART = {"A1": "A2", "A2": "A1", "B1": "B2", "B2": "B1"}
 _COLORS = {"server": "tab:blue", "device": "tab:orange"}
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """The rows with their intervals and costs, then the comparisons."""
+    """Tables of rows with intervals and costs, and of comparisons."""
     lines = [
         f"Profile `{results['profile']}`, lengths times {results['scale']:g}. WER in percent: mean "
-        "over seeds (95 % interval by speakers of the test set; every seed). How far seeds lie "
-        "apart is not in the intervals.",
+        "over seeds (95 % interval by speakers of the test set; every seed). The intervals do not "
+        "include the variation between seeds.",
         "",
         "| row | | seeds | server | device | audio h | minutes | TFLOP |",
         "|---|---|---|---|---|---|---|---|",
@@ -49,14 +49,14 @@ def markdown(results: dict[str, Any]) -> str:
 
 
 def _warnings(results: dict[str, Any]) -> list[str]:
-    """Rows are to differ in what their titles say, not in the number of processes as well."""
+    """Warn if rows differ in the number of processes in addition to their titles."""
     seconds = [found for row in results["rows"].values() for found in row["step_seconds"]]
     low, high = min(seconds), max(seconds)
     if high <= 1.5 * low:
         return []
     return [
-        f"**Not all of these are comparable**: a step had {low:.0f} s to {high:.0f} s of audio. "
-        "`data.batch_seconds` is for each process; were they trained on as many?",
+        f"**Not all rows are comparable**: a step had {low:.0f} s to {high:.0f} s of audio. "
+        "`data.batch_seconds` is per process; was the number of processes the same?",
         "",
     ]
 
@@ -72,7 +72,7 @@ def _rates(wer: dict[str, Any]) -> str:
 
 
 def _by_corpus(results: dict[str, Any]) -> list[str]:
-    """Rates of each part of the test set; nothing where it has one part."""
+    """Rates of each corpus of the test set; empty if there is only one."""
     scored = [
         (name, recogniser, row[recogniser]["corpora"])
         for name, row in results["rows"].items()
@@ -93,7 +93,7 @@ def _by_corpus(results: dict[str, Any]) -> list[str]:
 
 
 def _sizes(results: dict[str, Any]) -> list[str]:
-    """Of the first row that has each recogniser: all rows have the same architecture."""
+    """Sizes of recognisers, from the first row that has each, as all have one architecture."""
     lines = ["| recogniser | parameters | MB | format |", "|---|---|---|---|"]
     for recogniser in ("server", "device"):
         row = next((r for r in results["rows"].values() if recogniser in r), None)
@@ -108,8 +108,8 @@ def _sizes(results: dict[str, Any]) -> list[str]:
 
 def _comparisons(results: dict[str, Any]) -> list[str]:
     lines = [
-        "Differences in points: 95 % and p by speakers, of these very trainings; over seeds, 95 % "
-        "(Student's t), of others like them.",
+        "Differences in points: 95 % and p by speakers, for these trained models; over seeds, 95 % "
+        "(Student's t), for models trained with other seeds.",
         "",
         "| compared | recogniser | difference | relative | 95 % | p | every seed | over seeds |",
         "|---|---|---|---|---|---|---|---|",
@@ -127,11 +127,11 @@ def _comparisons(results: dict[str, Any]) -> list[str]:
         )
     for seed, share in results["cost_to_match"].items():
         reached, earliest = share["reached"], share["earliest"]
-        told = "never" if reached is None else f"after {reached:.2f} of their cost"
+        when = "never" if reached is None else f"after {reached:.2f} of their cost"
         lines += [
             "",
-            f"Seed {seed}: E is as good as B1 and B2 on the development set {told} (the earliest "
-            f"that can count, with masks fixed: {earliest:.2f}).",
+            f"Seed {seed}: E is as good as B1 and B2 on the development set {when} (earliest "
+            f"possible, with fixed masks: {earliest:.2f}).",
         ]
     return lines
 
@@ -141,8 +141,8 @@ def _interval(bounds: list[float]) -> str:
 
 
 def draw(results: dict[str, Any], out: Path) -> list[Path]:
-    """WER by row and by FLOPs, and of device by sparsity where several were scored; the PNGs'
-    paths."""
+    """Plot WER by row and by FLOPs, and device's WER by sparsity if several were scored; returns
+    the paths of the PNGs."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -178,9 +178,9 @@ def _draw_rows(results: dict[str, Any], path: Path) -> Path:
 
 
 def cost_points(results: dict[str, Any], recogniser: str) -> dict[str, list[list[Any]]]:
-    """TFLOP spent on BOTH recognisers, and WER on the development set: by row, one series a seed.
+    """TFLOP spent on both recognisers and WER on the development set, one series per row and seed.
 
-    A recogniser that is trained alone is charged for the other one as well, at the same rate.
+    The cost of a recogniser that is trained alone includes that of the other one, at the same rate.
     """
     rows = results["rows"]
     found: dict[str, list[list[Any]]] = {}

@@ -1,4 +1,4 @@
-"""What all trainings together show: means over seeds, intervals by speaker, paired differences."""
+"""Combined results: means over seeds, intervals by speaker, paired differences."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.claim.rows import MAIN, Row
 from benchmarks.claim.stages import KINDS, Comparison
 from dualmode.evaluation.wer import ErrorCounts, bootstrap_interval, compare
 
-# What the claim is about: a row, a recogniser of it, and the rows that it is held against.
+# Comparisons of the claim: a row, one of its recognisers, and the rows to compare it with.
 AGAINST = (
     ("E", "server", ("A1", "B1", "C", "D")),
     ("E", "device", ("A2", "B2", "C", "D")),
@@ -25,7 +25,7 @@ AGAINST = (
     ("E-three-quarters", "server", ("B1",)),
     ("E-three-quarters", "device", ("B2",)),
 )
-Name = tuple[str, str]  # of a row, and of a recogniser in it
+Name = tuple[str, str]  # names of a row and of one of its recognisers
 _RESAMPLES = 10_000
 
 
@@ -34,8 +34,8 @@ class Scored:
     """One recogniser of one row: counts for each seed, over the same utterances.
 
     Attributes:
-        speakers, corpora: of each utterance.
-        size: parameters and bytes, from the first seed.
+        speakers, corpora: speaker and corpus of each utterance.
+        size: parameters and bytes of the first seed.
     """
 
     seeds: tuple[int, ...]
@@ -53,8 +53,8 @@ class Scored:
         )
 
     def pooled(self) -> tuple[ErrorCounts, list[str]]:
-        """All seeds' utterances one after the other, and whose they are: a speaker is the same in
-        all of them, and where speakers are not known an utterance is."""
+        """Utterances of all seeds concatenated, and their groups: a speaker, or an utterance if
+        speakers are unknown, is the same group in all seeds."""
         columns = ("reference", *KINDS)
         joined = [np.concatenate([getattr(c, name) for c in self.counts]) for name in columns]
         known = all(self.speakers)
@@ -85,10 +85,10 @@ class Scored:
 
 
 def collect(comparison: Comparison) -> dict[str, Any]:
-    """Everything that is done so far, ready for JSON; rows of which nothing is done are absent.
+    """All results so far, as JSON values; rows without results are omitted.
 
     Raises:
-        CheckpointError: something there is of another length than this comparison.
+        CheckpointError: a training has another length than this comparison.
     """
     scored: dict[Name, Scored] = {}
     table: dict[str, Any] = {}
@@ -120,7 +120,7 @@ def collect(comparison: Comparison) -> dict[str, Any]:
 
 
 def read_scores(comparison: Comparison, row: Row) -> dict[str, Scored]:
-    """The recognisers of a row, over those seeds that are done."""
+    """Scores of the recognisers of a row, over the finished seeds."""
     found: dict[str, Scored] = {}
     for seed in comparison.seeds_of(row):
         read = json.loads(comparison.scores_path(row, seed).read_text(encoding="utf-8"))
@@ -150,7 +150,7 @@ def _rate(found: Scored) -> dict[str, Any]:
 
 
 def _pairs(scored: dict[Name, Scored]) -> list[tuple[Name, Name]]:
-    """What the claim is about, every ablation against E, and what the other views are told by."""
+    """The comparisons of the claim, of every ablation with E, and of the other views."""
     names = {row.name for row in MAIN}
     pairs = [((ours, who), (other, who)) for ours, who, others in AGAINST for other in others]
     alone = _alone(scored)
@@ -165,7 +165,7 @@ def _pairs(scored: dict[Name, Scored]) -> list[tuple[Name, Name]]:
 
 
 def _alone(scored: dict[Name, Scored]) -> dict[float, str]:
-    """Rows of one sparsity each, by it: E, E-0.5 and so on."""
+    """Rows with a single sparsity (E, E-0.5 and so on), by sparsity."""
     return {
         found.size["sparsity"]: row
         for (row, who), found in scored.items()
@@ -174,14 +174,14 @@ def _alone(scored: dict[Name, Scored]) -> dict[float, str]:
 
 
 def _shared(scored: dict[Name, Scored], names: Iterable[Name]) -> list[int]:
-    """Seeds that all of them have; none if one of them is not there at all."""
+    """Seeds that all of ``names`` have; empty if one of them has no results."""
     each = [set(scored[name].seeds) if name in scored else set() for name in names]
     return sorted(set.intersection(*each)) if each else []
 
 
 def _compared(scored: dict[Name, Scored], ours: Name, theirs: Name) -> dict[str, Any]:
-    """The difference on the same utterances, with an interval by speakers for these trainings,
-    and Student's interval of the differences between seeds for other trainings like them."""
+    """The difference on the same utterances, with an interval by speakers for these trained models,
+    and Student's interval over seeds for models trained with other seeds."""
     seeds = _shared(scored, (ours, theirs))
     first, second = scored[ours].of(seeds), scored[theirs].of(seeds)
     (a, groups), (b, _) = first.pooled(), second.pooled()
@@ -202,7 +202,7 @@ def _compared(scored: dict[Name, Scored], ours: Name, theirs: Name) -> dict[str,
 
 
 def _over_seeds(differences: Sequence[float]) -> list[float] | None:
-    """95 % by Student's t; None for one seed, which does not say how far seeds lie apart."""
+    """95 % interval by Student's t; None for a single seed, which has no variation."""
     if len(differences) < 2:
         return None
     error = float(np.std(differences, ddof=1)) / len(differences) ** 0.5
@@ -212,8 +212,8 @@ def _over_seeds(differences: Sequence[float]) -> list[float] | None:
 
 
 def _by_sparsity(scored: dict[Name, Scored]) -> dict[str, list[tuple[float, dict[str, Any]]]]:
-    """Sparsity and WER of device, of one supernet and of one supernet each, over those seeds that
-    all of them have; empty without rows that tell."""
+    """Sparsity and WER of device, of one supernet for all sparsities and of one for each, over
+    common seeds; empty without such rows."""
     several = {
         found.size["sparsity"]: name
         for name, found in scored.items()
@@ -230,12 +230,11 @@ def _by_sparsity(scored: dict[Name, Scored]) -> dict[str, list[tuple[float, dict
 
 
 def cost_to_match(table: dict[str, Any]) -> dict[str, dict[str, float | None]]:
-    """FLOPs at which E, on the development set, is first as good as B1 and B2 ever were, over all
-    that those two cost: ``reached`` by seed, None where it never is.
+    """Cost at which E first equals the best rates of B1 and B2 on the development set, relative to
+    the total cost of B1 and B2: ``reached`` by seed, None if it never does.
 
-    Only what is settled counts, so nothing before ``earliest`` can be found. Before the end of a
-    training its rates are those of a learning rate that has not come down, so this overstates the
-    cost.
+    Only settled rates count, so no value is below ``earliest``. The learning rate is not low yet
+    before the end of a training, so this overestimates the cost.
     """
     if not {"B1", "B2", "E"} <= set(table):
         return {}
@@ -249,7 +248,7 @@ def cost_to_match(table: dict[str, Any]) -> dict[str, dict[str, float | None]]:
                 for name, row in (("server", "B1"), ("device", "B2"))
             }
             earliest = min(point["flops"] for point in settled)
-        except (KeyError, ValueError):  # a seed that a row has not done, or not to its end
+        except (KeyError, ValueError):  # a seed that is missing or incomplete
             continue
         reached = [p["flops"] for p in settled if all(p[n] <= goal for n, goal in goals.items())]
         found[seed] = {

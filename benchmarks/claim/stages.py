@@ -1,4 +1,4 @@
-"""Trainings and their scores, each kept in a file of its own, so that none is done twice."""
+"""Trainings and their scores, stored in separate files, so that nothing is computed twice."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ KINDS = ("insertions", "deletions", "substitutions")
 
 @dataclass(frozen=True)
 class Comparison:
-    """A profile, its speech, and the folder that holds all of its trainings.
+    """A profile, its corpora, and the folder of all trainings.
 
     Attributes:
-        scale: lengths of all trainings over the profile's.
+        scale: factor on the lengths of all trainings of the profile.
     """
 
     profile: Profile
@@ -56,11 +56,11 @@ class Comparison:
         return self.out / f"seed-{seed}" / stage.name
 
     def train(self, stage: Stage, seed: int) -> None:
-        """Train a stage, or go on with it; note what it cost.
+        """Train or resume a stage, and store its cost.
 
         Raises:
-            CheckpointError: the folder holds a training of another recipe.
-            KeyboardInterrupt: it was stopped, and saved.
+            CheckpointError: the folder contains a training of another recipe.
+            KeyboardInterrupt: the training was interrupted, and saved.
         """
         folder = self.folder(stage, seed)
         init = self.folder(stage.init, seed) if stage.init else None
@@ -68,8 +68,8 @@ class Comparison:
         if (folder / COST).is_file():
             if not same_training(_trained_by(folder), recipe):
                 raise CheckpointError(
-                    f"{folder} was trained with other settings; give another --out, or the --set, "
-                    "--scale and --data that it began with"
+                    f"{folder} was trained with other settings; use another --out, or the original "
+                    "--set, --scale and --data"
                 )
             return
         self.console.rule(f"training {stage.name}", align="left")
@@ -89,7 +89,7 @@ class Comparison:
         replace_text(folder / COST, json.dumps(cost, indent=2) + "\n")
 
     def score(self, row: Row, seed: int) -> None:
-        """Score a row's recognisers on the test set, and count what they need."""
+        """Score the recognisers of a row on the test set, and store their sizes."""
         path = self.scores_path(row, seed)
         if path.is_file():
             return
@@ -120,21 +120,21 @@ class Comparison:
         return self.folder(row.stage, seed) / f"scores-{row.name}.json"
 
     def seeds_of(self, row: Row) -> list[int]:
-        """Those for which the row is scored."""
+        """Seeds for which the row has been scored."""
         found = self.out.glob(f"seed-*/{row.stage.name}/scores-{row.name}.json")
         return sorted(int(path.parent.parent.name.removeprefix("seed-")) for path in found)
 
     def cost(self, stage: Stage, seed: int) -> dict[str, float]:
-        """Of a stage and all that it started from, added up.
+        """Total cost of a stage and of the stages that it is initialised from.
 
         Raises:
-            CheckpointError: one of them is of another length than this comparison.
+            CheckpointError: a training has another length than this comparison.
         """
         parts = [self._own_cost(part, seed) for part in stage.chain]
         return {key: sum(part[key] for part in parts) for key in parts[0]}
 
     def step_seconds(self, stage: Stage, seed: int) -> float:
-        """Audio a step of the stage itself, of all processes together."""
+        """Audio per step of a stage, in seconds, over all processes."""
         own = self._own_cost(stage, seed)
         return 3600 * own["audio_hours"] / own["steps"]
 
@@ -144,13 +144,13 @@ class Comparison:
         if cost["steps"] != self.profile.steps_of(stage, self.scale):
             raise CheckpointError(
                 f"{path.parent} was trained for {cost['steps']} steps, which is not --scale "
-                f"{self.scale:g} of this profile; give the --scale that it began with"
+                f"{self.scale:g} of this profile; use the original --scale"
             )
         return cost
 
     def curve(self, stage: Stage, seed: int) -> list[dict[str, float]]:
-        """WER on the development set against the FLOPs spent so far, from the training's log;
-        ``settled`` from where masks and objective are those of the end, and a model is kept."""
+        """WER on the development set and FLOPs so far, from the training log; ``settled`` marks
+        the part with fixed masks and the final objective, from which a model is selected."""
         own = self._own_cost(stage, seed)
         before = self.cost(stage, seed)["flops"] - own["flops"]
         return [
@@ -166,13 +166,13 @@ _NAMES = ("server", "device")
 
 
 def first_process() -> bool:
-    """Whether this is the process that scores and writes, of those that torchrun started."""
+    """Whether this is the process, of those started by torchrun, that scores and writes."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 def _wait_for(path: Path) -> None:
-    """Until the first process has written it: without, the others would find a stage half done,
-    or wait for the first one in the next training for longer than a process group does."""
+    """Wait until the first process has written a file. Otherwise the others would find an
+    unfinished stage, or time out in the process group of the next training."""
     while not path.is_file():
         time.sleep(0.5)
 
@@ -186,7 +186,7 @@ def _trained_by(folder: Path) -> Recipe:
 
 
 def _sizes(folder: Path, subnets: Mapping[str, Subnet]) -> dict[str, dict[str, Any]]:
-    """Parameters that a recogniser computes with, and bytes: dense fp32, or sparse int8."""
+    """Parameters that recognisers use, and sizes in bytes: dense fp32 or sparse int8."""
     inspection = inspect_model(load_model(folder).model)
     bytes_of = {(f.recogniser, f.format): f.total_bytes for f in inspection.footprints}
     targets = dict(zip(inspection.sparsities, inspection.measured, strict=True))
