@@ -1,9 +1,9 @@
-"""MkDocs hook: pages that are not written in docs/ join the site, and links to them are followed.
+"""MkDocs hook: adds pages from outside docs/ to the site and rewrites links to them.
 
-README, CONTRIBUTING and the results live elsewhere in the repository; the page on the command line
-is generated from the commands' help. Links in the repository are relative file paths, so that they
-work where the repository is browsed. The site has no place for most files outside docs/: links to
-those become plain text.
+README, CONTRIBUTING and the results are elsewhere in the repository; the page on the command line is
+generated from the help of the commands. Links in the repository are relative file paths, which also
+work when browsing it. Most files outside docs/ are not part of the site; links to them become plain
+text.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _EXAMPLES = re.compile(r"^([A-Z][a-z ]+:)\n((?:  \S.*\n)+)", re.MULTILINE)
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Add the pages that live outside docs/, and the one on the command line."""
+    """Add the pages from outside docs/, and the page on the command line."""
     for source, page in PAGES.items():
         text = (ROOT / source).read_text(encoding="utf-8")
         files.append(File.generated(config, page, content=text))
@@ -71,12 +71,12 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Docstrings name other things by Sphinx's roles, which Markdown prints as they stand."""
+    """Remove Sphinx roles of docstrings, which Markdown does not interpret."""
     return _ROLE.sub("<code>", html)
 
 
 def reference(markdown: str) -> str:
-    """The API reference, with sections for the public names that the page itself does not have."""
+    """The API reference, with sections for public names that the page does not contain."""
     missing = set(public_names()) - set(documented(markdown))
     sections = [(title, [n for n in names if n in missing]) for title, names in SECTIONS.items()]
     grouped = {name for _, names in sections for name in names}
@@ -88,19 +88,19 @@ def reference(markdown: str) -> str:
 
 
 def documented(markdown: str) -> list[str]:
-    """The top-level names that a page of the reference documents."""
+    """The top-level names documented on a page of the reference."""
     names = re.findall(r"^::: dualmode\.(\w+)$", markdown, re.MULTILINE)
     # The error classes are documented together, as a module.
     return ["DualmodeError" if name == "errors" else name for name in names]
 
 
 def public_names() -> list[str]:
-    """What ``import dualmode`` offers."""
+    """The public names of the package."""
     return [name for name in dualmode.__all__ if not name.startswith("__")]
 
 
 def command_line() -> str:
-    """The help of all commands as Markdown, examples as code."""
+    """The help of all commands as Markdown, with examples as code."""
     command = [sys.executable, "-m", "typer", "dualmode.cli", "utils", "docs", "--name", "dualmode"]
     done = subprocess.run(
         [*command, "--title", "Command line"], capture_output=True, text=True, check=True, cwd=ROOT

@@ -1,18 +1,18 @@
-"""The supernet against recognisers that are trained apart, side by side.
+"""Compare the supernet with recognisers that are trained separately.
 
     python -m benchmarks.claim --profile small --data DATA --seeds 3 --out runs/claim
     python -m benchmarks.claim --profile speech --data DATA --rows all --budget-minutes 25
 
-DATA is a folder of tables, tab-separated: train.tsv, dev.tsv and test.tsv with the columns id,
-path, text, speaker and corpus, and unlabelled.tsv and noise.tsv where there are any. `small` takes
-of train.tsv and test.tsv the lines of the corpus an4, and adds its synthetic speech.
+DATA is a folder of tab-separated tables: train.tsv, dev.tsv and test.tsv with the columns id, path,
+text, speaker and corpus, and optionally unlabelled.tsv and noise.tsv. `small` uses only the corpus
+an4 of train.tsv and test.tsv, and adds synthetic speech.
 
-Every row is trained on the same speech, with the same architecture, optimiser, tokens and number
-of updates of each recogniser, and scored on the same test set:
+All rows have the same training data, architecture, optimiser, tokens and number of updates of each
+recogniser, and are scored on the same test set:
 
-    A1, A2  server alone, device alone, from nothing
+    A1, A2  server alone, device alone, from random weights
     B1, B2  the same, each from an encoder pre-trained alone
-    C       supernet, from nothing
+    C       supernet, from random weights
     D       supernet, from an encoder pre-trained as server alone
     E       supernet, from an encoder pre-trained as supernet: dualmode
 
@@ -22,14 +22,14 @@ with --rows split,
     F                 a small dense streaming recogniser with as many weights as device keeps
     C-split           C, where each utterance of a step goes to one recogniser: 1.5 times the steps
 
-and, with --rows ablations or all, E with one thing changed at a time. Stopped by Ctrl-C, by
---budget-minutes or by a crash, it goes on where it was when it is run again, here or wherever OUT
-is copied to. The results of all that OUT holds are written after every row: OUT/results.json,
-OUT/results.md, OUT/wer.png, OUT/curves.png, OUT/sparsity.png.
+and, with --rows ablations or all, E with one change at a time. If it is interrupted by Ctrl-C,
+--budget-minutes or a crash, the same command resumes, also after OUT has been moved. The results of
+all rows in OUT are written after every row: OUT/results.json, OUT/results.md, OUT/wer.png,
+OUT/curves.png, OUT/sparsity.png.
 
-Seeds are independent of each other. On a CPU, --only-seed in as many processes as there are
-cores, each with OMP_NUM_THREADS=1, is faster than one process with all the cores; --report-only
-then puts them together. Make the speech ready first, with --prepare-only: no two processes at once.
+Seeds are independent of each other. On a CPU, one process per core with --only-seed and
+OMP_NUM_THREADS=1 is faster than one process with all cores; --report-only then combines the
+results. Prepare the corpora first, with --prepare-only in a single process.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ from dualmode.whole_files import replace_text
 
 
 def run(comparison: Comparison, rows: Sequence[Row], seeds: Sequence[int]) -> bool:
-    """Train and score what is missing, seed by seed; False if it was stopped before the end."""
+    """Train and score all missing rows, seed by seed; returns False if it was interrupted."""
     try:
         for seed in seeds:
             for number, row in enumerate(rows, start=1):
@@ -76,14 +76,14 @@ def run(comparison: Comparison, rows: Sequence[Row], seeds: Sequence[int]) -> bo
                     write(comparison)
         finished = True
     except KeyboardInterrupt:
-        comparison.console.print("stopped and saved; run it again to go on")
+        comparison.console.print("stopped and saved; run the same command again to resume")
         finished = False
     write(comparison)
     return finished
 
 
 def write(comparison: Comparison) -> None:
-    """Write the results so far, whichever run they are of, and pictures of them."""
+    """Write tables and plots of all results so far."""
     if not first_process():
         return
     results = {**_circumstances(), **collect(comparison)}
@@ -112,7 +112,7 @@ def _circumstances() -> dict[str, Any]:
 
 @contextmanager
 def _budget(minutes: float | None) -> Iterator[None]:
-    """Press Ctrl-C when the time is up: a training saves itself and stops after its step."""
+    """Interrupt the training like Ctrl-C after ``minutes``, so that it saves and stops."""
     if minutes is None:
         yield
         return
@@ -135,38 +135,45 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--profile", choices=PROFILES, default="small")
     parser.add_argument(
-        "--data", type=Path, help="folder of tables (small, speech), or LibriSpeech as unpacked"
+        "--data", type=Path, help="folder of tables (small, speech), or an unpacked LibriSpeech"
     )
-    parser.add_argument("--seeds", type=int, default=1, help="trainings of every row")
+    parser.add_argument("--seeds", type=int, default=1, help="number of trainings of every row")
     parser.add_argument(
         "--only-seed",
         type=int,
         metavar="N",
-        help="this one, beside others in processes of their own",
+        help="train only this seed, to run others in other processes",
     )
     parser.add_argument(
         "--rows", default="main", help="main, ablations, all, or names; with commas: main,E-corners"
     )
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override all recipes' key"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a key of all recipes",
     )
-    parser.add_argument("--scale", type=float, default=1.0, help="on the lengths of all trainings")
-    parser.add_argument("--budget-minutes", type=float, help="stop after so long, to go on later")
     parser.add_argument(
-        "--prepare-only", action="store_true", help="make the speech ready, for torchrun to find"
+        "--scale", type=float, default=1.0, help="factor on the lengths of all trainings"
+    )
+    parser.add_argument(
+        "--budget-minutes", type=float, help="stop after this time, to resume later"
+    )
+    parser.add_argument(
+        "--prepare-only", action="store_true", help="only prepare the corpora, before torchrun"
     )
     parser.add_argument(
         "--report-only",
         action="store_true",
-        help="write the results of all that OUT holds",
+        help="only write the results of all rows in OUT",
     )
     parser.add_argument("--out", type=Path, help="default: runs/claim-PROFILE")
     return parser.parse_args(given)
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    """Exit code 0 when every row is done, 3 when there is more to do (0 under torchrun as well),
-    1 on errors."""
+    """Returns the exit code: 0 if every row is done, 3 if not (0 under torchrun), 1 on errors."""
     arguments = _arguments(given)
     profile: Profile = PROFILES[arguments.profile]
     profile = replace(profile, changes=(*profile.changes, *arguments.set))
@@ -194,7 +201,7 @@ def main(given: Sequence[str] | None = None) -> int:
             (out / "results.md").read_text(encoding="utf-8"), markup=False, soft_wrap=True
         )
         console.print(f"results: {out / 'results.json'}")
-    # To torchrun a code other than 0 is a crash: it would kill the process that writes the results.
+    # torchrun treats other codes than 0 as a crash and would kill the process that writes results.
     return 0 if finished or "TORCHELASTIC_RUN_ID" in os.environ else 3
 
 

@@ -1,4 +1,4 @@
-"""What is compared: stages are trainings, rows of the table are what is scored of them."""
+"""Stages (trainings) and rows (scored recognisers of a stage) of the comparison."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Stage:
     """One training.
 
     Attributes:
-        changes: to the profile's recipe, as ``--set`` takes them.
-        init: the stage whose encoder it starts from.
-        length: its steps over the profile's.
+        changes: overrides of the profile's recipe, in the syntax of ``--set``.
+        init: stage from which the encoder is initialised.
+        length: factor on the profile's number of steps.
     """
 
     name: str
@@ -31,16 +31,16 @@ class Stage:
 
     @property
     def chain(self) -> tuple[Stage, ...]:
-        """It and what it starts from, in order of training."""
+        """This stage and those it is initialised from, in order of training."""
         return (*(self.init.chain if self.init else ()), self)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: the recognisers of a stage.
+    """A row of the table: the recognisers of a stage.
 
     Attributes:
-        views: recognisers other than those that were trained, scored as well.
+        views: other recognisers to score in addition to the trained ones.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Row:
     views: Literal["trained", "corners", "sparsities"] = "trained"
 
     def subnets(self, recipe: Recipe) -> dict[str, Subnet]:
-        """What is scored, by name, given the recipe that the stage trained by."""
+        """The recognisers to score, by name, given the recipe of the stage."""
         named = trained_subnets(recipe)
         if self.views == "corners":
             device = device_subnet(recipe)
@@ -124,7 +124,7 @@ The half of a batch is that of the profile ``small``."""
 
 
 def ablations(base: Recipe) -> tuple[Row, ...]:
-    """Rows that differ from E in one thing; ``base`` is the recipe that E fine-tunes by."""
+    """Rows that differ from E in one setting; ``base`` is E's recipe of fine-tuning."""
     other = "lattice" if base.training.distillation == "ctc" else "ctc"
     pruning = base.pruning
     allocation = "global" if pruning.allocation == "uniform" else "uniform"
@@ -141,7 +141,7 @@ def ablations(base: Recipe) -> tuple[Row, ...]:
             f"{allocation} allocation",
             (f"pruning.allocation={allocation}", f"pruning.layer_cap={max(0.95, target)}"),
         ),
-        # Drawn once, at full sparsity, where self-pruning would have begun.
+        # Drawn once, at full sparsity, at the point where self-pruning would begin.
         "one-shot": (
             "masks fixed from the first draw",
             (f"pruning.end={pruning.start + 1e-6:.6f}",),
@@ -185,7 +185,7 @@ def ablations(base: Recipe) -> tuple[Row, ...]:
 
 
 def _sparsity_rows(target: float) -> list[Row]:
-    """One supernet of several sparsities, and one supernet for each."""
+    """A supernet with several sparsities, and one supernet for each sparsity."""
     listed = (
         "training.sampled_subnet=true",
         f"training.device_subnet.sparsity={target}",
@@ -218,6 +218,6 @@ def choose(rows: Iterable[Row], wanted: str) -> list[Row]:
     unknown = sorted(chosen - names)
     if unknown:
         raise ValueError(
-            f"no row {', '.join(unknown)}; there are {', '.join(r.name for r in rows)}"
+            f"no row {', '.join(unknown)}; choose from {', '.join(r.name for r in rows)}"
         )
     return [row for row in rows if row.name in chosen]
