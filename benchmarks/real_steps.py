@@ -88,11 +88,11 @@ def _rates(fabric: Fabric, recipe: Recipe, processes: int, rounds: int) -> dict[
 
 def _turn(run: Run[Supernet], batches: Iterator[Batch], turn: int) -> tuple[float, float]:
     """Seconds of audio per second of wall clock, and per second of this process's CPU time."""
-    began, computed, heard = time.perf_counter(), time.process_time(), 0.0
+    began, computed, audio_s = time.perf_counter(), time.process_time(), 0.0
     for number in range(_TURN):
-        heard += take_step(run, next(batches), turn * _TURN + number, _LATE, False).seconds
+        audio_s += take_step(run, next(batches), turn * _TURN + number, _LATE, False).seconds
     computed = time.process_time() - computed
-    return heard / (time.perf_counter() - began), heard / run.fabric.world_size / computed
+    return audio_s / (time.perf_counter() - began), audio_s / run.fabric.world_size / computed
 
 
 def table(results: dict[str, dict[str, Any]]) -> Table:

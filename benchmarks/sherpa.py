@@ -29,7 +29,7 @@ from dualmode.export.sherpa_onnx import needed_tail_s
 from dualmode.recognizer import Recognizer
 from dualmode.text import UNKNOWN_ID, WORD_START
 
-Heard = tuple[list[str], str]
+Recognised = tuple[list[str], str]
 
 
 def open_export(folder: Path, kind: Any, suffix: str) -> Any:
@@ -43,7 +43,7 @@ def open_export(folder: Path, kind: Any, suffix: str) -> Any:
     )
 
 
-def offline(recognizer: Any, batch: list[np.ndarray]) -> list[Heard]:
+def offline(recognizer: Any, batch: list[np.ndarray]) -> list[Recognised]:
     """Tokens and text of whole recordings, decoded as a batch."""
     streams = [recognizer.create_stream() for _ in batch]
     for stream, samples in zip(streams, batch, strict=True):
@@ -52,7 +52,7 @@ def offline(recognizer: Any, batch: list[np.ndarray]) -> list[Heard]:
     return [(list(stream.result.tokens), stream.result.text) for stream in streams]
 
 
-def online(recognizer: Any, batch: list[np.ndarray], tail_s: float) -> list[Heard]:
+def online(recognizer: Any, batch: list[np.ndarray], tail_s: float) -> list[Recognised]:
     """Tokens and text of streams with a silent tail, decoded as a batch."""
     streams = [recognizer.create_stream() for _ in batch]
     for stream, samples in zip(streams, batch, strict=True):
@@ -115,9 +115,9 @@ def main() -> None:
             for mine, (tokens, _) in zip(ours, found[""], strict=True):
                 count[name, compare(recognizer, mine, tokens)] += 1
             texts[f"{name}, torch"] += [mine.text for mine in ours]
-            for suffix, heard in found.items():
+            for suffix, outputs in found.items():
                 label = f"{name}, sherpa-onnx{suffix.replace('.', ' ')}"
-                texts[label] += [text.strip().lower() for _, text in heard]
+                texts[label] += [text.strip().lower() for _, text in outputs]
     said = texts.pop("said")
     print(f"{len(said)} files, tail {tail_s:g} s")
     for (name, result), files in sorted(count.items()):

@@ -97,8 +97,8 @@ def _recogniser(recognizer: Recognizer, subnet: str) -> Recognise:
     def recognise(clips: list[Samples]) -> list[str]:
         if subnet == "device":
             return [found.text for found in recognizer.stream_batch(clips, subnet)]
-        heard = recognizer.transcribe_batch(clips, subnet)
-        return [one.text for one in heard if isinstance(one, Transcript)]
+        results = recognizer.transcribe_batch(clips, subnet)
+        return [one.text for one in results if isinstance(one, Transcript)]
 
     return recognise
 

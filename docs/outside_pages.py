@@ -1,9 +1,9 @@
 """MkDocs hook: adds pages from outside docs/ to the site and rewrites links to them.
 
-README, CONTRIBUTING and the results are elsewhere in the repository; the page on the command line is
-generated from the help of the commands. Links in the repository are relative file paths, which also
-work when browsing it. Most files outside docs/ are not part of the site; links to them become plain
-text.
+README, CONTRIBUTING and the results are elsewhere in the repository; the page on the command line
+is generated from the help of the commands. Links in the repository are relative file paths, which
+also work when browsing it. Most files outside docs/ are not part of the site; links to them become
+plain text.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ def write(comparison: Comparison) -> None:
 
 
 def _circumstances() -> dict[str, Any]:
-    told = subprocess.run(
+    commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"],
         capture_output=True,
         text=True,
@@ -104,7 +104,7 @@ def _circumstances() -> dict[str, Any]:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     return {
         "command": "python -m benchmarks.claim " + " ".join(sys.argv[1:]),
-        "commit": told.stdout.strip(),
+        "commit": commit.stdout.strip(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {device}",
         "torch": torch.__version__,
     }

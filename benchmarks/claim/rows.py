@@ -94,7 +94,7 @@ MAIN = (
 
 _HALF_BATCH = "data.batch_seconds=6"
 _SPLIT = "training.step_sharing=split"
-# As many weights as device of the profile ``small`` keeps: 0.62 million.
+# The number of weights that device of the profile ``small`` keeps: 0.62 million.
 _SMALL = ("model.width=80", "model.feed_forward=224", "training.device_subnet.sparsity=0")
 
 SPLIT = (
@@ -119,8 +119,8 @@ SPLIT = (
         Stage("C-split", "finetune", (_SPLIT,), length=1.5),
     ),
 )
-"""Split steps cost half, so there can be more of them; rows A get as many updates for their work.
-The half of a batch is that of the profile ``small``."""
+"""Split steps cost half, so there can be more of them; rows A take the same number of updates for
+their work. Half a batch is that of the profile ``small``."""
 
 
 def ablations(base: Recipe) -> tuple[Row, ...]:

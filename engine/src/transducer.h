@@ -19,8 +19,8 @@ class Scorer {
   // Predictions (J, lanes) after the last tokens of up to kLanes hypotheses; `contexts` has
   // context_tokens tokens of each. Lane k is contexts[k].
   void predict(const std::vector<std::vector<uint32_t>>& contexts, std::vector<float>& out);
-  // Logits (V, kLanes) of up to kLanes frames under one prediction (J, stride): frame t lies at
-  // frames + t, and `prediction` at steps of `stride`.
+  // Logits (V, kLanes) of up to kLanes frames under one prediction (J, stride): frame t is at
+  // frames + t, and `prediction` has steps of `stride`.
   const float* score_frames(const float* frames, size_t frame_stride, const float* prediction,
                             size_t stride);
   // Logits (V, kLanes) of one frame under predictions (J, kLanes).

@@ -113,7 +113,7 @@ def _parsed(text: str, source: str) -> Any:
     """Parse YAML to plain values; tags that name Python objects are errors."""
     try:
         return yaml.safe_load(text)
-    # Besides its own errors PyYAML raises ValueError for a date that is none, and recurses.
+    # PyYAML also raises ValueError for invalid dates, and RecursionError.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         said = str(error) or type(error).__name__
         raise RecipeError(f"{source} is not YAML: {said}") from None

@@ -194,7 +194,7 @@ class Recognizer:
         """Open a stream; see :class:`StreamSession`.
 
         Raises:
-            SubnetError: the model holds no such subnet, or it has full context.
+            SubnetError: the model does not contain the subnet, or it has full context.
         """
         compiled = self._compiler.compile(guidance)
         options = StreamOptions(
@@ -216,7 +216,7 @@ class Recognizer:
         """Open a group of live streams that advance in one batch; see :class:`StreamGroup`.
 
         Raises:
-            SubnetError: the model holds no such subnet, or it has full context.
+            SubnetError: the model does not contain the subnet, or it has full context.
         """
         compiled = self._compiler.compile(guidance)
         options = StreamOptions(
@@ -266,9 +266,9 @@ class Recognizer:
                     for block in chain(head, blocks):
                         session.push(block)
                         jobs.done(len(block))
-                    heard = session.finish()
-                    hypothesis = Hypothesis(heard.tokens, math.nan, math.nan)
-                    job.outcomes.append(Outcome((hypothesis,), heard.margin, heard.rejected))
+                    result = session.finish()
+                    hypothesis = Hypothesis(result.tokens, math.nan, math.nan)
+                    job.outcomes.append(Outcome((hypothesis,), result.margin, result.rejected))
                 else:
                     yield job, Piece(0, np.concatenate([np.zeros(0, np.float32), *head]))
             except AudioError as error:

@@ -2,8 +2,8 @@
 //
 // Activations lie channel by channel, frames side by side ("lanes"): row r of a map of S lanes
 // begins at x + r * S. So every operation of the network is vertical: lanes never meet, except in
-// attention and in the depthwise convolution. S is a multiple of kLanes; lanes that hold no frame
-// hold finite values that nobody reads.
+// attention and in the depthwise convolution. S is a multiple of kLanes; lanes without a
+// frame have finite values that are not used.
 #pragma once
 
 #include <cstddef>

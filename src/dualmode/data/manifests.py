@@ -41,7 +41,7 @@ def read_cuts(paths: str | Path | Iterable[str | Path], weights: Sequence[float]
         weights: how often an epoch of training repeats the cuts of each path.
 
     Raises:
-        DataError: a path is missing, not a CutSet, damaged, or holds no cut.
+        DataError: a path is missing, damaged, empty, or not a CutSet.
     """
     if isinstance(paths, str | Path):
         paths = [paths]

@@ -154,9 +154,9 @@ class _Evaluator:
             words = utterance.reference.split()
             ends = dict(enumerate(utterance.word_ends_s))
             if not aligned and server:
-                heard = server[row].words
-                found = matches(words, [word.text for word in heard])
-                ends = {at: heard[where].end_s for at, where in found}
+                recognised = server[row].words
+                pairs = matches(words, [word.text for word in recognised])
+                ends = {at: recognised[where].end_s for at, where in pairs}
             timed.append([TimedWord(word, ends.get(at)) for at, word in enumerate(words)])
         return timed
 

@@ -57,7 +57,7 @@ def export_sherpa_onnx(
         loaded: the model.
         out: folder to write; existing files are replaced.
         subnets: ``device`` with chunked context, ``server`` with full context, or one of them.
-        int8: write ``encoder.int8.onnx`` and ``joiner.int8.onnx`` beside those in fp32.
+        int8: also write ``encoder.int8.onnx`` and ``joiner.int8.onnx``.
         card: the model's card, copied to MODEL_CARD.md.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The README.md that is written beside an export for sherpa-onnx."""
+"""The README.md of an export for sherpa-onnx."""
 
 from __future__ import annotations
 

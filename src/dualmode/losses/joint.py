@@ -63,7 +63,7 @@ def gathered_log_probs(
 ) -> tuple[Tensor, Tensor]:
     """Log-probabilities (...) of ``tokens`` (...) and of blank under ``logits`` (..., V).
 
-    Where ``inside`` (...) is false the gradient is zero whatever the logits are.
+    Where ``inside`` (...) is false the gradient is zero, even for logits that are not finite.
     """
     with torch.autocast(logits.device.type, enabled=False):
         token, blank = _LogProbs.apply(  # type: ignore[no-untyped-call]

@@ -30,13 +30,13 @@ def lattice_loss(
 ) -> tuple[Tensor, Tensor]:
     """Negative log-probability of the targets, summed over all alignments inside the band.
 
-    The recursion runs in float64 whatever the inputs are: on rows this short it costs the same
+    The recursion runs in float64 for any input type: on rows this short it costs the same
     time as float32, and sums over thousands of edges keep their digits. Arguments are trusted;
     the functions of :mod:`dualmode.losses.transducer_loss` check theirs.
 
     Args:
         token: (B, T, S) log-probability, in nats, of emitting the next token at a node. Values
-            below :data:`IMPOSSIBLE` count as that; what lies outside the lattice is ignored.
+            below :data:`IMPOSSIBLE` count as that; values outside the lattice are ignored.
         blank: (B, T, S) log-probability of blank.
         frame_lengths: (B,) frames of every utterance, 1 to T.
         token_lengths: (B,) tokens of every utterance.

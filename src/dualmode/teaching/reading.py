@@ -33,7 +33,7 @@ LANGUAGES = {"quickstart": draw_phrase, "talk": draw_everyday}
 
 _PART_SECONDS = 120.0
 _SILENCE_S = (0.05, 0.4)  # range of the silence before and after the words
-_FEWEST_WORDS = 4  # most utterances have as many, as shorter phrases are joined
+_FEWEST_WORDS = 4  # shorter phrases are joined to utterances of this length, most of the time
 _SHORT_ALONE = 0.3
 _LETTERS_A_SECOND = (1.5, 30.0)  # outside this range, synthesis has failed
 _SUMMARY = "read.json"

@@ -1,4 +1,4 @@
-"""The model card that training writes beside a model."""
+"""The model card that training writes."""
 
 from __future__ import annotations
 

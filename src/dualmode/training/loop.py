@@ -43,7 +43,7 @@ _MOST_SKIPPED = 20  # consecutive steps without a finite gradient
 def train_here(
     fabric: Fabric, recipe: Recipe, out: Path, shares: int, fresh: bool, console: Console
 ) -> tuple[Progress, bool]:
-    """Train as one of the processes of ``fabric``, ``shares`` of which share the recipe's batch.
+    """Train as one of the processes of ``fabric``; ``shares`` processes share the recipe's batch.
 
     Returns:
         the progress, and whether the run is finished rather than interrupted.
