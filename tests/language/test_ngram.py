@@ -12,7 +12,7 @@ import pytest
 
 from dualmode.errors import LanguageError
 from dualmode.language.arpa import read_arpa
-from dualmode.language.ngram import NGram, read_ngram
+from dualmode.language.ngram import UNSEEN, NGram, read_ngram
 from dualmode.language.ngram_build import build
 from dualmode.language.ngram_estimate import estimate
 from dualmode.text import Tokens
@@ -75,6 +75,31 @@ def test_a_higher_order_predicts_better_and_pruning_costs_little() -> None:
     assert full[2] <= perplexity(small, held_out) < full[1] * 1.05
 
 
+def asked_node_by_node(model: NGram, state: int, token: int) -> tuple[int, float]:
+    """What one token leads to and costs, by the definition of back-off."""
+    arcs = slice(int(model.begin[state]), int(model.begin[state + 1]))
+    at = np.flatnonzero(model.token[arcs] == token)
+    if len(at):
+        return int(model.into[arcs][at[0]]), float(model.log_prob[arcs][at[0]])
+    if state == 0:
+        return 0, UNSEEN + float(model.backoff[0])
+    after, log_prob = asked_node_by_node(model, int(model.shorter[state]), token)
+    return after, log_prob + float(model.backoff[state])
+
+
+@pytest.mark.parametrize("megabytes", [8.0, 0.006])
+def test_many_contexts_at_once_equal_node_by_node(megabytes: float) -> None:
+    found = model(5, megabytes)
+    states = np.random.default_rng(0).permutation(len(found.shorter))[:300]
+    expansion, ends = found.expand(states), found.final(states)
+    for row, state in enumerate(states.tolist()):
+        for token in range(1, found.vocabulary):
+            after, log_prob = asked_node_by_node(found, state, token)
+            assert expansion.states[row, token] == after
+            assert expansion.scores[row, token] == pytest.approx(log_prob, abs=1e-4)
+        assert ends[row] == pytest.approx(asked_node_by_node(found, state, 0)[1], abs=1e-4)
+
+
 def naive(model: NGram, texts: list[list[int]], text: list[int]) -> float:
     """The same score by asking for each token alone."""
     state, total = model.start, 0.0
@@ -95,7 +120,7 @@ def test_written_and_read_it_is_the_same_to_half_precision(tmp_path: Path) -> No
     found = model()
     found.write(tmp_path / "deep" / "lm")
     again = read_ngram(tmp_path / "deep" / "lm")
-    assert isinstance(again.token, np.memmap)
+    assert isinstance(again.token.base, np.memmap)
     texts = corpus(seed=3, texts=20)
     assert [again.score(t) for t in texts] == pytest.approx(
         [found.score(t) for t in texts], rel=1e-3

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from dualmode.decoding.guide import Guided
 from dualmode.decoding.search import Scores
 from dualmode.decoding.transcript import Token
 from dualmode.runtime import Floats, Ids
@@ -28,6 +27,42 @@ class Emitted:
 Pasts = npt.NDArray[Any]  # of Emitted | None
 
 
+class Guided(NamedTuple):
+    """What the language adds, for K hypotheses of B utterances and P language parts.
+
+    Attributes:
+        states: (B, K, P) of the parts.
+        gained: (B, K) what they have added to the hypothesis so far.
+        regret: (B, K) if decoding is confined, by how much the best symbols of all frames were
+            more probable than those of the hypothesis, in nats.
+        heard: (B, K) if decoding is confined, the latest frame whose best symbol is a token, in
+            the list or not; -1 before the first.
+    """
+
+    states: Ids
+    gained: Scores
+    regret: Scores
+    heard: Ids
+
+    @classmethod
+    def start(cls, states: Ids, batch: int, width: int) -> Guided:
+        """Before the first token, where the parts are in ``states`` (P,)."""
+        return cls(
+            np.tile(states, (batch, width, 1)),
+            np.zeros((batch, width)),
+            np.zeros((batch, width)),
+            np.full((batch, width), -1),
+        )
+
+    def of(self, rows: slice) -> Guided:
+        """Of some utterances, in memory of their own."""
+        return Guided(*(array[rows].copy() for array in self))
+
+    def reordered(self, origin: Ids) -> Guided:
+        """Copies for the hypotheses ``origin`` (B, K)."""
+        return Guided(*(pick(array, origin) for array in self))
+
+
 @dataclass(frozen=True)
 class BeamState:
     """K hypotheses for each of B utterances, best first. A search never writes into a state.
@@ -35,7 +70,6 @@ class BeamState:
     Attributes:
         scores: (B, K) log-probabilities; -inf where there is no hypothesis (yet).
         context: (B, K, context_tokens) last tokens.
-        predictions: (B, K, J) the predictor's output for them.
         keys: (B, K, 2) int64 hashes of the tokens, and of all tokens but the last.
         frames: (B,) frames decoded so far.
         past: (B, K) the last :class:`Emitted` of each, or None.
@@ -44,7 +78,6 @@ class BeamState:
 
     scores: Scores
     context: Ids
-    predictions: Floats
     keys: Ids
     frames: Ids
     past: Pasts
@@ -57,7 +90,6 @@ def concatenated(states: Sequence[BeamState]) -> BeamState:
     return BeamState(
         np.concatenate([state.scores for state in states]),
         np.concatenate([state.context for state in states]),
-        np.concatenate([state.predictions for state in states]),
         np.concatenate([state.keys for state in states]),
         np.concatenate([state.frames for state in states]),
         np.concatenate([state.past for state in states]),
@@ -73,7 +105,6 @@ def one_of(state: BeamState, row: int) -> BeamState:
     return BeamState(
         state.scores[here].copy(),
         state.context[here].copy(),
-        state.predictions[here].copy(),
         state.keys[here].copy(),
         state.frames[here].copy(),
         state.past[here].copy(),
@@ -81,10 +112,66 @@ def one_of(state: BeamState, row: int) -> BeamState:
     )
 
 
+def in_order(state: BeamState) -> BeamState:
+    """Best hypotheses first."""
+    order = np.argsort(-state.scores, axis=1, kind="stable")
+    if (order[:, 1:] > order[:, :-1]).all():
+        return state
+    guided = state.guided
+    return replace(
+        state,
+        scores=pick(state.scores, order),
+        context=pick(state.context, order),
+        keys=pick(state.keys, order),
+        past=pick(state.past, order),
+        guided=guided and guided.reordered(order),
+    )
+
+
 def pick(values: npt.NDArray[Any], origin: Ids) -> npt.NDArray[Any]:
-    """Values (B, K, D) of the hypotheses ``origin`` (B, K)."""
+    """Values (B, K, ...) of the hypotheses ``origin`` (B, K)."""
     picked: npt.NDArray[Any] = values[np.arange(len(values))[:, None], origin]
     return picked
+
+
+class Trail:
+    """Tokens that hypotheses emit while frames are decoded: a tree, in arrays.
+
+    A node is a number. The first are the pasts that the hypotheses had when it began.
+    """
+
+    def __init__(self, pasts: Pasts) -> None:
+        self._roots: list[Emitted | None] = pasts.ravel().tolist()
+        self._count = len(self._roots)
+        self._grown: list[tuple[Ids, Ids, Ids, Floats]] = []
+
+    def grow(self, before: Ids, symbols: Ids, frames: Ids, log_probs: Floats) -> Ids:
+        """(N,) new nodes: tokens that were emitted after the nodes ``before`` (N,)."""
+        self._grown.append((before, symbols, frames, log_probs))
+        nodes = np.arange(self._count, self._count + len(before))
+        self._count += len(before)
+        return nodes
+
+    def pasts(self, nodes: Ids) -> Pasts:
+        """What the hypotheses at ``nodes`` (...) have emitted; the other nodes are forgotten."""
+        made = dict(enumerate(self._roots))
+        columns = [np.concatenate(column).tolist() for column in zip(*self._grown, strict=True)]
+        before, symbols, frames, log_probs = columns or [[], [], [], []]
+        first = len(self._roots)
+        for node in nodes.ravel().tolist():
+            waiting = []
+            while node not in made:
+                waiting.append(node)
+                node = before[node - first]
+            past = made[node]
+            for each in reversed(waiting):
+                at = each - first
+                past = Emitted(past, Token(symbols[at], frames[at], log_probs[at]))
+                made[each] = past
+        found = np.full(nodes.size, None, dtype=object)
+        for place, node in enumerate(nodes.ravel().tolist()):
+            found[place] = made[node]
+        return found.reshape(nodes.shape)
 
 
 def emitted_tokens(past: Emitted | None) -> tuple[Token, ...]:

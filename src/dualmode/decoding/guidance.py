@@ -29,6 +29,8 @@ HOTWORD_STRENGTH = 1.0  # of a hotword that is given without one
 THRESHOLD = -1.0  # least margin of a phrase, in nats a token
 LM_WEIGHTS = {"lm_weight": 0.3, "prior_weight": 0.2, "token_bonus": 0.0}
 
+FUSIONS_KEPT = 4
+
 
 class Guidance(TypedDict, total=False):
     """Options of all methods that recognise; each may be left out.
@@ -132,6 +134,7 @@ class Compiler:
         # People write "22" in phrases; recognisers say "twenty two".
         self._text = text.model_copy(update={"digits": "spell"})
         self._kept: dict[object, PhraseAutomaton | Hotwords | NGram] = {}
+        self._fusions: tuple[Fusion, ...] = ()
 
     def compile(self, options: Guidance) -> Compiled:
         """Check and compile options.
@@ -169,7 +172,15 @@ class Compiler:
         fusion = Fusion(
             tuple(parts), tuple(weights), token_bonus, prior_weight, phrases is not None, threshold
         )
-        return Compiled(fusion, reading)
+        return Compiled(self._fused(fusion), reading)
+
+    def _fused(self, fusion: Fusion) -> Fusion:
+        """The one of the latest that is the same, if any: searches know it and what it said."""
+        for kept in self._fusions:
+            if kept.same(fusion):
+                return kept
+        self._fusions = (*self._fusions[1 - FUSIONS_KEPT :], fusion)
+        return fusion
 
     def phrases(
         self, phrases: Sequence[str] | str | Path | PhraseAutomaton | None

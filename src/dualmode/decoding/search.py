@@ -11,7 +11,6 @@ import numpy.typing as npt
 from dualmode.decoding.outcome import Outcome
 from dualmode.decoding.transcript import Token
 from dualmode.runtime import Floats, Ids
-from dualmode.text import BLANK
 
 State = TypeVar("State")
 SearchName = Literal["greedy", "beam"]
@@ -77,13 +76,3 @@ class Search(Protocol[State]):
     def split(self, state: State) -> list[State]:
         """The state of each utterance alone."""
         ...
-
-
-def penalized(log_probs: Floats, blank_penalty: float) -> Scores:
-    """Log-probabilities (..., V) after blank's logit was lowered, normalised again."""
-    scores = log_probs.astype(np.float64)
-    if blank_penalty:
-        blank = np.exp(scores[..., BLANK])
-        scores[..., BLANK] -= blank_penalty
-        scores -= np.log1p(blank * np.expm1(-blank_penalty))[..., None]
-    return scores

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -78,6 +78,11 @@ class Fusion:
     _rows: OrderedDict[tuple[int, int], tuple[Integers, Floats]] = field(
         default_factory=OrderedDict, repr=False, compare=False
     )
+
+    def same(self, other: Fusion) -> bool:
+        """Whether the other has the very same parts and the same settings."""
+        parts = [id(part) for part in self.parts] == [id(part) for part in other.parts]
+        return parts and replace(self, parts=()) == replace(other, parts=())
 
     def start(self) -> Integers:
         """(P,) the state of the empty history."""

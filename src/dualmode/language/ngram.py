@@ -68,41 +68,41 @@ class NGram:
 
     def expand(self, states: Integers) -> Expansion:
         """Log-probabilities of every token after the contexts ``states``."""
-        found = [self._expand_one(state) for state in states.tolist()]
-        return Expansion(
-            np.stack([after for after, _ in found]), np.stack([scores for _, scores in found])
-        )
+        after, scores = self._rows(states)
+        after[:, 0], scores[:, 0] = states, 0
+        return Expansion(after, scores)
 
     def final(self, states: Integers) -> Floats:
         """Log-probability of the text's end."""
-        return np.array([self._row(state)[1][BOUNDARY] for state in states.tolist()], np.float32)
+        return self._rows(states)[1][:, BOUNDARY]
 
     def score(self, tokens: list[int]) -> float:
         """Log-probability of a whole text."""
         state, total = self.start, 0.0
         for token in [*tokens, BOUNDARY]:
-            after, scores = self._row(state)
-            state, total = int(after[token]), total + float(scores[token])
+            after, scores = self._rows(np.array([state]))
+            state, total = int(after[0, token]), total + float(scores[0, token])
         return total
 
-    def _expand_one(self, state: int) -> tuple[Integers, Floats]:
-        after, scores = self._row(state)
-        after[0], scores[0] = state, 0
-        return after, scores
-
-    def _row(self, state: int) -> tuple[Integers, Floats]:
-        """Next nodes and log-probabilities of all tokens, that of the end at 0."""
-        chain = [state]
-        while chain[-1]:
-            chain.append(int(self.shorter[chain[-1]]))
-        after = np.zeros(self.vocabulary, dtype=np.int64)
-        scores = np.full(self.vocabulary, UNSEEN, dtype=np.float32)
-        for node in reversed(chain):
-            arcs = self._arcs(node)
-            scores += np.float32(self.backoff[node])
-            token = self.token[arcs]
-            after[token] = self.into[arcs]
-            scores[token] = self.log_prob[arcs]
+    def _rows(self, states: Integers) -> tuple[Integers, Floats]:
+        """(N, V) next nodes and log-probabilities of all tokens, that of the end at 0."""
+        chain = [np.asarray(states, dtype=np.int64)]
+        while chain[-1].any():
+            chain.append(self.shorter[chain[-1]].astype(np.int64))
+        after = np.zeros((len(states), self.vocabulary), dtype=np.int64)
+        scores = np.full(after.shape, UNSEEN, dtype=np.float32)
+        # From no context at all to the longest, each of which replaces what it has seen.
+        for level, nodes in enumerate(reversed(chain)):
+            rows = np.arange(len(nodes)) if level == 0 else nodes.nonzero()[0]
+            nodes = nodes[rows]
+            scores[rows] += self.backoff[nodes].astype(np.float32)[:, None]
+            begin = self.begin[nodes].astype(np.int64)
+            counts = self.begin[nodes + 1] - begin
+            ends = counts.cumsum()
+            arcs = np.arange(int(ends[-1])) + (begin - ends + counts).repeat(counts)
+            rows, tokens = rows.repeat(counts), self.token[arcs]
+            after[rows, tokens] = self.into[arcs]
+            scores[rows, tokens] = self.log_prob[arcs]
         return after, scores
 
     def _arcs(self, node: int) -> slice:
@@ -161,7 +161,8 @@ def read_ngram(path: str | Path) -> NGram:
         for name, kind in _TYPES.items():
             at += -at % 8
             length = int(header["lengths"][name])
-            arrays[name] = np.memmap(path, dtype=kind, mode="r", offset=at, shape=(length,))
+            mapped = np.memmap(path, dtype=kind, mode="r", offset=at, shape=(length,))
+            arrays[name] = np.asarray(mapped)  # still mapped, and indexed without its overhead
             at += length * np.dtype(kind).itemsize
         model = NGram(
             int(header["order"]),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -90,21 +90,23 @@ class Spelling:
 
     def walk(self, table: Table, states: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """(N, V) the states that every token leads to from ``states`` (N,)."""
-        reached: npt.NDArray[Any] = np.repeat(states[:, None], self.size, axis=1)
+        reached = np.repeat(states[:, None], self.size, axis=1)
+        cells = table.ravel()
         for at in range(self.codes.shape[1]):
-            reached = table[reached, self.codes[:, at]]
+            reached = cells.take(reached * table.shape[1] + self.codes[:, at])
         return reached.astype(np.int64)
 
     def walk_and_add(
         self, table: Table, gains: npt.NDArray[np.float32], states: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """As :meth:`walk`, with the sum of ``gains`` (the shape of ``table``) on the way."""
-        reached: npt.NDArray[Any] = np.repeat(states[:, None], self.size, axis=1)
+        reached = np.repeat(states[:, None], self.size, axis=1)
         total = np.zeros(reached.shape, dtype=np.float32)
+        cells, values = table.ravel(), gains.ravel()
         for at in range(self.codes.shape[1]):
-            codes = self.codes[:, at]
-            total += gains[reached, codes]
-            reached = table[reached, codes]
+            cell = reached * table.shape[1] + self.codes[:, at]
+            total += values.take(cell)
+            reached = cells.take(cell)
         return reached.astype(np.int64), total
 
     @cached_property

@@ -80,6 +80,7 @@ class TorchRuntime:
         self.model = model
         self.subnet = subnet
         self._scorer = model.scorer(subnet)
+        self._device = model.encoder.norm.gain.device
 
     @property
     def context(self) -> Context:
@@ -135,7 +136,7 @@ class TorchRuntime:
         return [tuple(t[row : row + 1].clone() for t in state) for row in range(len(state[0]))]
 
     def _tensor(self, array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Tensor:
-        return torch.from_numpy(array).to(self.model.encoder.norm.gain.device)
+        return torch.from_numpy(array).to(self._device)
 
 
 def load(path: Path, device: str = "cpu") -> TorchModel:
