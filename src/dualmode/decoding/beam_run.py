@@ -253,7 +253,7 @@ class BeamRun:
         beam = row.reshape(-1, self._width)
         first = (beam[:, :, None] == beam[:, None, :]).argmax(axis=2)
         own = (first == np.arange(self._width)).ravel()
-        asked = own.nonzero()[0]
+        asked: Ids = own.nonzero()[0]
         if len(asked) > _MOST_OWN * len(row):
             self._distinct = _DISTINCT_FRAMES
             return None

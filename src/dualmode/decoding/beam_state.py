@@ -56,11 +56,21 @@ class Guided(NamedTuple):
 
     def of(self, rows: slice) -> Guided:
         """Of some utterances, in memory of their own."""
-        return Guided(*(array[rows].copy() for array in self))
+        return Guided(
+            self.states[rows].copy(),
+            self.gained[rows].copy(),
+            self.regret[rows].copy(),
+            self.heard[rows].copy(),
+        )
 
     def reordered(self, origin: Ids) -> Guided:
         """Copies for the hypotheses ``origin`` (B, K)."""
-        return Guided(*(pick(array, origin) for array in self))
+        return Guided(
+            pick(self.states, origin),
+            pick(self.gained, origin),
+            pick(self.regret, origin),
+            pick(self.heard, origin),
+        )
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def keep_complete(values: Scores, complete: Flags, indices: Ids, found: Scores) 
     """Put the best candidate that may end in the last place of what :func:`largest` found where no
     candidate of it may: phrases that go on must not crowd out the one that was said."""
     ends = complete.ravel()[indices] & (found > NEVER)
-    lacking = (~ends.any(axis=1)).nonzero()[0]
+    lacking = np.flatnonzero(~ends.any(axis=1))
     if not len(lacking):
         return
     ending = np.where(complete[lacking], values[lacking], NEVER)

@@ -88,7 +88,7 @@ class Histories:
 
     def after(self, rows: Ids, symbols: Ids) -> Ids:
         """(N,) the rows of histories (N,) that went on with ``symbols`` (N,)."""
-        found = self.follow[rows, symbols]
+        found: Ids = self.follow[rows, symbols].astype(np.int64)
         missing = (found < 0).nonzero()[0]
         if len(missing):
             rows, symbols = rows[missing], symbols[missing]
