@@ -33,11 +33,11 @@ help:  ## show this
 	@echo
 	@echo "Variables: OUT=$(OUT)  MINUTES=(the recipe's)  PRETRAIN=(1: first)  JOBS=$(JOBS)  PYTHON=$(PYTHON)"
 
-quickstart: $(INSTALLED)  ## synthesise speech, train both recognisers, score them, hear them work
+quickstart: $(INSTALLED)  ## synthesise speech, train both recognisers, score and demonstrate them
 	@$(if $(CXX_FOUND),$(MAKE) --no-print-directory $(ENGINE_WHEEL) || echo "the engine could not be built and is left out",:)
 	@$(BIN)/dualmode quickstart --out $(OUT) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(PRETRAIN),--pretrain)
 
-install: $(INSTALLED)  ## make .venv with dualmode and all that tests need
+install: $(INSTALLED)  ## create .venv with dualmode and everything that tests need
 
 test: check $(if $(CXX_FOUND),engine)  ## run the checks and every test
 	@$(if $(CXX_FOUND),:,echo "the engine's own tests are left out: $(NO_COMPILER)")
@@ -105,7 +105,7 @@ $(ENGINE_TOOLS): $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "dualmode needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }
-	@echo "Installing into $(VENV): once, some minutes, most of them for PyTorch."
+	@echo "Installing into $(VENV): once, a few minutes, mostly for PyTorch."
 	$(PYTHON) -m venv $(VENV)
 	$(PIP_INSTALL) "$(TORCH)"
 	$(PIP_INSTALL) -e '.[train,synth,written,test]'

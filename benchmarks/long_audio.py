@@ -1,14 +1,14 @@
-"""Long recordings: memory and time of an hour, and what it costs that pieces and streams are long.
+"""Long recordings: memory and time for an hour, and word errors by the length of recordings.
 
     python -m benchmarks.long_audio MODEL CUTS
     python -m benchmarks.long_audio MODEL CUTS --joined 30 300
 
-The first joins the files of CUTS, with half a second of silence between them, into recordings of
-six minutes and of an hour, and transcribes each in a process of its own.
+The first command joins the files of CUTS, with half a second of silence between them, to recordings
+of six minutes and of an hour, and transcribes each in a separate process.
 
-The second joins them, with pauses of 0.3 s, into recordings of about so many seconds, each file in
-one of them, and compares the errors with those in the same files one at a time. Server cuts a
-recording into pieces of at most ``data.max_seconds`` of its training; device streams it.
+The second command joins them, with pauses of 0.3 s, to recordings of about 30 and 300 s, and
+compares the word errors with those of the same files one at a time. For server, a recording is
+divided into pieces of at most ``data.max_seconds`` of its training; device streams it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("cuts", type=Path)
     parser.add_argument("--joined", type=float, nargs="+", metavar="SECONDS")
-    parser.add_argument("--pause-s", type=float, default=0.3, help="between joined files")
+    parser.add_argument("--pause-s", type=float, default=0.3, help="pause between joined files")
     arguments = parser.parse_args()
     if arguments.joined:
         found = compare_lengths(
@@ -74,7 +74,7 @@ def measure_hour(model: Path, cuts: Path) -> Table:
 
 
 def write_recording(path: Path, cuts: Path, seconds: float) -> str:
-    """Write utterances one after the other, from the first again when they run out; their text."""
+    """Write utterances one after the other, repeating them if necessary; returns their text."""
     sources = list(read_cuts(cuts))
     pause = np.zeros(SAMPLE_RATE_HZ // 2, dtype=np.float32)
     written, said = 0, []
@@ -107,7 +107,7 @@ def measure(model: Path, path: Path, name: str) -> tuple[float, float, str]:
 def compare_lengths(
     recognizer: Recognizer, cuts: Sequence[Cut], lengths: Sequence[float], pause_s: float
 ) -> Table:
-    """Errors in utterances one at a time, and joined into recordings of ``lengths`` seconds."""
+    """Word errors of single utterances, and joined to recordings of ``lengths`` seconds."""
     table = Table("recogniser", "recordings", "longest (s)", "WER %", "difference", "ins, del, sub")
     utterances = [(load_samples(cut), cut.supervisions[0].text or "") for cut in cuts]
     for name in RECOGNISERS:
@@ -131,8 +131,8 @@ def compare_lengths(
 def join(
     utterances: Sequence[tuple[Samples, str]], seconds: float, pause_s: float
 ) -> Iterator[tuple[Samples, str]]:
-    """Utterances in their order, joined with pauses until a recording has ``seconds``; each is in
-    one recording."""
+    """Join utterances in order, with pauses, to recordings of at least ``seconds``; each is used
+    once."""
     pause = np.zeros(round(pause_s * SAMPLE_RATE_HZ), dtype=np.float32)
     parts: list[Samples] = []
     texts: list[str] = []
@@ -149,7 +149,7 @@ def join(
 def count(
     recognizer: Recognizer, name: str, recordings: Sequence[tuple[Samples, str]]
 ) -> ErrorCounts:
-    """Word errors: server by pieces, device as a stream that is cut where a speaker pauses."""
+    """Count word errors: server in pieces, device as a stream with endpoints at pauses."""
     texts = []
     for samples, _ in recordings:
         if name == "server":

@@ -96,7 +96,7 @@ def _recognize(
     return [utterance for utterance, _ in found], [_normalized(text) for _, text in found]
 
 
-_decoder: Any = None  # of a process of the pool
+_decoder: Any = None  # one per process of the pool
 
 
 def _start_decoder() -> None:

@@ -334,7 +334,7 @@ def soak(options: argparse.Namespace) -> None:
     async def everything(address: str, pid: int) -> None:
         nonlocal until
         wanted: dict[int, str] = {}
-        for index, (samples, _) in enumerate(said):  # what one client alone gets
+        for index, (samples, _) in enumerate(said):  # the text of a single client
             events = await client(address, samples, real_time=False)
             wanted[index] = " ".join(e["text"] for _, e in events if e["type"] == "segment")
         until = time.monotonic() + 60 * options.minutes

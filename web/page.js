@@ -1,4 +1,4 @@
-// The page: a model, then a file or the microphone, and the text as it grows.
+// The page: opens a model, recognises a file or the microphone, and shows the growing text.
 "use strict";
 
 const RATE_HZ = 16000;
@@ -40,7 +40,7 @@ async function open(bytes) {
   say(`model open, kernels ${kernels}`);
 }
 
-// Recognise samples as a stream; gives the whole text.
+// Recognise samples as a stream; returns the whole text.
 async function recognise(samples) {
   for (let at = 0; at < samples.length; at += RATE_HZ) {
     show((await ask("push", { samples: samples.slice(at, at + RATE_HZ) })).update);
@@ -105,8 +105,8 @@ element("model").onchange = guarded(async ({ target }) => open(await target.file
 element("file").onchange = guarded(async ({ target }) => recogniseFile(target.files[0]));
 element("microphone").onclick = guarded(() => (microphone ? stopMicrophone() : startMicrophone()));
 
-// A model beside the page is opened at once. `?audio=FILE` recognises a file beside the page, which
-// is how the page is tested.
+// A model next to the page is opened at once. `?audio=FILE` recognises a file next to the page, for
+// tests of the page.
 guarded(async () => {
   const found = await fetch("model.dual");
   if (!found.ok) return say("choose a model");

@@ -1,9 +1,9 @@
-// The engine as an object: bytes of a model in, samples in, text out. Runs in a page's worker and
-// in Node; sends nothing anywhere.
+// The engine as an object that is created from the bytes of a model. It runs in a worker of a page and
+// in Node, and does not use the network.
 "use strict";
 
 class Recognizer {
-  // `engine`: what createEngine() resolves to. `bytes`: a Uint8Array with an artifact.
+  // `engine`: the result of createEngine(). `bytes`: a Uint8Array with an artifact.
   constructor(engine, bytes) {
     this.engine = engine;
     const place = engine._malloc(bytes.length);
@@ -25,7 +25,8 @@ class Recognizer {
     return this.engine.UTF8ToString(pointer);
   }
 
-  // Hear a Float32Array of 16 kHz samples. Gives {segments, partial} if the text changed, or null.
+  // Process a Float32Array of samples at 16 kHz. Returns {segments, partial} if the text changed, or
+  // null.
   push(samples) {
     const engine = this.engine;
     if (samples.length > this.roomFor) {
@@ -42,7 +43,7 @@ class Recognizer {
     return { segments, partial: this.text(engine._web_partial(this.stream)) };
   }
 
-  // The text of everything heard; then the recogniser is ready for another stream.
+  // Returns the text of the whole stream, and resets the recogniser.
   finish() {
     const whole = this.text(this.engine._web_finish(this.stream));
     this.engine._web_reset(this.stream);

@@ -5,7 +5,7 @@ const fs = require("fs");
 const path = require("path");
 
 const [folder, model, audio] = process.argv.slice(2);
-delete globalThis.fetch; // Emscripten takes it for a browser's, and Node's reads no files
+delete globalThis.fetch; // Emscripten would use it to read files, which Node's fetch cannot
 const createEngine = require(path.resolve(folder, "engine.js"));
 const { Recognizer } = require("./recognizer.js");
 

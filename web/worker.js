@@ -1,4 +1,4 @@
-// Recognition beside the page's own thread.
+// Recognition in a worker.
 "use strict";
 
 importScripts("engine.js", "recognizer.js");

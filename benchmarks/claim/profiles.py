@@ -14,7 +14,7 @@ from dualmode.recipe_files import load_recipe
 
 @dataclass(frozen=True)
 class Profile:
-    """What all rows of a comparison have in common.
+    """The settings that all rows of a comparison share.
 
     Attributes:
         recipes: a shipped recipe for each kind of training.

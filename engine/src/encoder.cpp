@@ -9,7 +9,7 @@
 namespace dualmode {
 namespace {
 
-// What all layers of one run share.
+// Data shared by all layers of a run.
 struct Run {
   const Model& model;
   const std::vector<Window>& windows;
@@ -20,7 +20,7 @@ struct Run {
 };
 
 // Cosines and sines (half a head, lanes) of each lane's absolute position; angles in double, so
-// that an hour into a stream they are still exact.
+// that they are exact after hours of a stream.
 void lay_out_rotations(const Run& run) {
   const size_t half = run.model.settings.head_width() / 2;
   run.w.cosines.resize(half * run.lanes);
@@ -171,7 +171,7 @@ void convolution(const Run& run, const LayerWeights& layer, size_t number) {
   multiply(run, layer.convolution_out, w.mixed, w.x, Finish::kAdd);
 }
 
-// Latents of a window into its lanes: those that the window before looked ahead to, and new ones.
+// Latents of a window in its lanes: the look-ahead of the previous window, and new ones.
 void fill_window(const Run& run, size_t window) {
   const Window& own = run.windows[window];
   Workspace& w = run.w;
@@ -244,7 +244,7 @@ void run_windows(const Model& model, const std::vector<Window>& windows, size_t 
     feed_forward(run, layer.second_norm, layer.second_expand, layer.second_contract);
   }
   normalise(run, model.final_norm);
-  w.frames.resize(s.joiner_width * run.lanes + kLanes);  // searches read a block past the end
+  w.frames.resize(s.joiner_width * run.lanes + kLanes);  // searches read a block beyond the end
   w.stride = run.lanes;
   multiply(run, model.from_frames, w.normed, w.frames, Finish::kStore);
   for (const Window& window : windows) {

@@ -42,20 +42,20 @@ def sound_files(places: Sequence[Path]) -> list[Path]:
     Raises:
         DataError: there are no files, or a path does not exist.
     """
-    found: dict[Path, None] = {}
+    files: dict[Path, None] = {}
     for place in places:
         if place.is_dir():
             inside = (p for p in sorted(place.rglob("*")) if p.suffix.lower() in SOUND_SUFFIXES)
-            found.update(dict.fromkeys(inside))
+            files.update(dict.fromkeys(inside))
         elif place.name.endswith((".jsonl", ".jsonl.gz")):
-            found.update(dict.fromkeys(_of_cuts(place)))
+            files.update(dict.fromkeys(_of_cuts(place)))
         elif place.is_file():
-            found[place] = None
+            files[place] = None
         else:
             raise DataError(f"{place}: no such file or folder")
-    if not found:
+    if not files:
         raise DataError(f"no sound files in {', '.join(map(str, places))}")
-    return list(found)
+    return list(files)
 
 
 def _of_cuts(path: Path) -> Iterator[Path]:
@@ -213,10 +213,10 @@ class _Parts:
 
     def files(self) -> set[str]:
         read = self._arrow.parquet.read_table
-        found: set[str] = set()
+        files: set[str] = set()
         for part in self._folder.glob("part-*.parquet"):
-            found.update(read(part, columns=["file"]).column("file").to_pylist())
-        return found
+            files.update(read(part, columns=["file"]).column("file").to_pylist())
+        return files
 
     def add(self, records: Sequence[Record]) -> None:
         arrow = self._arrow

@@ -100,10 +100,10 @@ def _run(
     from dualmode.training.launch import train
 
     folders = {split: json.dumps([str(corpus / split)]) for split in ("train", "dev")}
-    ours = [*(f"data.{split}={folder}" for split, folder in folders.items()), *overrides]
+    settings = [*(f"data.{split}={folder}" for split, folder in folders.items()), *overrides]
     if minutes is not None:
-        ours.append(f"training.minutes={minutes}")
-    return train(load_recipe(recipe, ours), out, console=console).finished
+        settings.append(f"training.minutes={minutes}")
+    return train(load_recipe(recipe, settings), out, console=console).finished
 
 
 def _load(model: Path, test: Path) -> tuple[Recognizer, list[Cut]]:
@@ -120,18 +120,18 @@ def _evaluate(recognizer: Recognizer, cuts: list[Cut], json: Path, console: Cons
     from dualmode.evaluation.scoring import evaluate
 
     with scoring_bar(console) as progress:
-        found = evaluate(recognizer, CutSet.from_cuts(cuts), progress=progress)
-    found.write_json(json)
-    print_evaluation(found, console)
-    for line in verdicts(found):
+        evaluation = evaluate(recognizer, CutSet.from_cuts(cuts), progress=progress)
+    evaluation.write_json(json)
+    print_evaluation(evaluation, console)
+    for line in verdicts(evaluation):
         console.print(line)
 
 
-def verdicts(found: Evaluation) -> list[Text]:
+def verdicts(evaluation: Evaluation) -> list[Text]:
     """Say for each recogniser whether it reached its target."""
     lines = []
     for name, target in TARGETS.items():
-        rate = found.results[name].scores.words.rate
+        rate = evaluation.results[name].scores.words.rate
         reached = rate <= target
         words = "reached" if reached else "MISSED: try --minutes 30 --out runs/longer"
         lines.append(

@@ -1,4 +1,4 @@
-// AVX2 and FMA. int8 products run on 16-bit activations: a multiplication of pairs (vpmaddwd) takes
+// AVX2 and FMA. int8 products use 16-bit activations: a multiplication of pairs (vpmaddwd) takes
 // two columns at a time and, unlike that of bytes (vpmaddubsw), cannot saturate.
 #include <immintrin.h>
 

@@ -1,4 +1,4 @@
-// AVX-512 VNNI on 256-bit registers: four columns of int8 a multiplication, and 32 registers, so
+// AVX-512 VNNI on 256-bit registers: four columns of int8 per multiplication, and 32 registers, so
 // that a whole group of eight outputs is summed at once.
 #include <immintrin.h>
 

@@ -1,4 +1,4 @@
-// AVX2 with AVX-VNNI: four columns of int8 a multiplication.
+// AVX2 with AVX-VNNI: four columns of int8 per multiplication.
 #include <immintrin.h>
 
 #include <cstring>

@@ -1,4 +1,4 @@
-// Which kernels this processor can run, and which of them to choose.
+// Detects the kernels that this processor supports, and selects one of them.
 #include <string>
 
 #include "error.h"
@@ -21,7 +21,7 @@ bool has_avx512_vnni() {
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
 }
 
-// GCC 12 knows no name for AVX-VNNI: leaf 7, subleaf 1, bit 4 of EAX.
+// GCC 12 has no name for AVX-VNNI: leaf 7, subleaf 1, bit 4 of EAX.
 bool has_avx_vnni() {
   unsigned a = 0, b = 0, c = 0, d = 0;
   return __builtin_cpu_supports("avx2") && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);

@@ -1,9 +1,9 @@
-// What the engine computes, one table of functions for each kind of processor.
+// The operations of the engine, as one table of functions for each kind of processor.
 //
-// Activations lie channel by channel, frames side by side ("lanes"): row r of a map of S lanes
-// begins at x + r * S. So every operation of the network is vertical: lanes never meet, except in
-// attention and in the depthwise convolution. S is a multiple of kLanes; lanes without a
-// frame have finite values that are not used.
+// Activations are stored channel by channel with frames as lanes: row r of a map of S lanes begins
+// at x + r * S. All operations are vertical, without interaction of lanes, except attention and the
+// depthwise convolution. S is a multiple of kLanes; lanes without a frame have finite values that
+// are not used.
 #pragma once
 
 #include <cstddef>
@@ -13,10 +13,10 @@
 namespace dualmode {
 
 constexpr size_t kLanes = 8;
-constexpr size_t kSlackBytes = 128;  // that kernels may read past the end of activations
+constexpr size_t kSlackBytes = 128;  // kernels may read this far beyond the end of activations
 
-// A linear map in blocks. Rows go in groups of `group` outputs; a group lists the columns that it
-// keeps. In int8 four columns are a quad: its weights are [group][4], zero where columns ran out.
+// A linear map in blocks. Rows form groups of `group` outputs; a group lists the columns that it
+// keeps. In int8 four columns form a quad with weights [group][4], padded with zeros.
 struct Matrix {
   uint32_t outputs = 0, inputs = 0;
   uint32_t group = 8;
@@ -60,12 +60,12 @@ struct Attention {
 
 struct Kernels {
   const char* name;
-  size_t activation_bytes;  // of one quantised value
+  size_t activation_bytes;  // size of a quantised value
   bool offsets;             // whether int8 products need Matrix::weight_sums
 
   void (*product_int8)(const Product& product);
   void (*product_fp32)(const Product& product);
-  // Quantise (rows, stride) floats to -127..127 with one scale a lane.
+  // Quantise (rows, stride) floats to -127..127 with one scale per lane.
   void (*quantize)(const float* x, size_t rows, size_t stride, size_t lanes, void* q,
                    float* frame_scale);
   // LayerNorm over rows; y has the stride of x.
@@ -89,9 +89,9 @@ struct Kernels {
                    float* y, size_t y_stride);
 };
 
-// The table of a name, or the best that this processor has for "". Throws Error.
+// The table of a name, or the best of this processor for "". Throws Error.
 const Kernels& choose_kernels(const char* name);
-// Names that `choose_kernels` takes on this processor, best first, separated by spaces.
+// Names that `choose_kernels` accepts on this processor, best first, separated by spaces.
 const char* kernel_names();
 
 }  // namespace dualmode

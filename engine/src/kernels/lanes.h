@@ -1,7 +1,7 @@
-// Operations on eight lanes, by the vector types of GCC and Clang: the compiler makes one AVX2
-// register of them, two of NEON or WebAssembly. Everything but the int8 products is written on
-// them once. Included by one file for each kind of processor, inside its anonymous namespace, so
-// that code compiled for one never runs on another.
+// Operations on eight lanes, with the vector types of GCC and Clang, which are one AVX2 register or
+// two registers of NEON or WebAssembly. All operations except the int8 products are written with
+// them once. Included by one file for each kind of processor, in its anonymous namespace, so that
+// code compiled for one never runs on another.
 
 typedef float Floats __attribute__((vector_size(32)));
 typedef int32_t Integers __attribute__((vector_size(32)));
@@ -27,7 +27,7 @@ inline Floats magnitude(Floats a) {
 // Rounding to the nearest integer of |x| < 2^22, in the low bits of the sum.
 constexpr float kRound = 12582912.0f;  // 1.5 * 2^23
 
-// e^x to 2 ulp: the fraction's series after Cephes, the exponent put together by hand.
+// e^x to 2 ulp: the series of Cephes for the fraction, and the exponent by its bits.
 inline Floats exponential(Floats x) {
   x = lesser_of(greater_of(x, splat(-87.0f)), splat(88.0f));
   const Floats shifted = x * 1.44269504f + kRound;
@@ -46,7 +46,7 @@ inline Floats exponential(Floats x) {
 
 inline Floats sigmoid(Floats x) { return 1.0f / (1.0f + exponential(-x)); }
 inline Floats hyperbolic_tangent(Floats x) {
-  // Near zero the quotient would cancel: a short series there.
+  // Near zero the quotient would cancel, so use a short series.
   const Floats e = exponential(x * 2.0f);
   const Floats square = x * x;
   const Floats series = x * (1.0f - square * (0.333333333f - square * 0.133333333f));
@@ -118,7 +118,7 @@ inline Floats largest_magnitude(const float* x, size_t rows, size_t stride) {
   return largest;
 }
 
-// Scales of eight lanes, and what to multiply their values by.
+// Scales of eight lanes, and the factors for their values.
 inline Floats quantizing_factor(const float* x, size_t rows, size_t stride, float* frame_scale) {
   const Floats largest = largest_magnitude(x, rows, stride);
   store(frame_scale, largest / 127.0f);

@@ -1,4 +1,4 @@
-// NEON with dot product (ARMv8.2): four columns of int8 a multiplication (sdot by element).
+// NEON with dot product (ARMv8.2): four columns of int8 per multiplication (sdot by element).
 #include <arm_neon.h>
 
 #include <cstring>

@@ -1,8 +1,8 @@
 // int8 products over pairs of columns on 256-bit registers; included like lanes.h.
 //
 // Four outputs times up to 24 lanes stay in twelve registers. Two columns of activations are
-// interleaved on the way in (their rows are anywhere), weights are widened to 16 bits once a quad
-// and broadcast from the stack.
+// interleaved when they are loaded, weights are widened to 16 bits once per quad and broadcast from
+// the stack.
 
 // Interleave two columns of V * 8 lanes; with V >= 2 the first 16 lanes come as 0-3, 8-11 and
 // 4-7, 12-15, which `in_order` undoes at the end.
@@ -54,8 +54,8 @@ inline void pairs_tile(const Product& p, size_t group, size_t part, size_t lane)
         _mm_loadu_si128(reinterpret_cast<const __m128i*>(m.quads + q * quad_bytes + part * 16));
     alignas(32) int16_t w[16];
     _mm256_store_si256(reinterpret_cast<__m256i*>(w), _mm256_cvtepi8_epi16(bytes));
-    // Weights must come from memory: a load broadcasts for nothing, while GCC would take them out
-    // of the register by two shuffles each.
+    // Weights must be in memory: a load broadcasts without cost, while GCC would extract them from
+    // the register by two shuffles each.
     asm volatile("" : "+m"(w));
     for (size_t pair = 0; pair < 2; ++pair) {
       const uint16_t* c = columns + q * 4 + pair * 2;

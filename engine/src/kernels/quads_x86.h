@@ -1,8 +1,8 @@
 // int8 products over quads of columns by VNNI on 256-bit registers; included like lanes.h.
 //
 // Activations are bytes with 128 added, because vpdpbusd multiplies unsigned by signed; 128 times
-// the sum of an output's weights is taken off at the end. `Outputs` outputs times up to 24 lanes
-// stay in registers: 4 where there are 16 of them, 8 where there are 32.
+// the sum of an output's weights is subtracted at the end. `Outputs` outputs times up to 24 lanes
+// stay in registers: 4 if there are 16 registers, 8 if there are 32.
 
 inline void quantize_offset(const float* x, size_t rows, size_t stride, size_t lanes, void* out,
                             float* frame_scale) {

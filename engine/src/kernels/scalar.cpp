@@ -1,5 +1,5 @@
-// The reference: plain loops that say what every kernel computes. The others are tested against
-// these, and processors without a table of their own run them.
+// The reference: plain loops that define every kernel. The others are tested against these, and
+// processors without their own table use them.
 #include <algorithm>
 #include <cmath>
 

@@ -1,4 +1,4 @@
-// The tables that a build may hold; kernels/dispatch.cpp chooses among those compiled in.
+// The tables that a build may contain; kernels/dispatch.cpp selects one of those compiled in.
 #pragma once
 
 #include "kernels/kernels.h"

@@ -1,5 +1,5 @@
-// What the int8 products of 128-bit registers share: four outputs (a part of a group) times eight
-// lanes at a time. Included after lanes.h, inside the anonymous namespace of a kind of processor.
+// Shared by the int8 products of 128-bit registers: four outputs (a part of a group) times eight
+// lanes at a time. Included after lanes.h, in the anonymous namespace of a kind of processor.
 
 // Writes one output of eight lanes from its integer sums.
 inline void finish_lanes(const Product& p, size_t output, size_t lane, const int32_t* sums) {

@@ -41,7 +41,7 @@ def compare(
     from dualmode.whole_files import check_writable, replace_text
 
     check_writable(json_file)
-    found = compare_utterances(read_utterances(first), read_utterances(second))
+    comparison = compare_utterances(read_utterances(first), read_utterances(second))
     headings = (
         "recogniser",
         "corpus",
@@ -53,7 +53,7 @@ def compare(
         "p",
     )
     table = Table(*headings)
-    for recogniser, corpora in found.items():
+    for recogniser, corpora in comparison.items():
         for corpus, row in corpora.items():
             low, high = row.ci95
             table.add_row(
@@ -70,6 +70,6 @@ def compare(
     if json_file is not None:
         figures = {
             name: {corpus: asdict(row) for corpus, row in corpora.items()}
-            for name, corpora in found.items()
+            for name, corpora in comparison.items()
         }
         replace_text(json_file, json.dumps(figures, indent=2) + "\n")

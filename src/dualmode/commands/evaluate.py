@@ -105,16 +105,16 @@ def evaluate(
     scored = read_cuts(cuts)
     console = make_console()
     with scoring_bar(console) as progress:
-        found = score(
+        evaluation = score(
             recognizer, scored, subnets, search=search, progress=progress, guidance=guidance
         )
-    print_evaluation(found, console)
+    print_evaluation(evaluation, console)
     if tail:
         streaming = next((s for s in subnets.values() if s.streams), None)
         if streaming is None:
             raise SubnetError("--tail streams: use --subnet device or both")
         print_tail(tail_of_cuts(recognizer, scored, streaming), console)
     if json is not None:
-        found.write_json(json)
+        evaluation.write_json(json)
     if utterances is not None:
-        found.write_utterances(utterances)
+        evaluation.write_utterances(utterances)

@@ -51,14 +51,14 @@ def chosen_guidance(
     Raises:
         LanguageError: hotwords cannot be read.
     """
-    found: Guidance = {"phrases": phrases, "lm": lm, "written": written, "nbest": nbest}
+    guidance: Guidance = {"phrases": phrases, "lm": lm, "written": written, "nbest": nbest}
     if hotwords is not None:
-        found["hotwords"] = _hotwords(hotwords)
+        guidance["hotwords"] = _hotwords(hotwords)
     if threshold is not None:
-        found["threshold"] = threshold
+        guidance["threshold"] = threshold
     if lm_weight is not None:
-        found["lm_weight"] = lm_weight
-    return found
+        guidance["lm_weight"] = lm_weight
+    return guidance
 
 
 def _hotwords(text: str) -> dict[str, float]:

@@ -51,14 +51,14 @@ def inspect(
     from dualmode.model.inspection import inspect_model
 
     loaded = load_model(model)
-    found = inspect_model(loaded.model)
+    inspection = inspect_model(loaded.model)
     console = make_console()
-    console.print(_parts(found))
-    console.print(_layers(found))
-    console.print(_footprints(found))
+    console.print(_parts(inspection))
+    console.print(_layers(inspection))
+    console.print(_footprints(inspection))
     console.print(_HOW_COUNTED, style="dim")
     if json is not None:
-        replace_text(json, jsonlib.dumps(found.to_dict(), indent=2) + "\n")
+        replace_text(json, jsonlib.dumps(inspection.to_dict(), indent=2) + "\n")
 
 
 def _artifact(path: Path) -> dict[str, Any]:
@@ -110,34 +110,34 @@ def _artifact_table(tree: dict[str, Any]) -> Table:
     return table
 
 
-def _parts(found: Inspection) -> Table:
+def _parts(inspection: Inspection) -> Table:
     from rich.table import Table
 
-    table = Table(title=f"{found.parameters:,} parameters", title_justify="left")
+    table = Table(title=f"{inspection.parameters:,} parameters", title_justify="left")
     table.add_column("part")
     table.add_column("parameters", justify="right")
-    for name, count in found.parts.items():
+    for name, count in inspection.parts.items():
         table.add_row(name, f"{count:,}")
     return table
 
 
-def _layers(found: Inspection) -> Table:
+def _layers(inspection: Inspection) -> Table:
     from rich.table import Table
 
     table = Table(title="prunable linear maps", title_justify="left")
     table.add_column("layer")
     table.add_column("outputs x inputs", justify="right")
-    for sparsity in found.sparsities:
+    for sparsity in inspection.sparsities:
         table.add_column(f"sparsity at {sparsity:g}", justify="right")
-    for layer in found.layers:
+    for layer in inspection.layers:
         shape = f"{layer.outputs} x {layer.inputs}"
         table.add_row(layer.name, shape, *(f"{s:.4f}" for s in layer.sparsities))
     table.add_section()
-    table.add_row("all", f"{found.prunable:,}", *(f"{s:.4f}" for s in found.measured))
+    table.add_row("all", f"{inspection.prunable:,}", *(f"{s:.4f}" for s in inspection.measured))
     return table
 
 
-def _footprints(found: Inspection) -> Table:
+def _footprints(inspection: Inspection) -> Table:
     from rich.table import Table
 
     table = Table(title="size of each recogniser in bytes", title_justify="left")
@@ -145,8 +145,8 @@ def _footprints(found: Inspection) -> Table:
         table.add_column(header)
     for header in ("weights", "indices", "scales", "total", "of server fp32"):
         table.add_column(header, justify="right")
-    whole = found.footprints[0].total_bytes
-    for row in found.footprints:
+    whole = inspection.footprints[0].total_bytes
+    for row in inspection.footprints:
         table.add_row(
             row.recogniser,
             row.format,

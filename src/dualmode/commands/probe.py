@@ -38,9 +38,9 @@ def probe(
     console = make_console()
     loaded, scored = load_model(aligner), read_cuts(cuts)
     with scoring_bar(console, "layers") as progress:
-        found = measure(model, scored, loaded, progress)
-    print_probe(found, console)
+        result = measure(model, scored, loaded, progress)
+    print_probe(result, console)
     if json is not None:
         import json as as_json
 
-        replace_text(json, as_json.dumps(found.to_dict(), indent=2) + "\n")
+        replace_text(json, as_json.dumps(result.to_dict(), indent=2) + "\n")

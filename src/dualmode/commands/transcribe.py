@@ -130,9 +130,9 @@ def transcribe(
         written=written,
         nbest=nbest,
     )
-    found = (_streamed if stream else _whole)(recognizer, files, chosen, search, guidance)
+    results = (_streamed if stream else _whole)(recognizer, files, chosen, search, guidance)
     failed = 0
-    for path, result in found:
+    for path, result in results:
         if isinstance(result, AudioError):
             failed += 1
             typer.secho(str(result), fg="red", err=True)
@@ -188,10 +188,10 @@ def _whole(
 ) -> Iterator[tuple[Path, Transcript | AudioError]]:
     for start in range(0, len(files), _TOGETHER):
         group = files[start : start + _TOGETHER]
-        found = recognizer.transcribe_batch(
+        results = recognizer.transcribe_batch(
             group, subnet, search, progress=sys.stderr.isatty(), **guidance
         )
-        yield from zip(group, found, strict=True)
+        yield from zip(group, results, strict=True)
 
 
 def _streamed(

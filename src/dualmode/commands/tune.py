@@ -32,8 +32,8 @@ def tune(
     from dualmode.whole_files import check_writable
 
     recognizer = load(model)
-    found = read_ngram(lm)
-    found.check(recognizer.tokens)
+    language_model = read_ngram(lm)
+    language_model.check(recognizer.tokens)
     check_writable(lm)
     encoded = encode_cuts(recognizer, read_cuts(cuts), subnet)
 
@@ -41,6 +41,6 @@ def tune(
         shown = "  ".join(f"{name} {value:.2f}" for name, value in settings.items())
         typer.echo(f"{shown}  WER {100 * rate:.2f} %")
 
-    settings, rate, without = tune_lm(encoded, found, report)
-    replace(found, settings=settings).write(lm)
+    settings, rate, without = tune_lm(encoded, language_model, report)
+    replace(language_model, settings=settings).write(lm)
     typer.echo(f"{lm}: WER {100 * without:.2f} % without, {100 * rate:.2f} % with: {settings}")

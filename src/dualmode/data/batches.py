@@ -262,7 +262,7 @@ def _up_to(grid: int, rows: list[Tensor]) -> int:
 
 
 def _weight(cut: Cut, confidence_power: float) -> float:
-    """How often an epoch repeats a cut: its corpus's weight times its teacher's confidence."""
+    """Weight of a cut: that of its corpus, times its teacher's confidence to a power."""
     weight = float((getattr(cut, "custom", None) or {}).get(WEIGHT, 1))
     return weight * confidence_of(cut) ** confidence_power if confidence_power else weight
 

@@ -181,8 +181,8 @@ def _switch(rng: Random) -> str:
 
 
 def _door(rng: Random) -> str:
-    which = pick(rng, ("door", "window"))
-    order = f"{pick(rng, ('open', 'close'))} the {pick(rng, _ROOMS)} {which}"
+    thing = pick(rng, ("door", "window"))
+    order = f"{pick(rng, ('open', 'close'))} the {pick(rng, _ROOMS)} {thing}"
     return f"{order} in {_number(rng, 2, 59)} minutes" if rng.random() < 0.5 else order
 
 

@@ -173,11 +173,11 @@ def _clear(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for folder in (out, *(out / split for split in SPLITS)):
         remove_unfinished(folder)
-    ours = {out / _SUMMARY} | {out / split for split in SPLITS}
+    own = {out / _SUMMARY} | {out / split for split in SPLITS}
     for split in SPLITS:
-        ours |= {out / split / name for name in ("audio", CUTS)}
-    found = [*out.iterdir(), *(path for split in SPLITS for path in (out / split).glob("*"))]
-    strangers = sorted(set(found) - ours)
+        own |= {out / split / name for name in ("audio", CUTS)}
+    present = [*out.iterdir(), *(path for split in SPLITS for path in (out / split).glob("*"))]
+    strangers = sorted(set(present) - own)
     if strangers:
         raise DataError(
             f"{strangers[0]} is not part of a quickstart corpus: choose an empty or new folder"

@@ -16,13 +16,13 @@ def best_path(log_probs: Tensor, lengths: Tensor) -> list[list[int]]:
         log_probs: (B, T, V).
         lengths: (B,) numbers of valid frames.
     """
-    found = []
+    paths = []
     for symbols, length in zip(log_probs.argmax(-1).tolist(), lengths.tolist(), strict=True):
         real = symbols[:length]
-        found.append(
+        paths.append(
             [s for s, before in zip(real, [BLANK, *real], strict=False) if s not in (BLANK, before)]
         )
-    return found
+    return paths
 
 
 def align(log_probs: npt.NDArray[np.floating], tokens: list[int]) -> npt.NDArray[np.int64]:

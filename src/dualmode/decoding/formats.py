@@ -96,19 +96,19 @@ def to_text(transcript: TimedText) -> str:
 def to_dict(transcript: TimedText) -> dict[str, Any]:
     """Text, seconds and words with times and confidences, and written form, alternatives and
     phrases if available, for JSON."""
-    found: dict[str, Any] = {
+    tree: dict[str, Any] = {
         "text": transcript.text,
         "seconds": round(transcript.seconds, 3),
         "words": [_word(word) for word in transcript.words],
     }
     if transcript.written:
-        found["written"] = transcript.written_text
-        found["written_words"] = [
+        tree["written"] = transcript.written_text
+        tree["written_words"] = [
             {**_word(word), "spoken": [spoken.text for spoken in word.spoken]}
             for word in transcript.written
         ]
     if transcript.alternatives:
-        found["alternatives"] = [
+        tree["alternatives"] = [
             {
                 "text": alternative.text,
                 "score": round(alternative.score, 4),
@@ -119,10 +119,10 @@ def to_dict(transcript: TimedText) -> dict[str, Any]:
     if transcript.margin is not None:
         # JSON has no infinity: null if no phrase was complete.
         finite = math.isfinite(transcript.margin)
-        found["margin"] = round(transcript.margin, 4) if finite else None
+        tree["margin"] = round(transcript.margin, 4) if finite else None
     if transcript.rejected:
-        found["rejected"] = True
-    return found
+        tree["rejected"] = True
+    return tree
 
 
 def _word(word: TimedWord) -> dict[str, Any]:
@@ -188,12 +188,12 @@ def captions(
     """
     groups = list(_groups(words, max_characters, max_lines, max_seconds, pause_s))
     starts = [group[0].start_s for group in groups]
-    found = []
+    result = []
     for group, following in zip(groups, [*starts[1:], float("inf")], strict=False):
         held = max(group[-1].end_s, group[0].start_s + min_seconds)
         text = "\n".join(_lines([word.text for word in group], max_characters, max_lines))
-        found.append(Caption(group[0].start_s, min(held, following), text))
-    return found
+        result.append(Caption(group[0].start_s, min(held, following), text))
+    return result
 
 
 def _groups(

@@ -192,14 +192,14 @@ def in_writing(words: Sequence[Word]) -> tuple[WrittenWord, ...]:
     Raises:
         LanguageError: the package text2num is missing.
     """
-    found = []
+    alternatives = []
     for written in written_words([word.text for word in words]):
         spoken = tuple(words[written.begin : written.end])
         confidence = min(word.confidence for word in spoken)
-        found.append(
+        alternatives.append(
             WrittenWord(written.text, spoken[0].start_s, spoken[-1].end_s, confidence, spoken)
         )
-    return tuple(found)
+    return tuple(alternatives)
 
 
 def alternatives_of(

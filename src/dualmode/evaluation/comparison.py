@@ -83,14 +83,14 @@ def paired_difference(
     )
     speakers = [first[name]["speaker"] for name in ids]
     groups = speakers if all(speakers) and len(set(speakers)) > 1 else None
-    found = compare(after, before, groups)
+    comparison = compare(after, before, groups)
     return PairedDifference(
         before.rate,
         after.rate,
-        found.difference,
-        found.difference / before.rate if before.rate else float("nan"),
-        found.ci95,
-        found.p_value,
+        comparison.difference,
+        comparison.difference / before.rate if before.rate else float("nan"),
+        comparison.ci95,
+        comparison.p_value,
         len(ids),
         len(set(speakers)) if groups else None,
     )

@@ -29,7 +29,7 @@ from dualmode.model.subnet import Subnet, trained_subnets
 _REACH = 3  # frames (120 ms) by which a token's label extends into neighbouring blanks
 _HELD_OUT = 5  # one utterance in five is scored and not used for fitting
 _UNLABELLED = -1
-_ROUNDS = 60  # of L-BFGS
+_ROUNDS = 60  # iterations of L-BFGS
 _DECAY = 1e-3
 
 Labels = npt.NDArray[np.int64]
@@ -40,8 +40,8 @@ class Probe:
     """Accuracy on held-out frames.
 
     Attributes:
-        layers: by recogniser and weights, such as ("server", "trained"): the accuracy of each
-            layer, first to last.
+        layers: accuracy of each layer, first to last, by recogniser and weights, such as
+            ("server", "trained").
         most_frequent: accuracy of always predicting the most frequent token.
         frames: number of frames for fitting, and for scoring.
     """
@@ -74,8 +74,8 @@ def load_encoder(folder: Path, seed: int = 0) -> tuple[Backbone, Backbone, Recip
     random = Backbone(recipe.model, recipe.pruning)
     trained = Backbone(recipe.model, recipe.pruning)
     unpack_state(trained, {k: v for k, v in packed.items() if k.startswith("encoder.")})
-    for ours, theirs in zip(random.prunable(), trained.prunable(), strict=True):
-        ours.blocks.copy_(theirs.blocks)
+    for target, source in zip(random.prunable(), trained.prunable(), strict=True):
+        target.blocks.copy_(source.blocks)
     random.encoder.subsampling.mean.copy_(trained.encoder.subsampling.mean)
     random.encoder.subsampling.deviation.copy_(trained.encoder.subsampling.deviation)
     return trained.eval(), random.eval(), recipe
@@ -179,8 +179,8 @@ def _split(labels: list[list[Labels]], held_out: list[npt.NDArray[np.bool_]]) ->
         chosen = [
             row
             for batch, held in zip(labels, held_out, strict=True)
-            for row, mine in zip(batch, held, strict=True)
-            if mine == scored
+            for row, is_held in zip(batch, held, strict=True)
+            if is_held == scored
         ]
         joined = np.concatenate(chosen) if chosen else np.zeros(0, np.int64)
         parts.append(joined[joined != _UNLABELLED])
@@ -195,8 +195,8 @@ def _accuracy(
     """Fit a linear classifier to the utterances that are not held out; score it on the others."""
     inputs: dict[bool, list[Tensor]] = {False: [], True: []}
     for batch, rows, held in zip(frames, labels, held_out, strict=True):
-        for sequence, row, mine in zip(batch, rows, held, strict=True):
-            inputs[bool(mine)].append(sequence[: len(row)][torch.from_numpy(row != _UNLABELLED)])
+        for sequence, row, is_held in zip(batch, rows, held, strict=True):
+            inputs[bool(is_held)].append(sequence[: len(row)][torch.from_numpy(row != _UNLABELLED)])
     learnt, scored = (torch.from_numpy(part) for part in _split(labels, held_out))
     x, y = torch.cat(inputs[False]).float(), torch.cat(inputs[True]).float()
     mean, deviation = x.mean(dim=0), x.std(dim=0).clamp_min(1e-6)

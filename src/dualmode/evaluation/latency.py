@@ -84,11 +84,11 @@ def word_delays_s(
     context = chunked_context(subnet)
     spans = token_spans(transcript.tokens, vocabulary)
     delays = []
-    for at, found in matches([w.text for w in reference], [span.text for span in spans]):
+    for at, where in matches([w.text for w in reference], [span.text for span in spans]):
         end_s = reference[at].end_s
         if end_s is not None:
-            heard_s = audio_needed_s(context, spans[found].tokens[-1].frame)
-            delays.append(min(heard_s, transcript.seconds) - end_s)
+            needed_s = audio_needed_s(context, spans[where].tokens[-1].frame)
+            delays.append(min(needed_s, transcript.seconds) - end_s)
     return delays
 
 
@@ -157,5 +157,5 @@ def tail_of_cuts(
 def _ends_right(reference: str, transcript: Transcript) -> bool:
     """Whether the last word of the reference was recognised."""
     words = reference.split()
-    found = matches(words, [word.text for word in transcript.words])
-    return bool(found) and found[-1][0] == len(words) - 1
+    pairs = matches(words, [word.text for word in transcript.words])
+    return bool(pairs) and pairs[-1][0] == len(words) - 1

@@ -72,8 +72,8 @@ def evaluate(
     named = subnets if isinstance(subnets, Mapping) else {name: name for name in subnets}
     known: Guidance = guidance or {}
     runs = {
-        name: _Run(recognizer, recognizer.subnet(which), search, known)
-        for name, which in named.items()
+        name: _Run(recognizer, recognizer.subnet(subnet), search, known)
+        for name, subnet in named.items()
     }
     return _Evaluator(recognizer, runs, batch_seconds, progress).run(list(cuts))
 
@@ -94,14 +94,16 @@ class _Run:
     def recognise(self, batch: list[Samples]) -> None:
         start = time.perf_counter()
         if self.subnet.streams:
-            found = self.recognizer.stream_batch(batch, self.subnet, self.search, **self.guidance)
+            transcripts = self.recognizer.stream_batch(
+                batch, self.subnet, self.search, **self.guidance
+            )
         else:
             results = self.recognizer.transcribe_batch(
                 batch, self.subnet, self.search, **self.guidance
             )
-            found = _raise_errors(results)
+            transcripts = _raise_errors(results)
         self.processing_s += time.perf_counter() - start
-        self.transcripts += found
+        self.transcripts += transcripts
 
 
 @dataclass

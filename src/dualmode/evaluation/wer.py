@@ -26,7 +26,7 @@ class ErrorCounts:
 
     Attributes:
         reference: units in the reference.
-        insertions, deletions, substitutions: of the alignment with the fewest errors.
+        insertions, deletions, substitutions: errors of the best alignment.
     """
 
     reference: Counts

@@ -292,12 +292,12 @@ def _utf8(text: str) -> bytes:
 
 
 def _pieces(data: bytes) -> tuple[str, ...]:
-    found, at = [], 0
+    pieces, at = [], 0
     while at < len(data):
         (length,) = struct.unpack_from("<H", data, at)
-        found.append(data[at + 2 : at + 2 + length].decode())
+        pieces.append(data[at + 2 : at + 2 + length].decode())
         at += 2 + length
-    return tuple(found)
+    return tuple(pieces)
 
 
 def payload_bytes(tensors: Sequence[Tensor]) -> int:

@@ -206,14 +206,14 @@ def _determinized(
     closures: dict[int, frozenset[int]] = {}
 
     def closure(states: Iterable[int]) -> frozenset[int]:
-        found: set[int] = set()
+        reached: set[int] = set()
         waiting = list(states)
         while waiting:
             state = waiting.pop()
-            if state not in found:
-                found.add(state)
+            if state not in reached:
+                reached.add(state)
                 waiting.extend(builder.free[state])
-        return frozenset(found)
+        return frozenset(reached)
 
     def closed(states: list[int]) -> frozenset[int]:
         if len(states) > 1:

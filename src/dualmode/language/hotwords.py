@@ -92,21 +92,21 @@ def parse_hotwords(lines: list[str], default: float) -> dict[str, float]:
     Raises:
         LanguageError: a strength is not a number, or a hotword is repeated.
     """
-    found: dict[str, float] = {}
+    strengths: dict[str, float] = {}
     for line in lines:
         word, mark, number = line.partition("#")[0].partition("=")
         word = " ".join(word.split())
         if not word:
             continue
-        if word in found:
+        if word in strengths:
             raise LanguageError(f"the hotword {word!r} is given twice: keep one of them")
         try:
-            found[word] = float(number) if mark else default
+            strengths[word] = float(number) if mark else default
         except ValueError:
             raise LanguageError(
                 f"{line.strip()!r}: write a hotword and its strength as word = 2.0"
             ) from None
-    return found
+    return strengths
 
 
 def _automaton(boosts: Mapping[str, float], spelling: Spelling) -> Hotwords:

@@ -126,7 +126,7 @@ def _characters(words: WordAutomaton, spelling: Spelling) -> tuple[Table, npt.ND
     new = (depth > shared[:, None]) & (depth <= lengths[:, None])
     node = np.cumsum(new, axis=0) - 1  # (arcs, depth): number of the node among those of its depth
 
-    label = np.array(labels)[into]  # what may follow the word: a union, or -1
+    label = np.array(labels)[into]  # set of arcs after the word, or -1
     ends = np.array(words.final)[into]
     hashes = _hashes(codes, lengths, node, new, label, ends)
     classes, place = _number(hashes, node, new, union)

@@ -65,8 +65,8 @@ def _same_code(entries: Tensor, distractors: Tensor) -> Tensor:
     """(B, K, N): whether a distractor has the same code as the target."""
     same = torch.ones_like(distractors, dtype=torch.bool)
     for codebook in entries.unbind(-1):
-        theirs = codebook[:, None, :].expand(-1, distractors.shape[1], -1).gather(2, distractors)
-        same &= theirs == codebook[..., None]
+        codes = codebook[:, None, :].expand(-1, distractors.shape[1], -1).gather(2, distractors)
+        same &= codes == codebook[..., None]
     return same
 
 

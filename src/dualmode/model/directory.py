@@ -151,14 +151,14 @@ def _check_shapes(folder: Path, tokens: Tokens, recipe: Recipe, packed: dict[str
     """
     with torch.device("meta"):
         expected = pack_shapes(Supernet(tokens.size, recipe.model, recipe.pruning))
-    found = {name: tuple(value.shape) for name, value in packed.items()}
-    if found != expected:
-        differing = [n for n in {**expected, **found} if expected.get(n) != found.get(n)]
+    shapes = {name: tuple(value.shape) for name, value in packed.items()}
+    if shapes != expected:
+        differing = [n for n in {**expected, **shapes} if expected.get(n) != shapes.get(n)]
         name = differing[0]
         raise ModelError(
             f"{folder}: the weights do not fit the recipe in {len(differing)} places; the first, "
             f"{name}, is {expected.get(name, 'absent')} in {CONFIG} and "
-            f"{found.get(name, 'absent')} in {WEIGHTS}"
+            f"{shapes.get(name, 'absent')} in {WEIGHTS}"
         )
 
 

@@ -49,7 +49,7 @@ class Quantizer(nn.Module):
         Args:
             noise: (..., G, E) Gumbel noise for sampling a codeword, with a straight-through
                 gradient to the scores; None selects the most probable codeword.
-            temperature: of the softmax that gives the gradients.
+            temperature: temperature of the softmax from which gradients are computed.
         """
         scores = self.score(latents).unflatten(-1, (self.codebooks, self.entries)).float()
         drawn = scores if noise is None else (scores + noise) / temperature

@@ -31,8 +31,8 @@ def transcripts(recognizer: Recognizer, path: Path, subnet: str) -> Iterator[Tra
 def _pieces(recognizer: Recognizer, path: Path, subnet: str) -> Iterator[Transcript]:
     longest_s = max(2.0, min(LONGEST_S, recognizer.recipe.data.max_seconds))
     for piece in cut_pieces(stream_audio(path), longest_s):
-        found = recognizer.transcribe(piece.samples, subnet)
-        yield shifted(found, piece.start)
+        transcript = recognizer.transcribe(piece.samples, subnet)
+        yield shifted(transcript, piece.start)
 
 
 def _segments(recognizer: Recognizer, path: Path, subnet: str) -> Iterator[Transcript]:

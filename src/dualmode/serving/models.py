@@ -90,18 +90,18 @@ class Models:
 
     def recogniser(self, asked: str) -> tuple[ServedModel, str] | None:
         """Resolve ``server``, ``device`` or ``MODEL/server`` to a model and the subnet's name."""
-        name, _, which = asked.rpartition("/")
+        name, _, subnet = asked.rpartition("/")
         model = self.get(name or None)
-        if model is None or which not in model.recognisers:
+        if model is None or subnet not in model.recognisers:
             return None
-        return model, which
+        return model, subnet
 
     def ids(self) -> list[str]:
         """All names that :meth:`recogniser` accepts."""
         first = next(iter(self))
         return [
             *first.recognisers,
-            *(f"{model.name}/{which}" for model in self for which in model.recognisers),
+            *(f"{model.name}/{subnet}" for model in self for subnet in model.recognisers),
         ]
 
     def stop(self) -> None:

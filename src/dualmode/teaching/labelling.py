@@ -244,15 +244,15 @@ def _records(out: Path) -> Iterator[dict[str, Any]]:
     path = out / LABELS
     if not path.is_file():
         return
-    found: dict[str, dict[str, Any]] = {}
+    records: dict[str, dict[str, Any]] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
             record = json.loads(line)
         except ValueError:
             continue
         key = f"id {record['id']}" if "id" in record else f"recording {record['recording']}"
-        found[key] = record
-    yield from found.values()
+        records[key] = record
+    yield from records.values()
 
 
 def _end_last_line(path: Path) -> None:

@@ -212,8 +212,8 @@ def _to_json(utterance: Utterance) -> dict[str, object]:
     }
 
 
-def _from_json(found: dict[str, object], folder: Path) -> Utterance:
-    name = str(found["id"])
-    samples = int(str(found["samples"]))
-    speaker, text = str(found["speaker"]), str(found["text"])
+def _from_json(record: dict[str, object], folder: Path) -> Utterance:
+    name = str(record["id"])
+    samples = int(str(record["samples"]))
+    speaker, text = str(record["speaker"]), str(record["text"])
     return Utterance(name, folder / f"{name}.flac", speaker, samples, text, ())

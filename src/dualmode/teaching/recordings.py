@@ -55,18 +55,18 @@ def find_recordings(audio: Path) -> list[Source]:
     if audio.is_dir():
         files = sorted(path for path in audio.rglob("*") if path.suffix.lower() in SOUND_SUFFIXES)
         names = (path.relative_to(audio).with_suffix("").as_posix() for path in files)
-        found = [Source(name, path, "") for name, path in zip(names, files, strict=True)]
+        sources = [Source(name, path, "") for name, path in zip(names, files, strict=True)]
     elif audio.suffix == ".tsv" and audio.is_file():
-        found = _of_table(audio)
+        sources = _of_table(audio)
     elif audio.name.endswith((".jsonl", ".jsonl.gz")) and audio.is_file():
         return _of_cuts(audio)
     elif audio.is_file():
-        found = [Source(audio.stem, audio.resolve(), "")]
+        sources = [Source(audio.stem, audio.resolve(), "")]
     else:
         raise DataError(f"{audio}: no such folder, table, CutSet or sound file")
-    if not found:
+    if not sources:
         raise DataError(f"{audio}: no sound file in it ({', '.join(sorted(SOUND_SUFFIXES))})")
-    return _with_unique_ids(found)
+    return _with_unique_ids(sources)
 
 
 def _of_cuts(path: Path) -> list[Source]:

@@ -102,7 +102,7 @@ class WhisperTeacher:
         features = self._features(clips, window_s)
         most = round(_TOKENS_A_SECOND * longest_s) + _FEW_TOKENS + len(self._prompt)
         encoded = self._whisper.encode(features)
-        found = self._whisper.model.generate(
+        results = self._whisper.model.generate(
             encoded,
             [self._prompt] * len(clips),
             beam_size=1,
@@ -114,7 +114,8 @@ class WhisperTeacher:
             return_no_speech_prob=True,
         )
         english = self._english(encoded, len(clips))
-        return [self._transcription(one, share) for one, share in zip(found, english, strict=True)]
+        pairs = zip(results, english, strict=True)
+        return [self._transcription(result, share) for result, share in pairs]
 
     def _features(self, clips: Sequence[Samples], window_s: float) -> Any:
         frames = math.ceil(window_s * _MEL_FRAME_HZ / _FRAMES) * _FRAMES
@@ -126,15 +127,15 @@ class WhisperTeacher:
     def _english(self, encoded: Any, count: int) -> list[float]:
         if not self._whisper.model.is_multilingual:
             return [1.0] * count
-        found = self._whisper.model.detect_language(encoded)
-        return [float(dict(languages).get("<|en|>", 0.0)) for languages in found]
+        detected = self._whisper.model.detect_language(encoded)
+        return [float(dict(languages).get("<|en|>", 0.0)) for languages in detected]
 
-    def _transcription(self, found: Any, english: float) -> Transcription:
-        tokens = found.sequences_ids[0]
+    def _transcription(self, result: Any, english: float) -> Transcription:
+        tokens = result.sequences_ids[0]
         # CTranslate2's score is already a mean, and counts the end of the text as a token.
-        mean = found.scores[0] * max(1, len(tokens)) / (len(tokens) + 1)
+        mean = result.scores[0] * max(1, len(tokens)) / (len(tokens) + 1)
         text = self._tokenizer.decode(tokens).strip()
-        return Transcription(text, float(mean), float(found.no_speech_prob), english)
+        return Transcription(text, float(mean), float(result.no_speech_prob), english)
 
 
 def open_teacher(name: str | Path) -> Teacher:

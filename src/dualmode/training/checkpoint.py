@@ -115,8 +115,10 @@ def same_training(first: Recipe, second: Recipe) -> bool:
     ending. The numbers of processes and of data workers may differ, because they affect only speed
     and memory; bit-identical repetition needs the same number of processes.
     """
-    ours, theirs = _paths(first), _paths(second)
-    if len(ours) != len(theirs) or not all(map(_same_place, ours, theirs)):
+    first_paths, second_paths = _paths(first), _paths(second)
+    if len(first_paths) != len(second_paths) or not all(
+        map(_same_place, first_paths, second_paths)
+    ):
         return False
     return _what_is_learnt(first) == _what_is_learnt(second)
 

@@ -43,10 +43,10 @@ def start_from(model: Backbone, folder: Path, recipe: Recipe) -> float:
     Raises:
         ModelError: the directory cannot be read, or its shapes differ from the recipe's.
     """
-    theirs, packed = read_weights(folder)
+    source, packed = read_weights(folder)
     keep = recipe.init.masks == "keep"
-    whole = theirs.training.objective == recipe.training.objective
-    _check(folder, theirs, recipe, whole, keep)
+    whole = source.training.objective == recipe.training.objective
+    _check(folder, source, recipe, whole, keep)
     state = pack_state(model)
     state |= {
         name: value
@@ -54,7 +54,7 @@ def start_from(model: Backbone, folder: Path, recipe: Recipe) -> float:
         if (whole or name.startswith("encoder.")) and (keep or not name.endswith(".blocks"))
     }
     unpack_state(model, state)
-    _share_norms(model, {subnet.streams for subnet in trained_subnets(theirs).values()})
+    _share_norms(model, {subnet.streams for subnet in trained_subnets(source).values()})
     if not keep:
         return 0.0
     reached = measured_sparsity(model.prunable(), len(model.sparsities) - 1)
@@ -71,21 +71,21 @@ def _share_norms(model: Backbone, streamed: set[bool]) -> None:
                 sets[:] = sets[min(int(learnt), len(sets) - 1)].clone()
 
 
-def _check(folder: Path, theirs: Recipe, ours: Recipe, whole: bool, keep: bool) -> None:
+def _check(folder: Path, source: Recipe, recipe: Recipe, whole: bool, keep: bool) -> None:
     compared: list[tuple[str, tuple[str, ...]]] = [("model", _ENCODER_KEYS)]
-    if whole and ours.training.objective == "finetune":
+    if whole and recipe.training.objective == "finetune":
         compared.append(("model", _RECOGNISER_KEYS))
     elif whole:
         compared.append(("pretraining", _CONTRAST_KEYS))
     if keep:
         compared.append(("pruning", _MASK_KEYS))
     pairs: list[tuple[str, Any, Any]] = [
-        (f"{section}.{key}", *(getattr(getattr(of, section), key) for of in (theirs, ours)))
+        (f"{section}.{key}", *(getattr(getattr(of, section), key) for of in (source, recipe)))
         for section, keys in compared
         for key in keys
     ]
     if keep:
-        counts = (len(theirs.pruning.sparsities), len(ours.pruning.sparsities))
+        counts = (len(source.pruning.sparsities), len(recipe.pruning.sparsities))
         pairs.append(("number of pruning.sparsities", *counts))
     differing = [f"{key} is {a} there and {b} here" for key, a, b in pairs if a != b]
     if differing:

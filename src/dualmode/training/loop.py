@@ -120,8 +120,8 @@ def _clean(out: Path, *, keep: bool) -> None:
     for folder in (out, out / FOLDER):
         remove_unfinished(folder)
     if not keep:
-        ours = (f"{FOLDER}/{FILE}", f"{FOLDER}/{LOG}")
-        for name in (TOKENS_MODEL, TOKENS_TXT, WEIGHTS, "evaluation.json", *ours):
+        run_files = (f"{FOLDER}/{FILE}", f"{FOLDER}/{LOG}")
+        for name in (TOKENS_MODEL, TOKENS_TXT, WEIGHTS, "evaluation.json", *run_files):
             (out / name).unlink(missing_ok=True)
 
 

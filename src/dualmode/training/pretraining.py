@@ -127,7 +127,7 @@ def accumulate(
         if not len(rows):
             losses[name] = ContrastLosses(*latents.new_zeros(4).unbind())
             continue
-        found = _contrast(
+        contrast = _contrast(
             model,
             latent_leaf.index_select(0, rows),
             target_leaf.index_select(0, rows),
@@ -137,10 +137,10 @@ def accumulate(
             subnet,
             config,
         )
-        step.backward(found.loss / own.targets)
-        losses[name] = ContrastLosses(*(number.detach() / own.targets for number in found))
+        step.backward(contrast.loss / own.targets)
+        losses[name] = ContrastLosses(*(number.detach() / own.targets for number in contrast))
         penalty = penalty + _penalty(latents.index_select(0, rows), lengths[rows], own)
-        del found
+        del contrast
     mean = _mean_probabilities(codes, hidden, step)
     diversity = diversity_loss(mean)
     # The mean is over all processes, so the gradient of each process's own frames is scaled up.
@@ -208,11 +208,11 @@ def measure(
         latents, lengths = model.latents(moved.features, moved.feature_lengths)
         codes = model.quantize(latents, hidden.frames, None, 1.0)
         targets = model.targets(codes)
-        found = [
+        contrasts = [
             _contrast(model, latents, targets, lengths, hidden, codes.entries, subnet, config)
             for subnet in subnets.values()
         ]
-        numbers = [hidden.valid.sum(), *(part for one in found for part in one)]
+        numbers = [hidden.valid.sum(), *(part for one in contrasts for part in one)]
         sums += torch.stack([number.double().cpu() for number in numbers])
         entries = codes.entries[hidden.valid].cpu()
         for codebook in range(config.codebooks):
@@ -268,16 +268,16 @@ def _collapsed_codes(in_use: list[float], config: PretrainingConfig) -> list[str
 def _collapsed_predictions(values: dict[str, float], names: Sequence[str]) -> list[str]:
     """Warnings for subnets whose predictions are nearly the same for all frames, and therefore as
     close to the distractors as to the target."""
-    found = []
+    warnings = []
     for name in names:
         own, others = (values[f"dev/{name}/{of}_similarity"] for of in ("positive", "negative"))
         if own - others < _LEAST_MARGIN:
-            found.append(
+            warnings.append(
                 f"{name}'s predictions have collapsed, or never began to distinguish frames: they "
                 f"are as close to distractors ({others:.2f}) as to targets ({own:.2f}); lower "
                 "training.learning_rate, or raise training.warmup_steps"
             )
-    return found
+    return warnings
 
 
 def _hidden(batch: Batch) -> Hidden:

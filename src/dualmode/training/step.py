@@ -91,8 +91,8 @@ def update_masks(run: Run[Model], progress: Progress, share: float) -> Progress:
         allocation=pruning.allocation,
         layer_cap=pruning.layer_cap,
     )
-    for ours, averaged in zip(run.model.prunable(), run.average.prunable(), strict=True):
-        averaged.blocks.copy_(ours.blocks)
+    for layer, averaged in zip(run.model.prunable(), run.average.prunable(), strict=True):
+        averaged.blocks.copy_(layer.blocks)
     return replace(progress, masks_fixed=ended)
 
 

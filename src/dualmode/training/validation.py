@@ -41,14 +41,14 @@ def word_error_counts(
         for name, subnet in subnets.items():
             frames, lengths = model(moved.features, moved.feature_lengths, subnet)
             if by_ctc:
-                found = best_path(model.ctc_log_probs(frames), lengths)
+                paths = best_path(model.ctc_log_probs(frames), lengths)
             else:
                 search = GreedySearch(TorchRuntime(model, subnet), blank_penalty=blank_penalty)
                 projected = model.project_frames(frames, subnet).float().cpu().numpy()
                 start = search.start(len(batch.ids))
                 state = search.advance(start, projected, lengths.cpu().numpy())
-                found = [[token.id for token in best] for best in search.best(state)]
-            hypotheses[name] += [tokens.decode(ids) for ids in found]
-    counts = [word_errors(references, found) for found in hypotheses.values()]
+                paths = [[token.id for token in best] for best in search.best(state)]
+            hypotheses[name] += [tokens.decode(ids) for ids in paths]
+    counts = [word_errors(references, texts) for texts in hypotheses.values()]
     words = counts[0].reference.sum()
     return torch.tensor([*(float(c.errors.sum()) for c in counts), float(words)])
