@@ -14,7 +14,7 @@ const state = {
   key: sessionStorage.getItem("key"),
   wordDelays: [],
   sentenceDelays: [],
-  startedAt: 0,      // when the first sample was heard; 0 for files
+  startedAt: 0,      // time of the first sample; 0 for files
 };
 
 // ---- status ----
@@ -153,7 +153,7 @@ function onReady(event) {
   state.base = state.next;
   const share = Math.round((1 - event.sparsity) * 100);
   $("device-weights").textContent = event.sparsity ? `${share} %` : "all";
-  $("device-hears").textContent = `${event.chunk_ms} ms chunks`;
+  $("device-context").textContent = `${event.chunk_ms} ms chunks`;
   for (const name of ["device", "server"]) drawWeights($(`weights-${name}`), event.sparsity, name);
 }
 
