@@ -1,13 +1,12 @@
 """Modified beam search, batched over utterances and beams, for whole utterances and for streams.
 
 A frame emits at most one symbol (Kang et al., "Fast and parallel decoding for transducer",
-arXiv 2211.00484). The probability of a token sequence is the sum over the frames that may have
-emitted its tokens: before the best are chosen, a hypothesis that was extended joins one that
-already holds the same tokens, by log-add.
+arXiv 2211.00484). The probability of a token sequence is the sum over its alignments: before the
+best hypotheses are selected, those with the same tokens are merged by log-add.
 
-What is known of the language joins here: a :class:`~dualmode.language.knowledge.Fusion` adds a
-score to every token. It depends on the tokens before it alone, so the sum over frames stays what
-it is, and it is looked up with the predictor's output; see :mod:`dualmode.decoding.histories`.
+Knowledge of the text is added by a :class:`~dualmode.language.knowledge.Fusion`, which scores every
+next token. The score depends only on earlier tokens, so it does not affect the sum over alignments,
+and it is looked up together with the predictor's output; see :mod:`dualmode.decoding.histories`.
 """
 
 from __future__ import annotations
@@ -41,16 +40,16 @@ from dualmode.text import BLANK
 
 @dataclass(frozen=True)
 class BeamSearch:
-    """Keep the ``width`` most probable token sequences, one symbol a frame.
+    """Keeps the ``width`` most probable token sequences, with one symbol per frame.
 
-    ``blank_penalty`` is subtracted from blank's logit when hypotheses are compared; the
-    confidences of tokens are taken without it. ``fusion`` is what is known of the language.
+    ``blank_penalty`` is subtracted from the logit of blank when hypotheses are compared;
+    confidences are computed without it. ``fusion`` is the knowledge of the text.
 
-    Hypotheses that are ``gap`` nats less probable than the best are dropped at every frame. Where
-    nothing is said, nothing but blank is within the gap, and rows of frames are decoded by one sum.
+    Hypotheses that are ``gap`` nats less probable than the best are dropped at every frame. During
+    silence only blank is within the gap, and several frames are decoded by one sum.
 
-    A search remembers what it computed of token histories, which changes no result, and may be
-    used by several threads.
+    A search caches results for token histories, which does not affect transcripts. It may be used
+    by several threads.
     """
 
     scorer: Scorer
@@ -80,11 +79,11 @@ class BeamSearch:
 
     @property
     def confined(self) -> bool:
-        """Whether an utterance or segment is one of some phrases."""
+        """Whether decoding is confined to phrases."""
         return self.fusion is not None and self.fusion.confined
 
     def advance(self, state: BeamState, frames: Floats, lengths: Ids) -> BeamState:
-        """Decode frames (B, T, J), of which ``lengths`` (B,) are real; ``state`` is kept as is."""
+        """Decode frames (B, T, J) with ``lengths`` (B,); ``state`` is not modified."""
         run = BeamRun(
             self.scorer,
             self._histories(),
@@ -92,14 +91,14 @@ class BeamSearch:
             frames,
             lengths,
             blank_penalty=self.blank_penalty,
-            # Where few tokens may follow, a phrase that begins weakly has no rival in the list.
+            # With few possible tokens, a phrase with an improbable beginning has no competitors.
             gap=2 * self.gap if self.confined else self.gap,
             confined=self.confined,
         )
         return run.decode()
 
     def _histories(self) -> Histories:
-        """What is known of histories; a table that has grown too large is replaced."""
+        """The table of histories, which is replaced when it has grown too large."""
         known = self._known[-1] if self._known else None
         if known is None or known.full:
             known = Histories(self.scorer, self.fusion)
@@ -107,29 +106,29 @@ class BeamSearch:
         return known
 
     def best(self, state: BeamState) -> list[tuple[Token, ...]]:
-        """The most probable tokens so far, utterance by utterance."""
+        """The most probable tokens of each utterance so far."""
         return [
             emitted_tokens(past) if score > NEVER else ()
             for past, score in zip(state.past[:, 0], state.scores[:, 0], strict=True)
         ]
 
     def last_frames(self, state: BeamState) -> list[int | None]:
-        """The frame of the latest token of the best hypothesis, or of one that no phrase has."""
+        """The frame of the latest token of the best hypothesis, or of a token in no phrase."""
         tokens = [past.token.frame if past else -1 for past in state.past[:, 0]]
-        heard = state.guided.heard[:, 0].tolist() if state.guided else tokens
-        latest = [max(pair) for pair in zip(tokens, heard, strict=True)]
+        speech = state.guided.speech[:, 0].tolist() if state.guided else tokens
+        latest = [max(pair) for pair in zip(tokens, speech, strict=True)]
         return [frame if frame >= 0 else None for frame in latest]
 
     def stable(self, state: BeamState) -> list[int]:
-        """How many tokens of :meth:`best` all hypotheses share."""
+        """Number of leading tokens of :meth:`best` that all hypotheses share."""
         return [
             shared_beginning([emitted_tokens(past) for past in pasts[scores > NEVER]])
             for pasts, scores in zip(state.past, state.scores, strict=True)
         ]
 
     def finish(self, state: BeamState) -> BeamState:
-        """Add what the end of a text costs; with phrases, keep those that were said to the end,
-        and none if they fit too badly."""
+        """Add the scores of ending the text; with phrases, keep complete ones above the
+        threshold."""
         if self.fusion is None or state.guided is None:
             return state
         states = state.guided.states
@@ -142,7 +141,7 @@ class BeamSearch:
         return replace(state, scores=np.where(below[:, None], NEVER, state.scores))
 
     def outcomes(self, state: BeamState, count: int = 1) -> list[Outcome]:
-        """The ``count`` best hypotheses of a finished state, utterance by utterance."""
+        """The ``count`` best hypotheses of each utterance of a finished state."""
         gained = state.guided.gained if state.guided else np.zeros_like(state.scores)
         margins = self._margins(state) if self.confined else np.zeros(len(state.scores))
         found = []
@@ -154,15 +153,15 @@ class BeamSearch:
                 )
                 if score > NEVER
             )
-            heard = state.guided is not None and bool(state.guided.heard[row].max() >= 0)
+            speech = state.guided is not None and bool(state.guided.speech[row].max() >= 0)
             margin = float(margins[row]) if self.confined else None
-            rejected = self.confined and heard and not hypotheses
+            rejected = self.confined and speech and not hypotheses
             found.append(Outcome(hypotheses, margin, rejected))
         return found
 
     def _margins(self, state: BeamState) -> Scores:
-        """(B,) what the best hypothesis lost at each of its tokens, on the mean, as a negative
-        number; -inf where no hypothesis is complete."""
+        """Margins (B,) of the best hypotheses: their negative regret divided by their number of
+        tokens; -inf if no hypothesis is complete."""
         assert state.guided is not None
         assert self.fusion is not None
         final = self.fusion.accepts(state.guided.states[:, 0])
@@ -175,7 +174,7 @@ class BeamSearch:
         past: Emitted | None = None
         for token in self.best(state)[0][tokens:]:
             past = Emitted(past, token)
-        # Copies of the best: only the first is alive, the others wait at -inf.
+        # Copies of the best hypothesis; all but the first have the score -inf.
         first = np.zeros((1, self.width), dtype=np.int64)
         scores = np.full((1, self.width), NEVER)
         scores[0, 0] = 0.0

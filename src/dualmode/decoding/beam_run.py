@@ -1,8 +1,8 @@
-"""One advance of a beam search: frames are decoded in arrays that are written into.
+"""One advance of a beam search, in arrays that are modified in place.
 
-Speed is the number of NumPy's calls, which cost microseconds whatever they do: a frame of all
-utterances is decoded by a few dozen of them, over hypotheses that lie in one row (N = B K). What
-a hypothesis carries besides its score is columns of two arrays, reordered by one call each.
+The speed depends on the number of NumPy calls, each of which takes microseconds: a frame of all
+utterances is decoded by a few dozen calls over all hypotheses (N = B K). The values of a hypothesis
+besides its score are columns of two arrays, each of which is reordered by one call.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from dualmode.decoding.search import Scores
 from dualmode.runtime import Floats, Ids, Scorer
 from dualmode.text import BLANK
 
-QUIET_FRAMES = 8  # scored together where nothing is said
-_CALM_FRAMES = 2  # frames in a row in which nothing was emitted, before more are scored together
+QUIET_FRAMES = 8  # frames scored together during silence
+_CALM_FRAMES = 2  # consecutive frames without a token before several are scored together
 _MOST_OWN, _DISTINCT_FRAMES = 0.85, 8  # see BeamRun._own
-_LOWEST = -1e300  # below every score that is possible
-# Keys of hypotheses that there are not, and of what was before the first token: equal to no other.
+_LOWEST = -1e300  # below all possible scores
+# Keys of hypotheses that do not exist, and before the first token; they equal no other key.
 _NO_KEY, _NO_KEY_BEFORE, _NOTHING_BEFORE = -3, -2, -1
 _HASH_FACTOR = np.int64(6364136223846793005)  # Knuth's MMIX multiplier; int64 wraps around
 
-# Columns of what is whole numbers: the row of the history, the hashes of the tokens with and
-# without the last, the last token, the node of the trail, the latest frame with a token heard.
-ROW, KEY, BEFORE, LAST, NODE, HEARD = range(6)
-GAINED, REGRET = range(2)  # columns of what is not; see Guided
+# Columns of integers: row of the history, hashes of the tokens with and without the last one, last
+# token, node of the trail, latest frame with speech.
+ROW, KEY, BEFORE, LAST, NODE, SPEECH = range(6)
+GAINED, REGRET = range(2)  # columns of floats; see Guided
 
 
 class BeamRun:
-    """Decodes frames (B, T, J), of which ``lengths`` (B,) are real, from a state.
+    """Decodes frames (B, T, J) with ``lengths`` (B,), starting from a state.
 
     Args:
-        gap: hypotheses that are so many nats less probable than the best are dropped.
-        confined: whether the histories know which texts may end.
+        gap: hypotheses that are ``gap`` nats less probable than the best are dropped.
+        confined: whether decoding is confined to phrases.
     """
 
     def __init__(
@@ -60,16 +60,16 @@ class BeamRun:
         self._scores = state.scores.ravel().copy()
         self._marks, self._sums = _columns(state, histories)
         self._flat_frames = frames.reshape(-1, frames.shape[-1])
-        self._utterance = np.arange(batch)  # those that have frames left
+        self._utterance = np.arange(batch)  # those with frames left
         self._begin()
-        self._at = np.zeros(batch, dtype=np.int64)  # the next frame of each
-        self._left = 0  # frames that all of them have left
-        self._calm = 0  # frames without a token, up to here
-        self._distinct = 0  # frames for which histories are taken to be distinct
+        self._at = np.zeros(batch, dtype=np.int64)  # next frame of each
+        self._left = 0  # number of frames that all of them have left
+        self._calm = 0  # number of consecutive frames without a token
+        self._distinct = 0  # number of frames for which histories are assumed to be distinct
         self._ends = self._scores.copy(), self._marks.copy(), self._sums.copy()
 
     def _begin(self) -> None:
-        """What does not change as long as no utterance ends."""
+        """Set values that are constant until an utterance ends."""
         rows, width = np.arange(len(self._utterance)), self._width
         self._base = np.repeat(rows * width, width)  # the first hypothesis of the utterance
         self._first_frame = self._utterance * self._frames.shape[1]
@@ -77,7 +77,7 @@ class BeamRun:
         self._candidates: Scores = np.empty((len(rows) * width, self._histories.vocabulary))
 
     def decode(self) -> BeamState:
-        """The state after all frames."""
+        """Decode all frames and return the state after them."""
         self._leave()
         while len(self._utterance):
             if self._calm >= _CALM_FRAMES:
@@ -89,7 +89,7 @@ class BeamRun:
         return self._ended()
 
     def _leave(self) -> None:
-        """Put aside the utterances that have no frames left."""
+        """Remove the utterances that have no frames left."""
         left = self._lengths[self._utterance] - self._at
         if not left.all():
             every = np.arange(self._width)
@@ -139,15 +139,15 @@ class BeamRun:
             self._marks[none, KEY], self._marks[none, BEFORE] = _NO_KEY, _NO_KEY_BEFORE
 
     def _drop(self, candidates: Scores, floor: Scores, complete: Flags) -> Scores:
-        """Forbid candidates (N, V) below the floor (N,) of their utterance, in place; but a text
-        that may end is an answer, whatever follows. Gives the floor that is left, which is none."""
+        """Remove candidates (N, V) below the floor (N,) of their utterance in place, except texts
+        that may end. Returns the remaining floor, below all scores."""
         low = candidates < floor[:, None]
         low[:, BLANK] &= ~complete[:, BLANK]
         np.copyto(candidates, NEVER, where=low)
         return np.full(len(floor), _LOWEST)
 
     def _follow(self, log_probs: Floats, origin: Ids, token: Ids) -> None:
-        """Let every hypothesis be what ``origin`` (N,) is after the frame's ``token`` (N,)."""
+        """Replace the hypotheses by ``origin`` (N,), extended by the frame's ``token`` (N,)."""
         marks = self._marks.take(origin, axis=0)
         if self._guided:
             self._sums = self._sums.take(origin, axis=0)
@@ -168,8 +168,8 @@ class BeamRun:
             stayed, spoken = log_probs[:, BLANK] - self._penalty, log_probs[:, BLANK + 1 :].max(1)
             chosen = log_probs[origin, token] - self._penalty * (token == BLANK)
             self._sums[:, REGRET] += np.maximum(stayed, spoken)[origin] - chosen
-            heard = (spoken > stayed)[origin].nonzero()[0]
-            marks[heard, HEARD] = number[heard // self._width]
+            speech = (spoken > stayed)[origin].nonzero()[0]
+            marks[speech, SPEECH] = number[speech // self._width]
         self._marks = marks
         self._at += 1
         self._left -= 1
@@ -177,8 +177,8 @@ class BeamRun:
         self._calm = 0 if len(grown) else self._calm + 1
 
     def _skip_quiet(self) -> None:
-        """Decode the next frames of every utterance as long as nothing but blank is within the
-        gap, for every hypothesis that there is: then blanks are added, and nothing is chosen."""
+        """Decode the next frames of every utterance while only blank is within the gap for every
+        hypothesis, by adding blanks without a selection."""
         batch, width = len(self._utterance), self._width
         rows, ahead = np.arange(batch), np.arange(QUIET_FRAMES)
         log_probs = self._score(QUIET_FRAMES)
@@ -198,19 +198,20 @@ class BeamRun:
             spoken = log_probs[..., BLANK + 1 :].max(axis=2) - normalizer
             self._sums[:, REGRET] += (np.maximum(spoken - blank, 0) * inside).sum(axis=1)
             latest = np.where((spoken > blank) & inside, number, -1).max(axis=1)
-            self._marks[:, HEARD] = np.maximum(self._marks[:, HEARD], latest)
+            self._marks[:, SPEECH] = np.maximum(self._marks[:, SPEECH], latest)
         self._at += run
         self._left = 0
         if (run < QUIET_FRAMES).any():
             self._calm = 0
 
     def _quiet(self, log_probs: Floats, normalizer: Scores, stay: Scores, blank: Scores) -> Flags:
-        """(B, F) whether blank alone is within the gap, for every hypothesis that there is.
+        """(B, F) whether only blank is within the gap for every hypothesis.
 
         Args:
-            log_probs: (N, F, V) as the scorer gave them.
-            normalizer, blank: (N, F) of the penalty of blanks; log-probability of blank.
-            stay: (N, F) scores if that frame and those before it are blank.
+            log_probs: (N, F, V) output of the scorer.
+            normalizer: (N, F) normaliser after the blank penalty.
+            stay: (N, F) scores if this frame and those before it are blank.
+            blank: (N, F) log-probability of blank.
         """
         beam = (len(self._utterance), self._width, QUIET_FRAMES)
         row = self._marks[:, ROW]
@@ -227,10 +228,10 @@ class BeamRun:
         return quiet
 
     def _score(self, count: int) -> Floats:
-        """(N, count, V) log-probabilities of the next frames, under every hypothesis.
+        """Log-probabilities (N, count, V) of the next frames for every hypothesis.
 
-        Hypotheses of an utterance that share a history are scored once, and so are those that
-        there are not: they are copies.
+        Hypotheses of an utterance with the same history are scored once. Those that do not exist
+        are copies.
         """
         width, row = self._width, self._marks[:, ROW].copy()
         asked = None if self._distinct else self._own(row)
@@ -248,8 +249,8 @@ class BeamRun:
         return log_probs if asked is None else log_probs.take(self._shared, axis=0)
 
     def _own(self, row: Ids) -> Ids | None:
-        """Which hypotheses have a history that none before them in the beam has; None if nearly
-        all do, which is then taken for true for some frames: to score some twice costs little."""
+        """Indices of the hypotheses whose history occurs first in the beam; None if nearly all of
+        them are distinct, which is then assumed for some frames, since duplicates cost little."""
         beam = row.reshape(-1, self._width)
         first = (beam[:, :, None] == beam[:, None, :]).argmax(axis=2)
         own = (first == np.arange(self._width)).ravel()
@@ -261,7 +262,7 @@ class BeamRun:
         return asked
 
     def _normalizer(self, blank: Scores) -> Scores:
-        """Logarithm of the sum of all probabilities after blank's logit was lowered."""
+        """Logarithm of the sum of all probabilities after the blank penalty."""
         if not self._penalty:
             return np.zeros(blank.shape)
         normalizer: Scores = np.log1p(np.exp(blank) * math.expm1(-self._penalty))
@@ -281,7 +282,7 @@ class BeamRun:
                 self._histories.states[row].reshape(*shape, -1),
                 sums[:, GAINED].reshape(shape),
                 sums[:, REGRET].reshape(shape),
-                marks[:, HEARD].reshape(shape),
+                marks[:, SPEECH].reshape(shape),
             )
         ended = BeamState(
             scores.reshape(shape),
@@ -295,7 +296,7 @@ class BeamRun:
 
 
 def _columns(state: BeamState, histories: Histories) -> tuple[Ids, Scores]:
-    """Whole numbers (N, 6) and others (N, 2) of the hypotheses of a state."""
+    """Columns of integers (N, 6) and of floats (N, 2) of the hypotheses of a state."""
     count = state.scores.size
     marks = np.zeros((count, 6), dtype=np.int64)
     sums = np.zeros((count, 2))
@@ -304,7 +305,7 @@ def _columns(state: BeamState, histories: Histories) -> tuple[Ids, Scores]:
     if state.guided is not None:
         states = state.guided.states.reshape(count, -1)
         sums[:, GAINED], sums[:, REGRET] = state.guided.gained.ravel(), state.guided.regret.ravel()
-        marks[:, HEARD] = state.guided.heard.ravel()
+        marks[:, SPEECH] = state.guided.speech.ravel()
     marks[:, ROW] = histories.rows(context, states)
     marks[:, KEY], marks[:, BEFORE] = state.keys.reshape(count, 2).T
     marks[:, LAST], marks[:, NODE] = context[:, -1], np.arange(count)

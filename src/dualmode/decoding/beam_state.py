@@ -1,4 +1,4 @@
-"""The hypotheses of a beam search: a value that can be joined, split and looked into."""
+"""The state of a beam search: hypotheses, which can be joined and split."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from dualmode.decoding.search import Scores
 from dualmode.decoding.transcript import Token
 from dualmode.runtime import Floats, Ids
 
-NEVER = -np.inf  # the score of a hypothesis that there is not
+NEVER = -np.inf  # the score of a hypothesis that does not exist
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Emitted:
-    """A token, and what the hypothesis had emitted before it. Hypotheses share their past."""
+    """A token and the tokens emitted before it, as a linked list that hypotheses share."""
 
     before: Emitted | None
     token: Token
@@ -28,25 +28,25 @@ Pasts = npt.NDArray[Any]  # of Emitted | None
 
 
 class Guided(NamedTuple):
-    """What the language adds, for K hypotheses of B utterances and P language parts.
+    """States and scores of P language parts for K hypotheses of B utterances.
 
     Attributes:
-        states: (B, K, P) of the parts.
-        gained: (B, K) what they have added to the hypothesis so far.
-        regret: (B, K) if decoding is confined, by how much the best symbols of all frames were
-            more probable than those of the hypothesis, in nats.
-        heard: (B, K) if decoding is confined, the latest frame whose best symbol is a token, in
-            the list or not; -1 before the first.
+        states: (B, K, P) states of the parts.
+        gained: (B, K) their scores of the hypotheses so far.
+        regret: (B, K) if decoding is confined, the log-probability of the best symbols of all
+            frames minus that of the hypothesis, in nats.
+        speech: (B, K) if decoding is confined, the latest frame whose best symbol is a token,
+            of a phrase or not; -1 before the first.
     """
 
     states: Ids
     gained: Scores
     regret: Scores
-    heard: Ids
+    speech: Ids
 
     @classmethod
     def start(cls, states: Ids, batch: int, width: int) -> Guided:
-        """Before the first token, where the parts are in ``states`` (P,)."""
+        """The values before the first token, with parts in ``states`` (P,)."""
         return cls(
             np.tile(states, (batch, width, 1)),
             np.zeros((batch, width)),
@@ -55,35 +55,35 @@ class Guided(NamedTuple):
         )
 
     def of(self, rows: slice) -> Guided:
-        """Of some utterances, in memory of their own."""
+        """Copy the values of some utterances."""
         return Guided(
             self.states[rows].copy(),
             self.gained[rows].copy(),
             self.regret[rows].copy(),
-            self.heard[rows].copy(),
+            self.speech[rows].copy(),
         )
 
     def reordered(self, origin: Ids) -> Guided:
-        """Copies for the hypotheses ``origin`` (B, K)."""
+        """Copy the values of the hypotheses ``origin`` (B, K)."""
         return Guided(
             pick(self.states, origin),
             pick(self.gained, origin),
             pick(self.regret, origin),
-            pick(self.heard, origin),
+            pick(self.speech, origin),
         )
 
 
 @dataclass(frozen=True)
 class BeamState:
-    """K hypotheses for each of B utterances, best first. A search never writes into a state.
+    """K hypotheses for each of B utterances, best first. A search never modifies a state.
 
     Attributes:
-        scores: (B, K) log-probabilities; -inf where there is no hypothesis (yet).
+        scores: (B, K) log-probabilities; -inf for hypotheses that do not exist.
         context: (B, K, context_tokens) last tokens.
         keys: (B, K, 2) int64 hashes of the tokens, and of all tokens but the last.
-        frames: (B,) frames decoded so far.
-        past: (B, K) the last :class:`Emitted` of each, or None.
-        guided: what the language adds, if anything is known of it.
+        frames: (B,) number of frames decoded so far.
+        past: (B, K) the last :class:`Emitted` of each hypothesis, or None.
+        guided: states of the language parts, if any.
     """
 
     scores: Scores
@@ -95,7 +95,7 @@ class BeamState:
 
 
 def concatenated(states: Sequence[BeamState]) -> BeamState:
-    """One state of all utterances of several states."""
+    """Concatenate the utterances of several states."""
     guided = [state.guided for state in states if state.guided is not None]
     return BeamState(
         np.concatenate([state.scores for state in states]),
@@ -110,7 +110,7 @@ def concatenated(states: Sequence[BeamState]) -> BeamState:
 
 
 def one_of(state: BeamState, row: int) -> BeamState:
-    """The state of one utterance alone; it keeps no memory of the others alive."""
+    """Copy the state of one utterance."""
     here = slice(row, row + 1)
     return BeamState(
         state.scores[here].copy(),
@@ -123,7 +123,7 @@ def one_of(state: BeamState, row: int) -> BeamState:
 
 
 def in_order(state: BeamState) -> BeamState:
-    """Best hypotheses first."""
+    """Sort the hypotheses, best first."""
     order = np.argsort(-state.scores, axis=1, kind="stable")
     if (order[:, 1:] > order[:, :-1]).all():
         return state
@@ -139,15 +139,15 @@ def in_order(state: BeamState) -> BeamState:
 
 
 def pick(values: npt.NDArray[Any], origin: Ids) -> npt.NDArray[Any]:
-    """Values (B, K, ...) of the hypotheses ``origin`` (B, K)."""
+    """Select values (B, K, ...) of the hypotheses ``origin`` (B, K)."""
     picked: npt.NDArray[Any] = values[np.arange(len(values))[:, None], origin]
     return picked
 
 
 class Trail:
-    """Tokens that hypotheses emit while frames are decoded: a tree, in arrays.
+    """Tokens emitted while frames are decoded, as a tree in arrays.
 
-    A node is a number. The first are the pasts that the hypotheses had when it began.
+    Nodes are numbers. The first ones are the pasts of the initial hypotheses.
     """
 
     def __init__(self, pasts: Pasts) -> None:
@@ -156,14 +156,14 @@ class Trail:
         self._grown: list[tuple[Ids, Ids, Ids, Floats]] = []
 
     def grow(self, before: Ids, symbols: Ids, frames: Ids, log_probs: Floats) -> Ids:
-        """(N,) new nodes: tokens that were emitted after the nodes ``before`` (N,)."""
+        """Add tokens after the nodes ``before`` (N,); returns the new nodes (N,)."""
         self._grown.append((before, symbols, frames, log_probs))
         nodes = np.arange(self._count, self._count + len(before))
         self._count += len(before)
         return nodes
 
     def pasts(self, nodes: Ids) -> Pasts:
-        """What the hypotheses at ``nodes`` (...) have emitted; the other nodes are forgotten."""
+        """Convert ``nodes`` (...) to linked tokens, independent of the tree."""
         made = dict(enumerate(self._roots))
         columns = [np.concatenate(column).tolist() for column in zip(*self._grown, strict=True)]
         before, symbols, frames, log_probs = columns or [[], [], [], []]
@@ -194,7 +194,7 @@ def emitted_tokens(past: Emitted | None) -> tuple[Token, ...]:
 
 
 def shared_beginning(hypotheses: list[tuple[Token, ...]]) -> int:
-    """How many tokens all hypotheses begin with."""
+    """Number of leading tokens that all hypotheses share."""
     shared = 0
     for column in zip(*([token.id for token in tokens] for tokens in hypotheses), strict=False):
         if len(set(column)) > 1:

@@ -1,4 +1,4 @@
-"""The arithmetic of one frame of a beam: joining and choosing hypotheses."""
+"""The arithmetic of one frame of a beam search: merging and selecting hypotheses."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from dualmode.text import BLANK
 
 Flags = npt.NDArray[np.bool_]
 
-_FEW = 16  # up to so many are found one by one: a pass of argmax costs a tenth of argpartition
+_FEW = 16  # up to this number, repeated argmax is faster than argpartition
 
 
 def merge(candidates: Scores, floor: Scores, last: Ids, keys: Ids, before: Ids) -> None:
-    """Join "g extended by v" and "h and blank" where both hold the same tokens.
+    """Merge "g extended by v" and "h and blank" if both have the same tokens.
 
-    There is at most one such g for an h, as hypotheses differ from each other. Candidates
-    (N, V) are changed in place: the more probable of the two gets the joined probability, and
-    the other none.
+    There is at most one such g for each h, because hypotheses are distinct. Candidates (N, V) are
+    modified in place: the more probable one gets the sum of both probabilities, the other zero.
 
     Args:
-        floor: (N,) candidates below it count as none.
+        candidates: (N, V) scores.
+        floor: (N,) candidates below it are ignored.
         last: (N,) the last token of each hypothesis.
-        keys, before: (B, K) hashes of its tokens with and without that, which are equal to no
-            other where there is none.
+        keys, before: (B, K) hashes of its tokens with and without the last one; unique if the
+            hypothesis or the token does not exist.
     """
     pairs = (before[:, :, None] == keys[:, None, :]).ravel().nonzero()[0]
     if not len(pairs):
@@ -45,9 +45,9 @@ def merge(candidates: Scores, floor: Scores, last: Ids, keys: Ids, before: Ids) 
 
 
 def largest(values: Scores, count: int) -> tuple[Ids, Scores]:
-    """Where the largest of values (B, X) are, largest first, as indices (B, count) into the flat
-    array, and those values. Ties are in order of their columns; which ties are left out is only
-    determined for few. Values may be overwritten where they were."""
+    """The largest of values (B, X), in descending order: indices (B, count) into the flat array,
+    and the values. Ties are sorted by column, but which ties are omitted is only defined for small
+    counts. ``values`` may be overwritten."""
     begin = np.arange(0, values.size, values.shape[1])
     if count > _FEW:
         columns = _sorted(values, count)
@@ -72,8 +72,8 @@ def _sorted(values: Scores, count: int) -> Ids:
 
 
 def keep_complete(values: Scores, complete: Flags, indices: Ids, found: Scores) -> None:
-    """Put the best candidate that may end in the last place of what :func:`largest` found where no
-    candidate of it may: phrases that go on must not crowd out the one that was said."""
+    """If no selected candidate may end, replace the last one by the best candidate that may, so
+    that incomplete phrases do not displace the complete one."""
     ends = complete.ravel()[indices] & (found > NEVER)
     lacking = np.flatnonzero(~ends.any(axis=1))
     if not len(lacking):

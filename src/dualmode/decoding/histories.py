@@ -1,9 +1,8 @@
-"""What follows from the tokens of a hypothesis alone, kept in a table for all hypotheses.
+"""A table of the values of a hypothesis that depend on its tokens only.
 
-What a beam search needs to know of a hypothesis at a frame depends on its last tokens, which the
-predictor sees, and on the states of the language parts: the predictor's output, and what each next
-token gains. Hypotheses that agree in these share a row of the table, in whatever utterance and at
-whatever frame, so that a row is computed once and looked up from then on.
+The predictor's output and the scores of next tokens by language parts depend on the last tokens and
+on the states of the parts. Hypotheses for which these are equal share a row of the table, in any
+utterance and at any frame, so each row is computed only once.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from dualmode.text import BLANK
 
 Flags = npt.NDArray[np.bool_]
 
-ROWS_KEPT = 4096  # a table that has more is replaced when the next advance begins
+ROWS_KEPT = 4096  # a larger table is replaced at the start of the next advance
 _FIRST_ROWS = 64
 
 
@@ -30,12 +29,12 @@ class Histories:
     Attributes:
         vocabulary: V, the number of tokens.
         contexts: (R, context_tokens) last tokens.
-        states: (R, P) of the language parts; P is 0 without any.
+        states: (R, P) states of the language parts; P is 0 without any.
         predictions: (R, J) the predictor's output.
-        added: (R, V) what the language adds to the score of every next token; (R, 0) without any.
-        complete: (R, V) whether every next token makes a text that may end, blank standing for
-            the text as it is; (R, 0) if any text may end.
-        follow: (R, V) the row after every next token; -1 where it was not asked for.
+        added: (R, V) scores of next tokens by the language parts; (R, 0) without any.
+        complete: (R, V) whether the text may end after each next token, blank meaning the text
+            itself; (R, 0) if any text may end.
+        follow: (R, V) the row after each next token; -1 if it has not been computed.
     """
 
     def __init__(self, scorer: Scorer, fusion: Fusion | None) -> None:
@@ -70,11 +69,11 @@ class Histories:
 
     @property
     def full(self) -> bool:
-        """Whether it holds more than is worth keeping."""
+        """Whether the table has more than ``ROWS_KEPT`` rows."""
         return len(self._numbers) > ROWS_KEPT
 
     def rows(self, contexts: Ids, states: Ids) -> Ids:
-        """(N,) the rows of last tokens (N, context_tokens) and language states (N, P)."""
+        """Rows (N,) for last tokens (N, context_tokens) and language states (N, P)."""
         keys = np.ascontiguousarray(np.concatenate([contexts, states], axis=1))
         whole: Any = np.dtype((np.void, keys.itemsize * keys.shape[1]))
         names: list[bytes] = keys.view(whole).ravel().tolist()
@@ -87,7 +86,7 @@ class Histories:
             return np.array([self._numbers[name] for name in names], dtype=np.int64)
 
     def after(self, rows: Ids, symbols: Ids) -> Ids:
-        """(N,) the rows of histories (N,) that went on with ``symbols`` (N,)."""
+        """Rows (N,) of the histories ``rows`` (N,), extended by ``symbols`` (N,)."""
         found: Ids = self.follow[rows, symbols].astype(np.int64)
         missing = (found < 0).nonzero()[0]
         if len(missing):
@@ -105,7 +104,7 @@ class Histories:
     def _append(self, keys: Ids, first: int) -> None:
         """Compute the rows of ``keys``, which begin at row ``first``."""
         rows = slice(first, first + len(keys))
-        # A larger array takes the place of a smaller one; whoever reads the smaller still can.
+        # A larger array replaces a smaller one, which other threads may still read.
         for name in ("_keys", "_after", "predictions", "added", "complete", "follow"):
             array = getattr(self, name)
             if rows.stop > len(array):
@@ -125,8 +124,8 @@ class Histories:
             self.complete[rows] = self._fusion.accepts(after)
 
     def _prior(self, predictions: Floats) -> Floats:
-        """(N, V - 1) the transducer's own language model: what it expects without audio, blank
-        apart (internal language model estimation: Meng et al., arXiv 2011.01991)."""
+        """The transducer's internal language model (N, V - 1): its output without audio and blank
+        (internal language model estimation: Meng et al., arXiv 2011.01991)."""
         expected = self._scorer.score(np.zeros_like(predictions), predictions)[:, BLANK + 1 :]
         prior: Floats = expected - np.logaddexp.reduce(expected, axis=1, keepdims=True)
         return prior

@@ -1,4 +1,4 @@
-"""What every search offers: a state that is passed in and handed back, never hidden."""
+"""The interface of searches, whose state is passed in and returned."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Scores = npt.NDArray[np.float64]
 
 
 class Search(Protocol[State]):
-    """Search over frames that arrive in pieces, in NumPy: it knows nothing of a model but a
-    :class:`~dualmode.runtime.Scorer`.
+    """A search over frames that arrive in pieces, in NumPy. It depends on a
+    :class:`~dualmode.runtime.Scorer` only.
 
     Decoding a whole utterance is one ``advance`` from ``start``; decoding a stream is one
-    ``advance`` for each piece of it. Both give the same tokens. A state holds B utterances or
-    streams; states can be joined and split, so many streams advance together.
+    ``advance`` for each piece of it. Both give the same tokens. A state contains B utterances or
+    streams; states can be joined and split, so that many streams advance as a batch.
     """
 
     def start(self, batch: int) -> State:
@@ -31,48 +31,48 @@ class Search(Protocol[State]):
         ...
 
     def advance(self, state: State, frames: Floats, lengths: Ids) -> State:
-        """Decode frames (B, T, J), of which ``lengths`` (B,) are real; ``state`` is kept as is."""
+        """Decode frames (B, T, J) with ``lengths`` (B,); ``state`` is not modified."""
         ...
 
     def best(self, state: State) -> list[tuple[Token, ...]]:
-        """The best tokens so far, utterance by utterance."""
+        """The best tokens of each utterance so far."""
         ...
 
     def stable(self, state: State) -> list[int]:
-        """How many tokens of :meth:`best` no later frame can change."""
+        """Number of leading tokens of :meth:`best` that no later frame can change."""
         ...
 
     def last_frames(self, state: State) -> list[int | None]:
-        """The frame of the latest token that was heard, utterance by utterance."""
+        """The frame of the latest token of each utterance, or None."""
         ...
 
     def finish(self, state: State) -> State:
-        """The state after the end of every utterance: what must not end there is dropped, and
-        :meth:`best` is the answer."""
+        """The state after the end of every utterance, without hypotheses that must not end there;
+        :meth:`best` is the result."""
         ...
 
     def outcomes(self, state: State, count: int = 1) -> list[Outcome]:
-        """The ``count`` best hypotheses of a finished state, utterance by utterance."""
+        """The ``count`` best hypotheses of each utterance of a finished state."""
         ...
 
     @property
     def confined(self) -> bool:
-        """Whether a segment is one phrase, which must not be cut."""
+        """Whether a segment is one phrase, which must not be divided."""
         ...
 
     def commit(self, state: State, tokens: int, restart: bool = False) -> State:
-        """Settle on the best hypothesis of a single stream and drop its first ``tokens`` tokens.
+        """Commit to the best hypothesis of a single stream and drop its first ``tokens`` tokens.
 
-        What follows is decoded as if they were still there, and frames keep their count; but
-        memory does not grow with what was dropped. With ``restart`` a new text begins for
-        whatever knows the language.
+        Later frames are decoded as if the tokens were still present, and frames keep their
+        numbers, but the memory of dropped tokens is freed. With ``restart``, a new text begins for
+        language parts.
         """
         ...
 
     def join(self, states: Sequence[State]) -> State:
-        """One state of all utterances of several states, in their order."""
+        """Concatenate the utterances of several states, in order."""
         ...
 
     def split(self, state: State) -> list[State]:
-        """The state of each utterance alone."""
+        """Split into one state per utterance."""
         ...

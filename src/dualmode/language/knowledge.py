@@ -1,4 +1,4 @@
-"""What a beam search asks of a language part, and several parts as one."""
+"""The interface between beam search and language parts, and the combination of several parts."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
 NEVER = np.float32(-np.inf)
-_ROWS_KEPT = 2048  # expansions of states that are kept: V x 12 bytes each
+_ROWS_KEPT = 2048  # cached expansions of states, V x 12 bytes each
 
 
 class Expansion(NamedTuple):
-    """The outcome of appending every token to N histories.
+    """The result of appending every token to N histories.
 
     Attributes:
         states: (N, V) the state after each token.
-        scores: (N, V) natural logarithm of the score of each token; -inf forbids it. Column 0,
-            blank, is 0: it appends nothing.
+        scores: (N, V) score of each token, in nats; -inf forbids it. Column 0, blank, is 0, as it
+            appends no token.
     """
 
     states: Integers
@@ -42,12 +42,12 @@ class Knowledge(Protocol):
         ...
 
     def final(self, states: Integers) -> Floats:
-        """(N,) score of ending there; -inf where a history must not end."""
+        """Scores (N,) of ending; -inf for histories that must not end."""
         ...
 
 
 class FusedExpansion(NamedTuple):
-    """As :class:`Expansion`, for P parts: states (N, V, P), scores (N, V)."""
+    """An :class:`Expansion` of P parts: states (N, V, P), scores (N, V)."""
 
     states: Integers
     scores: Floats
@@ -55,18 +55,17 @@ class FusedExpansion(NamedTuple):
 
 @dataclass(frozen=True)
 class Fusion:
-    """Several parts that a beam search sees as one: their scores are added.
+    """Combines several parts by adding their weighted scores.
 
-    The state of a history is a row of P integers, one a part.
+    The state of a history is P integers, one per part.
 
     Args:
-        parts: what is added.
-        weights: what the scores of each part are multiplied by.
-        token_bonus: added for every token; it balances the cost of tokens in a language model.
-        prior_weight: how much of the transducer's own estimate of the text the search subtracts.
-        confined: whether the first part accepts some texts only, one of which is the answer.
-        threshold: if confined, the least margin of an answer, in nats a token: below it none of
-            the texts was said.
+        parts: the parts.
+        weights: weight of the scores of each part.
+        token_bonus: score added for every token, to balance the scores of a language model.
+        prior_weight: weight of the transducer's internal language model, which is subtracted.
+        confined: whether the first part accepts only certain texts.
+        threshold: if confined, the least margin of an accepted text, in nats per token.
     """
 
     parts: tuple[Knowledge, ...]
@@ -80,7 +79,7 @@ class Fusion:
     )
 
     def same(self, other: Fusion) -> bool:
-        """Whether the other has the very same parts and the same settings."""
+        """Whether the other fusion has identical parts and the same settings."""
         parts = [id(part) for part in self.parts] == [id(part) for part in other.parts]
         return parts and replace(self, parts=()) == replace(other, parts=())
 
@@ -93,13 +92,13 @@ class Fusion:
         found = [self._expand_part(column, states[:, column]) for column in range(len(self.parts))]
         total = np.zeros(found[0][1].shape, dtype=np.float32)
         for weight, (_, scores) in zip(self.weights, found, strict=True):
-            if weight:  # 0 times -inf is no number
+            if weight:  # 0 times -inf is not a number
                 total += np.float32(weight) * scores
         total[:, 1:] += np.float32(self.token_bonus)
         return FusedExpansion(np.stack([after for after, _ in found], axis=2), total)
 
     def final(self, states: Integers) -> Floats:
-        """(N,) score of ending in ``states`` (N, P)."""
+        """Scores (N,) of ending in ``states`` (N, P)."""
         total = np.zeros(len(states), dtype=np.float32)
         for column, (part, weight) in enumerate(zip(self.parts, self.weights, strict=True)):
             if weight:
@@ -107,13 +106,13 @@ class Fusion:
         return total
 
     def accepts(self, states: Integers) -> npt.NDArray[np.bool_]:
-        """(...) whether the first part lets a text end in ``states`` (..., P)."""
+        """Whether (...) the first part allows a text to end in ``states`` (..., P)."""
         first = states[..., 0]
         accepted = self.parts[0].final(first.ravel()) > NEVER
         return accepted.reshape(first.shape)
 
     def _expand_part(self, column: int, states: Integers) -> tuple[Integers, Floats]:
-        """Expansions by one part; those of states seen lately are looked up."""
+        """Expansions by one part, with a cache of recent states."""
         rows = self._rows
         keys = [(column, state) for state in states.tolist()]
         found = {key: row for key in keys if (row := rows.get(key)) is not None}

@@ -1,8 +1,8 @@
 """A back-off n-gram model over tokens, in flat arrays that are mapped from its file.
 
-A node is a context that something follows; its arcs are the tokens seen after it. What was not
-seen is told by a shorter context, at the price of the back-off weight (Katz, 1987). Token 0, which
-no transducer emits, stands for both ends of a text.
+A node is a context with continuations; its arcs are the tokens observed after it. The probability
+of other tokens is that of a shorter context times the back-off weight (Katz, 1987). Token 0, which
+no transducer emits, marks the beginning and the end of a text.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dualmode.language.spelling import Pieces, Spelling
 from dualmode.whole_files import replacing
 
 BOUNDARY = 0  # before the first token and after the last
-UNSEEN = -20.0  # natural logarithm; of tokens that no text holds
+UNSEEN = -20.0  # log-probability, in nats, of tokens that occur in no text
 _MAGIC = b"dualmode-ngram-1\n"
 _TYPES = {
     "shorter": "<i4",
@@ -40,12 +40,12 @@ class NGram:
 
     Attributes:
         order: n.
-        fingerprint: of the tokens that it was made of.
+        fingerprint: fingerprint of its tokens; see :attr:`Spelling.fingerprint`.
         shorter: (S,) the node of the context without its oldest token. Node 0 has no context.
-        backoff: (S,) what it costs to ask the shorter context.
-        begin: (S + 1,) where the arcs of each node begin.
-        token, log_prob, into: (A,) of each arc: its token, log-probability and next node.
-        settings: weights for fusion, found on a development set.
+        backoff: (S,) back-off weight of each node, in nats.
+        begin: (S + 1,) index of the first arc of each node.
+        token, log_prob, into: (A,) token, log-probability and next node of each arc.
+        settings: weights for fusion, tuned on a development set.
     """
 
     order: int
@@ -85,13 +85,13 @@ class NGram:
         return total
 
     def _rows(self, states: Integers) -> tuple[Integers, Floats]:
-        """(N, V) next nodes and log-probabilities of all tokens, that of the end at 0."""
+        """Next nodes and log-probabilities (N, V) of all tokens, that of the end in column 0."""
         chain = [np.asarray(states, dtype=np.int64)]
         while chain[-1].any():
             chain.append(self.shorter[chain[-1]].astype(np.int64))
         after = np.zeros((len(states), self.vocabulary), dtype=np.int64)
         scores = np.full(after.shape, UNSEEN, dtype=np.float32)
-        # From no context at all to the longest, each of which replaces what it has seen.
+        # From the empty to the longest context, each of which replaces its observed tokens.
         for level, nodes in enumerate(reversed(chain)):
             rows = np.arange(len(nodes)) if level == 0 else nodes.nonzero()[0]
             nodes = nodes[rows]
@@ -109,24 +109,24 @@ class NGram:
         return slice(int(self.begin[node]), int(self.begin[node + 1]))
 
     def check(self, vocabulary: Pieces) -> None:
-        """Refuse a model of other tokens.
+        """Check that the model was made for these tokens.
 
         Raises:
-            LanguageError: it was made of other tokens than these.
+            LanguageError: it was made for other tokens.
         """
         if Spelling.of(vocabulary).fingerprint != self.fingerprint:
             raise LanguageError(
-                "the language model was made of other tokens than this recogniser's: make it "
-                "again with dualmode lm --model and this model's directory"
+                "the language model was made for other tokens than this recogniser's: make it "
+                "again with dualmode lm --model and the directory of this model"
             )
 
     @property
     def nbytes(self) -> int:
-        """Size of the arrays as they are written."""
+        """Size of the arrays in the file, in bytes."""
         return sum(getattr(self, name).size * np.dtype(t).itemsize for name, t in _TYPES.items())
 
     def write(self, path: str | Path) -> None:
-        """Write the model to one file, replaced whole."""
+        """Write the model to one file, atomically."""
         arrays = {n: np.ascontiguousarray(getattr(self, n), dtype=t) for n, t in _TYPES.items()}
         header = {
             "order": self.order,
@@ -146,7 +146,7 @@ def read_ngram(path: str | Path) -> NGram:
     """Map a model into memory: pages are read when they are needed.
 
     Raises:
-        LanguageError: the file is missing, not such a model, or cut short.
+        LanguageError: the file is missing, truncated, or not a language model.
     """
     path = Path(path)
     try:
@@ -162,7 +162,7 @@ def read_ngram(path: str | Path) -> NGram:
             at += -at % 8
             length = int(header["lengths"][name])
             mapped = np.memmap(path, dtype=kind, mode="r", offset=at, shape=(length,))
-            arrays[name] = np.asarray(mapped)  # still mapped, and indexed without its overhead
+            arrays[name] = np.asarray(mapped)  # still mapped, but without the overhead of memmap
             at += length * np.dtype(kind).itemsize
         model = NGram(
             int(header["order"]),
@@ -179,7 +179,7 @@ def read_ngram(path: str | Path) -> NGram:
 
 
 def _is_sound(model: NGram) -> bool:
-    """Whether every index points to what there is, and shorter contexts come first."""
+    """Whether all indices are valid, and shorter contexts come first."""
     nodes, arcs = len(model.shorter), len(model.token)
     lengths = len(model.backoff) == nodes and len(model.begin) == nodes + 1
     lengths &= len(model.log_prob) == arcs and len(model.into) == arcs

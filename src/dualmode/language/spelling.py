@@ -1,8 +1,7 @@
-"""Tokens as strings of characters, and automata over characters walked by whole tokens.
+"""Tokens as strings of characters, and transitions of character automata by whole tokens.
 
-An automaton over characters sees through segmentations: whichever tokens spell a word, they lead
-to the same state. The mark that begins a word is a character like any other, which makes word
-boundaries exact.
+In an automaton over characters, all segmentations of a word lead to the same state. The mark at the
+beginning of a word is a character like any other, so word boundaries are exact.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ Table = npt.NDArray[np.int32]
 
 
 class Pieces(Protocol):
-    """The part of ``dualmode.text.Tokens`` that spells tokens."""
+    """The part of ``dualmode.text.Tokens`` with the text of tokens."""
 
     @property
     def pieces(self) -> list[str]:
@@ -52,14 +51,14 @@ class Spelling:
 
     @cached_property
     def alphabet(self) -> dict[str, int]:
-        """Code of every character that tokens are made of; that of the word mark is 0."""
+        """Code of every character of the tokens; that of the word mark is 0."""
         spelled = self.pieces[UNKNOWN_ID + 1 :]
         letters = sorted(set("".join(spelled)) - {WORD_START})
         return {character: code for code, character in enumerate([WORD_START, *letters])}
 
     @property
     def stay(self) -> int:
-        """The column that pads."""
+        """The column of padding."""
         return len(self.alphabet)
 
     @property
@@ -74,7 +73,7 @@ class Spelling:
 
     @cached_property
     def codes(self) -> npt.NDArray[np.intp]:
-        """(V, L) codes of the characters of each token, padded by ``stay``."""
+        """Codes (V, L) of the characters of each token, padded with ``stay``."""
         longest = max(len(piece) for piece in self.pieces[UNKNOWN_ID + 1 :])
         codes = np.full((self.size, longest), self.stay, dtype=np.intp)
         codes[: UNKNOWN_ID + 1, 0] = self.unspelled
@@ -85,11 +84,11 @@ class Spelling:
 
     @cached_property
     def single(self) -> frozenset[str]:
-        """Characters that are tokens by themselves."""
+        """Characters that are single tokens."""
         return frozenset(piece for piece in self.pieces if len(piece) == 1)
 
     def walk(self, table: Table, states: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """(N, V) the states that every token leads to from ``states`` (N,)."""
+        """States (N, V) after every token from ``states`` (N,)."""
         reached = np.repeat(states[:, None], self.size, axis=1)
         cells = table.ravel()
         for at in range(self.codes.shape[1]):
@@ -99,7 +98,7 @@ class Spelling:
     def walk_and_add(
         self, table: Table, gains: npt.NDArray[np.float32], states: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """As :meth:`walk`, with the sum of ``gains`` (the shape of ``table``) on the way."""
+        """Like :meth:`walk`, and the sum of ``gains`` (the shape of ``table``) on the way."""
         reached = np.repeat(states[:, None], self.size, axis=1)
         total = np.zeros(reached.shape, dtype=np.float32)
         cells, values = table.ravel(), gains.ravel()
@@ -111,5 +110,5 @@ class Spelling:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A digest of the vocabulary: what was made for other tokens is recognised by it."""
+        """A digest of the vocabulary, to detect files that were made for other tokens."""
         return hashlib.sha256("\n".join(self.pieces).encode()).hexdigest()[:16]
