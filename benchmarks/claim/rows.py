@@ -148,9 +148,9 @@ def ablations(base: Recipe) -> tuple[Row, ...]:
         ),
         "no-lookahead": ("no look-ahead", ("training.device_subnet.lookahead_frames=0",)),
         f"{masks}-masks": (
-            "pruning goes on from the masks of pre-training"
+            "pruning continues from the masks of pre-training"
             if masks == "keep"
-            else "pruning starts afresh after pre-training",
+            else "pruning starts again after pre-training",
             (f"init.masks={masks}",),
         ),
         "sampled": ("a sampled subnet too", ("training.sampled_subnet=true",)),

@@ -219,7 +219,7 @@ def _say_next(model: Path, seconds: float, console: Console) -> None:
         ("model", f"{model}"),
         ("model card", f"{model / 'README.md'}"),
         ("scores", f"{model / 'evaluation.json'}"),
-        ("picture of training", f"{model / 'training' / 'training.png'}"),
+        ("plot of training", f"{model / 'training' / 'training.png'}"),
         ("logs", f"{_command('tensorboard')} --logdir {model / 'training' / 'tensorboard'}"),
         ("your own recording", f"{program} transcribe {model} my.wav"),
         ("the same, streamed", f"{program} transcribe {model} my.wav --subnet device --stream"),
