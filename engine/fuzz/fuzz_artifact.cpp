@@ -1,5 +1,4 @@
-// Any bytes as an artifact, with a size and a checksum that fit: open it and, if it is a model,
-// run it.
+// Any bytes as an artifact with a valid size and checksum: open it and, if possible, run it.
 #include <cstring>
 #include <vector>
 

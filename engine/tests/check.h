@@ -1,4 +1,4 @@
-// The few words that the native tests are written in.
+// Assertions and test data of the native tests.
 #pragma once
 
 #include <cmath>
@@ -16,7 +16,7 @@
     }                                                                                 \
   } while (false)
 
-// A generator that gives the same numbers everywhere.
+// A random generator with the same numbers on every platform.
 class Random {
  public:
   explicit Random(uint32_t seed) : state_(seed * 2654435761u + 1) {}
@@ -44,7 +44,7 @@ inline std::vector<uint8_t> read_file(const std::string& path) {
   return bytes;
 }
 
-// Square waves and noise that change every 150 ms: no function of the C library decides a sample.
+// Square waves and noise that change every 150 ms, independent of the C library.
 inline std::vector<float> babble(double seconds, uint32_t seed) {
   Random random(seed);
   std::vector<float> samples(static_cast<size_t>(seconds * 16000.0));

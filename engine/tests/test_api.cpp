@@ -71,7 +71,7 @@ void codes() {
   model = open("/device-int8.dual");
   dualmode_stream* stream = nullptr;
   CHECK(dualmode_stream_new(model, nullptr, &stream, &error) == DUALMODE_OK);
-  dualmode_close(model);  // the stream keeps what it needs
+  dualmode_close(model);  // the stream keeps the model's memory
   const float bad[] = {0.0f, std::numeric_limits<float>::quiet_NaN(),
                        std::numeric_limits<float>::infinity()};
   CHECK(dualmode_stream_push(stream, bad, 3, nullptr, &error) == DUALMODE_BAD_SAMPLES);

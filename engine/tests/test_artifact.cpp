@@ -1,4 +1,4 @@
-// The reader trusts nothing: damaged artifacts end in a named error or in a model that runs.
+// Damaged artifacts either give an error or a model that runs.
 #include <cstring>
 #include <memory>
 
@@ -20,7 +20,7 @@ void damage(std::vector<uint8_t>& bytes, Random& random) {
   const uint32_t kind = random.below(8);
   const auto size = static_cast<uint32_t>(bytes.size());
   const uint32_t interesting[] = {0, 1, 0x7f, 0xff, 0x7fff, 0xffff, 0x7fffffff, 0xffffffff};
-  // Half of the damage goes where it hurts: header, settings, tables.
+  // Half of the damage is in the header, the settings and the tables.
   const uint32_t at = random.below(2) ? random.below(size) : random.below(size < 4096 ? size : 4096);
   if (kind < 3) {
     bytes[at] ^= static_cast<uint8_t>(1u << random.below(8));
@@ -39,9 +39,9 @@ void damage(std::vector<uint8_t>& bytes, Random& random) {
   }
 }
 
-// Open damaged bytes; if they make a model, it must run.
+// Open damaged bytes; if they can be opened, the model must run.
 bool try_out(const std::vector<uint8_t>& bytes, const std::vector<float>& samples) {
-  // A copy of exactly this size, so that sanitizers see any read past it.
+  // A copy of exactly this size, so that sanitizers detect reads beyond it.
   const std::unique_ptr<uint32_t[]> copy(new uint32_t[(bytes.size() + 3) / 4]);
   std::memcpy(copy.get(), bytes.data(), bytes.size());
   dualmode_model* model = nullptr;

@@ -1,4 +1,4 @@
-// Every table of kernels that this processor has computes what the scalar one computes.
+// All kernels that this processor supports give the results of the scalar ones.
 #include <algorithm>
 #include <sstream>
 
@@ -16,7 +16,7 @@ struct Weights {
   std::vector<float> floats;
 };
 
-// A random matrix in quads (int8) or columns (fp32); some groups keep no column at all.
+// A random matrix in quads (int8) or columns (fp32); some groups have no columns.
 Weights random_matrix(Random& random, uint32_t outputs, uint32_t inputs, uint32_t group,
                       uint32_t run, bool int8) {
   Weights w;
@@ -108,7 +108,7 @@ void products(const Kernels& kernels, Random& random) {
 }
 
 void extremes(const Kernels& kernels) {
-  // The largest sums there are: every weight and every activation at its limit.
+  // The largest possible sums: every weight and every activation at its limit.
   Random random(5);
   Weights w = random_matrix(random, 8, 1024, 8, 1, true);
   for (int8_t& weight : w.quads) weight = 127;
