@@ -1,4 +1,4 @@
-"""What a caller knows of the text, from options to what a search and its results need."""
+"""Guidance: options for knowledge of the text, and their compilation for a search."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ FUSIONS_KEPT = 4
 
 
 class Guidance(TypedDict, total=False):
-    """Options of all methods that recognise; each may be left out.
+    """Options for knowledge of the text, accepted by all methods that recognise.
 
     Attributes:
-        phrases: the only texts that can be the answer: a list of phrases, of lines of a grammar
-            (:mod:`dualmode.language.grammar`), the path of a file of them, or what
-            ``Recognizer.compile_phrases`` made of them. A segment of a stream, or an audio that
-            is recognised in one piece, is one phrase.
+        phrases: the only possible texts: a list of phrases or of lines of a grammar
+            (:mod:`dualmode.language.grammar`), the path of a file of them, or the result of
+            ``Recognizer.compile_phrases``. A segment of a stream, or audio that is recognised in
+            one piece, is one phrase.
         threshold: least margin of a phrase; see :attr:`Transcript.margin`. -inf accepts anything.
-        hotwords: words and phrases to be preferred, with their strength in nats a token.
-        lm: a language model: the path of a file that ``dualmode lm`` wrote, or a model read.
-        lm_weight: what its scores are multiplied by; 0 leaves it out.
-        prior_weight: how much of the transducer's own expectation is subtracted.
-        token_bonus: added for every token, against texts that are too short.
+        hotwords: words and phrases to prefer, with their strength in nats per token.
+        lm: a language model: the path of a file written by ``dualmode lm``, or a loaded model.
+        lm_weight: weight of the language model; 0 disables it.
+        prior_weight: weight of the transducer's internal language model, which is subtracted.
+        token_bonus: score added for every token, to counteract texts that are too short.
         written: whether transcripts also have the written form.
-        nbest: how many texts :attr:`Transcript.alternatives` has, at most the beam's width.
+        nbest: number of :attr:`Transcript.alternatives`, at most the width of the beam.
     """
 
     phrases: Sequence[str] | str | Path | PhraseAutomaton | None
@@ -107,12 +107,12 @@ class Compiled:
 
     @property
     def needs_beam(self) -> bool:
-        """Whether a greedy search cannot do it."""
+        """Whether the options require a beam search."""
         return self.fusion is not None or self.reading.nbest > 1
 
 
 def shifted(outcome: Outcome, frames: int) -> Outcome:
-    """The outcome of audio that began ``frames`` later."""
+    """The same outcome, later by ``frames`` frames."""
     return replace(
         outcome,
         hypotheses=tuple(
@@ -127,7 +127,7 @@ def shifted(outcome: Outcome, frames: int) -> Outcome:
 
 
 class Compiler:
-    """Compiles options for one vocabulary, and keeps what it compiled last."""
+    """Compiles options for one vocabulary, and caches recent results."""
 
     def __init__(self, tokens: Tokens, text: TextConfig) -> None:
         self._tokens = tokens
@@ -140,7 +140,7 @@ class Compiler:
         """Check and compile options.
 
         Raises:
-            LanguageError: phrases, hotwords or the language model cannot be used.
+            LanguageError: phrases, hotwords or the language model are invalid.
         """
         nbest = options.get("nbest", 1)
         if nbest < 1:
@@ -175,7 +175,7 @@ class Compiler:
         return Compiled(self._fused(fusion), reading)
 
     def _fused(self, fusion: Fusion) -> Fusion:
-        """The one of the latest that is the same, if any: searches know it and what it said."""
+        """An equal fusion among the recent ones, if any, since searches cache results by it."""
         for kept in self._fusions:
             if kept.same(fusion):
                 return kept
@@ -188,7 +188,7 @@ class Compiler:
         """Compile phrases; the same lines are compiled once.
 
         Raises:
-            LanguageError: they cannot be used.
+            LanguageError: the phrases are invalid.
         """
         if isinstance(phrases, PhraseAutomaton):
             if phrases.spelling.pieces != tuple(self._tokens.pieces):
