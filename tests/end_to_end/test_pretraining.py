@@ -187,7 +187,7 @@ def test_a_recogniser_can_be_adapted_with_its_tokens(
 def test_the_probe_compares_with_random_weights(
     pretrained: Path, tuned: Path, tiny_corpus: Path, tmp_path: Path
 ) -> None:
-    figures = tmp_path / "probe.json"
+    figures = tmp_path / "new" / "probe.json"
     cuts = [str(tiny_corpus / split) for split in ("train", "test")]
     arguments = ["probe", str(pretrained), *cuts, "--aligner", str(tuned), "--json", str(figures)]
     result = CliRunner().invoke(app, arguments, env={"NO_COLOR": "1"})
@@ -197,6 +197,14 @@ def test_the_probe_compares_with_random_weights(
     assert set(found["layers"]) == {
         f"{name}/{kind}" for name in ("server", "device") for kind in ("trained", "random")
     }
-    assert all(len(rates) == 2 for rates in found["layers"].values())
-    assert all(0 <= rate <= 1 for rates in found["layers"].values() for rate in rates)
     assert min(found["frames"].values()) > 100
+    scored = found["frames"]["scored"]
+    for rates in found["layers"].values():
+        assert len(rates) == 2
+        for rate in rates:
+            assert rate * scored == pytest.approx(round(rate * scored), abs=1e-6)
+            assert f" {rate:.1%} " in result.output
+    layers = found["layers"]
+    assert any(
+        layers[f"{name}/trained"] != layers[f"{name}/random"] for name in ("server", "device")
+    )

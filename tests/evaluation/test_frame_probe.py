@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 from lhotse import CutSet, MonoCut
+from typer.testing import CliRunner
 
+from dualmode.cli import app
 from dualmode.errors import DataError
 from dualmode.evaluation.frame_probe import _accuracy, _frames, _held, load_encoder, probe, spread
 from dualmode.model.directory import load_model, save_model
@@ -91,3 +94,25 @@ def test_random_weights_are_as_good_as_themselves(
         assert again.layers[name, "random"] == found.layers[name, "random"]
     assert again.frames == found.frames
     assert again.most_frequent == found.most_frequent
+
+
+def test_the_command_prints_and_writes_what_was_measured(
+    talkative_model: Path, make_cut: Callable[..., MonoCut], tmp_path: Path
+) -> None:
+    cuts = tmp_path / "cuts.jsonl.gz"
+    names = ("a", "bb", "ccc", "dddd", "eeeee")
+    CutSet.from_cuts(make_cut(name, "one two three", 3.0) for name in names).to_file(cuts)
+    figures, model = tmp_path / "new" / "probe.json", str(talkative_model)
+    arguments = ["probe", model, str(cuts), "--aligner", model, "--json", str(figures)]
+    result = CliRunner().invoke(app, arguments, env={"NO_COLOR": "1", "COLUMNS": "120"})
+    assert result.exit_code == 0, result.output
+    found = json.loads(figures.read_text(encoding="utf-8"))
+    assert set(found["layers"]) == {
+        f"{name}/{kind}" for name in ("server", "device") for kind in ("trained", "random")
+    }
+    scored = found["frames"]["scored"]
+    for rates in found["layers"].values():
+        assert len(rates) == 2
+        for rate in rates:
+            assert rate * scored == pytest.approx(round(rate * scored), abs=1e-6)
+            assert f" {rate:.1%} " in result.output
