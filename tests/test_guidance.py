@@ -147,7 +147,7 @@ class Other:
 BAD = {
     "empty": {"phrases": []},
     "digit.*café|é": {"phrases": ["café €"]},
-    "loops": {"phrases": ["{a}", "a = {a}"]},
+    "recursive": {"phrases": ["{a}", "a = {a}"]},
     "twice": {"hotwords": ["seven", "seven"]},
     "no hotwords": {"hotwords": {}},
     "other tokens": {"lm": build(estimate([[2]], Other(), order=1))},
