@@ -14,18 +14,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import random
-import re
-import resource
-import subprocess
-import sys
-import threading
 import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,24 +25,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import jiwer
 import numpy as np
 
-from dualmode.audio import SAMPLE_RATE_HZ
-from dualmode.data.loading import load_samples
-from dualmode.data.manifests import read_cuts
+from benchmarks.serving_clients import BLOCK_S, SECOND, client, service, shifted, utterances
+from benchmarks.serving_soak import soak
 from dualmode.recognizer import Recognizer
-
-BLOCK_S = 0.1
-SECOND = SAMPLE_RATE_HZ
-
-
-def utterances(path: Path, most: int) -> list[tuple[np.ndarray, str]]:
-    """Samples and normalised text of the first cuts of a CutSet."""
-    found = []
-    for cut in read_cuts(path):
-        found.append((load_samples(cut), cut.supervisions[0].text))
-        if len(found) == most:
-            break
-    return found
-
 
 # ---- how many streams a runtime keeps up with ----
 
@@ -95,13 +71,6 @@ def rates(options: argparse.Namespace) -> None:
         )
 
 
-def shifted(whole: np.ndarray, row: int, seconds: float) -> np.ndarray:
-    """A different part of the recordings for each stream."""
-    size = round(seconds * SECOND)
-    start = (row * 7 * SECOND) % max(1, len(whole) - size)
-    return whole[start : start + size]
-
-
 def by_group(recognizer: Recognizer, audios: list[np.ndarray]) -> float:
     """Processing time of a group of live streams, in seconds."""
     group = recognizer.stream_group("device")
@@ -130,64 +99,6 @@ def by_sherpa(recognizer: Any, audios: list[np.ndarray]) -> float:
 
 
 # ---- through the socket ----
-
-
-@contextmanager
-def service(model: Path, *arguments: str) -> Iterator[tuple[str, int]]:
-    """Run `dualmode serve` in another process; yields its address and process id."""
-    command = [sys.executable, "-m", "dualmode", "serve", str(model), "--port", "0", *arguments]
-    process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    )
-    try:
-        assert process.stderr is not None
-        address = None
-        while address is None:
-            line = process.stderr.readline()
-            assert line, "the service ended"
-            address = re.search(r"running on http://([0-9.:]+)", line)
-
-        # Its log must not fill the pipe.
-        threading.Thread(target=process.stderr.read, daemon=True).start()
-        yield address[1], process.pid
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-async def client(
-    address: str, samples: np.ndarray, *, real_time: bool = True, pause_s: float = 0.0
-) -> list[tuple[float, dict[str, Any]]]:
-    """Send samples and return the events, each with its time since the first sample."""
-    from websockets.asyncio.client import connect
-
-    events: list[tuple[float, dict[str, Any]]] = []
-    url = f"ws://{address}/v1/listen"
-    async with connect(url, compression=None, proxy=None, max_size=None) as socket:
-        await socket.send(json.dumps({"type": "start"}))
-        await socket.recv()
-        await asyncio.sleep(pause_s)
-        began = time.perf_counter()
-
-        async def send() -> None:
-            size = round(BLOCK_S * SECOND)
-            for number, start in enumerate(range(0, len(samples), size)):
-                if real_time:
-                    await asyncio.sleep(
-                        max(0.0, began + (number + 1) * BLOCK_S - time.perf_counter())
-                    )
-                block = np.clip(samples[start : start + size] * 32768, -32768, 32767)
-                await socket.send(block.astype("<i2").tobytes())
-            await socket.send(json.dumps({"type": "finish"}))
-
-        sending = asyncio.create_task(send())
-        async for message in socket:
-            event = json.loads(message)
-            events.append((time.perf_counter() - began, event))
-            if event["type"] == "done":
-                break
-        await sending
-    return events
 
 
 def delays(options: argparse.Namespace) -> None:
@@ -267,94 +178,6 @@ def words(options: argparse.Namespace) -> None:
     print(f"\nserver's text of a segment equals Recognizer.transcribe of it: {same} of {revised}")
 
 
-# ---- soak ----
-
-
-async def misbehave(address: str, samples: np.ndarray, kind: str) -> None:
-    """A client that violates the protocol."""
-    from websockets.asyncio.client import connect
-    from websockets.exceptions import WebSocketException
-
-    url = f"ws://{address}/v1/listen"
-    data = (samples * 32767).astype("<i2").tobytes()
-    try:
-        async with connect(url, compression=None, proxy=None, open_timeout=30) as socket:
-            rate = 8000 if kind == "lying" else 16000
-            await socket.send(json.dumps({"type": "start", "sample_rate_hz": rate}))
-            if kind == "silent":
-                await asyncio.sleep(5)
-            elif kind == "oversized":
-                await socket.send(bytes(2 << 20))
-            elif kind == "garbage":
-                await socket.send(random.randbytes(1001))
-            else:
-                for start in range(0, len(data), 3200):
-                    await socket.send(data[start : start + 3200])
-                    if kind == "dropping" and start > len(data) // 2:
-                        socket.transport.abort()
-                        return
-                    if kind == "slow":
-                        await asyncio.sleep(0.3)
-            await asyncio.sleep(1)
-    except (WebSocketException, OSError, TimeoutError):
-        pass
-
-
-def soak(options: argparse.Namespace) -> None:
-    """Good and bad clients for minutes: check the good ones' texts and the service's memory."""
-    said = utterances(options.cuts, 40)
-    kinds = ("slow", "dropping", "lying", "oversized", "silent", "garbage")
-    good = options.clients - options.clients // 3
-    lost = asked = 0
-    until = 0.0
-    sizes: list[float] = []
-
-    async def well(address: str, number: int, wanted: dict[int, str]) -> None:
-        nonlocal lost, asked
-        rng = random.Random(number)
-        while time.monotonic() < until:
-            index = rng.randrange(len(said))
-            events = await client(address, said[index][0], pause_s=rng.uniform(0, 2))
-            text = " ".join(e["text"] for _, e in events if e["type"] == "segment")
-            asked += 1
-            lost += text != wanted.setdefault(index, text)
-
-    async def badly(address: str, number: int) -> None:
-        rng = random.Random(-number)
-        while time.monotonic() < until:
-            await misbehave(address, rng.choice(said)[0], kinds[number % len(kinds)])
-            await asyncio.sleep(rng.uniform(0, 1))
-
-    async def watch(pid: int) -> None:
-        while time.monotonic() < until:
-            pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1])
-            sizes.append(pages * resource.getpagesize() / 1e6)
-            await asyncio.sleep(5)
-
-    async def everything(address: str, pid: int) -> None:
-        nonlocal until
-        wanted: dict[int, str] = {}
-        for index, (samples, _) in enumerate(said):  # the text of a single client
-            events = await client(address, samples, real_time=False)
-            wanted[index] = " ".join(e["text"] for _, e in events if e["type"] == "segment")
-        until = time.monotonic() + 60 * options.minutes
-        await asyncio.gather(
-            *(well(address, number, wanted) for number in range(good)),
-            *(badly(address, number) for number in range(options.clients // 3)),
-            watch(pid),
-        )
-
-    with service(options.model, "--idle-s", "3") as (address, pid):
-        asyncio.run(everything(address, pid))
-        with urllib.request.urlopen(f"http://{address}/metrics") as page:
-            left = re.findall(r"^dualmode_(?:streams|connections) \S+", page.read().decode(), re.M)
-    third = max(1, len(sizes) // 3)
-    print(f"streams of good clients: {asked}; with a different text than alone: {lost}")
-    first, last = np.median(sizes[:third]), np.median(sizes[-third:])
-    print(f"memory: {first:.0f} MB at the start, {last:.0f} MB at the end")
-    print("left:", ", ".join(left))
-
-
 def main() -> None:
     """Run one of the benchmarks."""
     layout = argparse.RawTextHelpFormatter
@@ -368,6 +191,8 @@ def main() -> None:
             command.add_argument("export", type=Path)
             command.add_argument("--engine", type=Path, help="artifact of dualmode export engine")
         command.add_argument("cuts", type=Path)
+        if run is not rates:
+            command.add_argument("--live", type=Path, help="as of dualmode serve")
         command.add_argument("--streams", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
         command.add_argument("--seconds", type=float, default=20.0)
         command.add_argument("--rounds", type=int, default=3)
