@@ -28,10 +28,10 @@ function show(update) {
   if (!update) return;
   for (const segment of update.segments) {
     const line = document.createElement("p");
-    line.textContent = segment;
+    line.textContent = segment.text;
     element("segments").append(line);
   }
-  element("partial").textContent = update.partial;
+  element("partial").textContent = update.partial.text;
 }
 
 async function open(bytes) {
@@ -47,8 +47,8 @@ async function recognise(samples) {
   }
   const { whole } = await ask("finish");
   element("segments").textContent = "";
-  element("partial").textContent = whole;
-  return whole;
+  element("partial").textContent = whole.text;
+  return whole.text;
 }
 
 async function recogniseFile(file) {
@@ -87,7 +87,7 @@ async function stopMicrophone() {
   element("microphone").textContent = "Microphone";
   const { whole } = await ask("finish");
   element("segments").textContent = "";
-  element("partial").textContent = whole;
+  element("partial").textContent = whole.text;
   say("stopped");
 }
 

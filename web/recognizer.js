@@ -1,16 +1,17 @@
-// The engine as an object that is created from the bytes of a model. It runs in a worker of a page and
-// in Node, and does not use the network.
+// The engine as an object: bytes of a model in, samples in, text out. Runs in a page's worker and
+// in Node; sends nothing anywhere.
 "use strict";
 
 class Recognizer {
-  // `engine`: the result of createEngine(). `bytes`: a Uint8Array with an artifact.
-  constructor(engine, bytes) {
+  // `engine`: what createEngine() resolves to. `bytes`: a Uint8Array with an artifact.
+  // `keepFinished`: whether finish gives the text of all segments; false limits memory.
+  constructor(engine, bytes, keepFinished = true) {
     this.engine = engine;
     const place = engine._malloc(bytes.length);
     engine.HEAPU8.set(bytes, place);
     this.model = engine._web_open(place, bytes.length);
     if (!this.model) throw new Error(this.error());
-    this.stream = engine._web_stream(this.model);
+    this.stream = engine._web_stream(this.model, keepFinished ? 1 : 0);
     if (!this.stream) throw new Error(this.error());
     this.room = 0;
     this.roomFor = 0;
@@ -20,13 +21,19 @@ class Recognizer {
     return this.engine.UTF8ToString(this.engine._web_error());
   }
 
+  // {text, words: [{text, start, end, confidence}], stable, seconds}
   text(pointer) {
     if (!pointer) throw new Error(this.error());
-    return this.engine.UTF8ToString(pointer);
+    return JSON.parse(this.engine.UTF8ToString(pointer));
   }
 
-  // Process a Float32Array of samples at 16 kHz. Returns {segments, partial} if the text changed, or
-  // null.
+  segments() {
+    const found = [];
+    for (let at; (at = this.engine._web_segment(this.stream)); ) found.push(this.text(at));
+    return found;
+  }
+
+  // Hear a Float32Array of 16 kHz samples. Gives {segments, partial} if a text changed, or null.
   push(samples) {
     const engine = this.engine;
     if (samples.length > this.roomFor) {
@@ -38,16 +45,16 @@ class Recognizer {
     const changed = engine._web_push(this.stream, this.room, samples.length);
     if (changed < 0) throw new Error(this.error());
     if (changed === 0) return null;
-    const segments = [];
-    for (let at; (at = engine._web_segment(this.stream)); ) segments.push(engine.UTF8ToString(at));
-    return { segments, partial: this.text(engine._web_partial(this.stream)) };
+    return { segments: this.segments(), partial: this.text(engine._web_partial(this.stream)) };
   }
 
-  // Returns the text of the whole stream, and resets the recogniser.
+  // The end of the audio: {segments, whole}. `whole` is the text of everything heard, or of what
+  // follows the last segment. Then the recogniser is ready for another stream.
   finish() {
     const whole = this.text(this.engine._web_finish(this.stream));
+    const segments = this.segments();
     this.engine._web_reset(this.stream);
-    return whole;
+    return { segments, whole };
   }
 }
 

@@ -15,7 +15,7 @@ createEngine().then((engine) => {
   const samples = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
   const began = process.hrtime.bigint();
   for (let at = 0; at < samples.length; at += 10240) recognizer.push(samples.slice(at, at + 10240));
-  console.log(recognizer.finish());
+  console.log(recognizer.finish().whole.text);
   const seconds = Number(process.hrtime.bigint() - began) / 1e9;
   console.error(`real-time factor ${(seconds / (samples.length / 16000)).toFixed(4)}`);
 });

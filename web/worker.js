@@ -6,16 +6,16 @@ importScripts("engine.js", "recognizer.js");
 let recognizer = null;
 
 const actions = {
-  async open({ bytes }) {
+  async open({ bytes, keepFinished }) {
     const engine = await createEngine();
-    recognizer = new Recognizer(engine, new Uint8Array(bytes));
+    recognizer = new Recognizer(engine, new Uint8Array(bytes), keepFinished);
     return { ready: true, kernels: engine.UTF8ToString(engine._web_kernels()) };
   },
   push({ samples }) {
     return { update: recognizer.push(samples) };
   },
   finish() {
-    return { whole: recognizer.finish() };
+    return recognizer.finish();
   },
 };
 

@@ -41,6 +41,7 @@ class Page:
         self._session = session
         self._number = 100
         self.errors: list[str] = []
+        self.requested: list[str] = []  # addresses of requests and WebSockets
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
 
@@ -58,6 +59,10 @@ class Page:
                 return result
 
     def _note(self, message: dict[str, Any]) -> None:
+        if message.get("method") == "Network.requestWillBeSent":
+            self.requested.append(message["params"]["request"]["url"])
+        if message.get("method") == "Network.webSocketCreated":
+            self.requested.append(message["params"]["url"])
         if message.get("method") == "Runtime.exceptionThrown":
             self.errors.append(str(message["params"]["exceptionDetails"]))
         entry = message.get("params", {}).get("entry", {})

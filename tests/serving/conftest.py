@@ -22,6 +22,7 @@ pytest.importorskip("prometheus_client", reason="needs the extra [serve]")
 
 from dualmode.decoding.stream import Endpointing
 from dualmode.serving.app import Service
+from dualmode.serving.browser import BrowserEngine
 from dualmode.serving.server import DrainingServer, make_server
 from dualmode.serving.settings import Settings
 
@@ -61,8 +62,9 @@ def run_service(
     recognizer: Recognizer,
     settings: Settings = Settings(endpointing=SHORT),
     live: Recognizer | None = None,
+    browser: BrowserEngine | None = None,
 ) -> Iterator[Running]:
-    service = Service([("babbler", recognizer)], settings, live)
+    service = Service([("babbler", recognizer)], settings, live, browser)
     server = make_server(service, "127.0.0.1", 0)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
     thread.start()

@@ -5,11 +5,14 @@ from __future__ import annotations
 import ipaddress
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dualmode.errors import DualmodeError
+
+if TYPE_CHECKING:
+    from dualmode.serving.browser import BrowserEngine
 
 _KEYS = "DUALMODE_API_KEYS"
 
@@ -28,6 +31,10 @@ def serve(
     live: Annotated[
         Path | None,
         typer.Option("--live", help="An export of the first MODEL, used for live streams."),
+    ] = None,
+    browser: Annotated[
+        Path | None,
+        typer.Option("--browser", help="Let the page recognise by itself: folder of `make web`."),
     ] = None,
     keys: Annotated[
         Path | None,
@@ -60,6 +67,7 @@ def serve(
     Examples:
       dualmode serve runs/quickstart/model
       dualmode serve MODEL --live device.dual
+      dualmode serve MODEL --browser build/web
       dualmode serve MODEL --port 9000 --keys keys.txt --host 0.0.0.0
     """
     try:
@@ -88,10 +96,31 @@ def serve(
     # Captions and second passes run at the same time; more threads of each would compete.
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     named = [(path.resolve().name, Recognizer.load(path, runtime)) for path in models]
-    service = Service(named, settings, None if live is None else Recognizer.load(live))
+    speaking = None if live is None else Recognizer.load(live)
+    offered = None if browser is None else _browser_engine(browser, models[0], live)
+    service = Service(named, settings, speaking, offered)
     log_as_json()
     typer.echo(f"http://{host}:{port}  ({', '.join(service.models.ids())})")
     make_server(service, host, port).run()
+
+
+def _browser_engine(folder: Path, model: Path, live: Path | None) -> BrowserEngine:
+    """The engine in ``folder`` with the artifact that --live or MODEL is, or else with device of
+    the model, exported here."""
+    from dualmode.recognizer import Recognizer
+    from dualmode.serving.browser import BrowserEngine, read_engine_files
+
+    files = read_engine_files(folder)
+    for path in (live, model):
+        if path is not None and path.is_file():
+            subnet = Recognizer.load(path).subnet("device")
+            return BrowserEngine(files, path.read_bytes(), subnet)
+    from dualmode.export.engine import engine_artifact
+    from dualmode.model.directory import load_model
+
+    loaded = load_model(model)
+    artifact = engine_artifact(loaded, loaded.device_subnet)
+    return BrowserEngine(files, artifact.to_bytes(), loaded.device_subnet)
 
 
 def _keys(path: Path | None) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from dualmode.recognizer import Recognizer
+from dualmode.serving.browser import BrowserEngine
 from dualmode.serving.connection import Connection
 from dualmode.serving.metrics import Metrics
 from dualmode.serving.models import Models
@@ -44,6 +45,7 @@ _PAGE_TYPES = {
     "css": "text/css",
     "js": "text/javascript",
     "svg": "image/svg+xml",
+    "wasm": "application/wasm",
 }
 
 
@@ -55,6 +57,8 @@ class Service:
         settings: limits, API keys and allowed origins.
         live: recogniser of the default model's live streams in place of its own; it may run an
             export or an artifact of the engine.
+        browser: the engine and the model with which the page can recognise by itself; None: it
+            does not offer to.
     """
 
     def __init__(
@@ -62,8 +66,10 @@ class Service:
         recognizers: Sequence[tuple[str, Recognizer]],
         settings: Settings = Settings(),
         live: Recognizer | None = None,
+        browser: BrowserEngine | None = None,
     ) -> None:
         self.settings = settings
+        self._browser = browser
         self.metrics = Metrics()
         self.models = Models(recognizers, settings.endpointing, self.metrics, live)
         self.draining = False
@@ -74,10 +80,13 @@ class Service:
                 WebSocketRoute(LISTEN, self._listen),
                 Route("/v1/audio/transcriptions", self._files.transcribe, methods=["POST"]),
                 Route("/v1/models", self._files.list_models),
+                Route("/v1/device.dual", self._artifact),
                 Route("/healthz", self._alive),
                 Route("/readyz", self._ready),
                 Route("/metrics", self._metrics_page),
                 Route("/", self._page),
+                Route("/page/offer.json", self._offer),
+                Route("/page/engine/{name}", self._engine),
                 Route("/page/{name}", self._page),
             ],
             exception_handlers={HTTPException: _as_openai, 500: _as_openai},
@@ -147,7 +156,32 @@ class Service:
         file = resources.files("dualmode.serving") / "page" / name
         if "/" in name or ending not in _PAGE_TYPES or not file.is_file():
             raise HTTPException(404, "no such page")
-        return Response(file.read_bytes(), media_type=_PAGE_TYPES[ending], headers=_PAGE_HEADERS)
+        return self._page_file(file.read_bytes(), _PAGE_TYPES[ending])
+
+    async def _offer(self, request: Request) -> Response:
+        """What the page can do besides; without a model, so that it needs no key."""
+        offer = None if self._browser is None else self._browser.offer()
+        return JSONResponse({"browser": offer}, headers=_PAGE_HEADERS)
+
+    async def _engine(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if self._browser is None or name not in self._browser.files:
+            raise HTTPException(404, "no such page")
+        return self._page_file(self._browser.files[name], _PAGE_TYPES[name.rpartition(".")[2]])
+
+    async def _artifact(self, request: Request) -> Response:
+        if self._browser is None:
+            raise HTTPException(404, "the page of this service does not recognise by itself")
+        headers = {"Cache-Control": "no-cache"}
+        return Response(self._browser.artifact, 200, headers, "application/octet-stream")
+
+    def _page_file(self, content: bytes, media_type: str) -> Response:
+        headers = dict(_PAGE_HEADERS)
+        if self._browser is not None:  # a worker is under the policy that it comes with itself
+            own = "script-src 'self'"
+            policy = _CONTENT_SECURITY.replace(own, f"{own} 'wasm-unsafe-eval'")
+            headers["Content-Security-Policy"] = policy
+        return Response(content, media_type=media_type, headers=headers)
 
 
 class _Guard:

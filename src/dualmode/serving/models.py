@@ -8,7 +8,7 @@ from typing import Any
 
 from dualmode.decoding.stream import Endpointing
 from dualmode.errors import DualmodeError
-from dualmode.model.subnet import ChunkedContext
+from dualmode.model.subnet import Subnet, chunked_context
 from dualmode.recognizer import Recognizer
 from dualmode.serving.lanes import CaptionLane, RevisionLane
 from dualmode.serving.metrics import Metrics
@@ -39,20 +39,24 @@ class ServedModel:
 
     def describe(self) -> dict[str, Any]:
         """Description for clients."""
-        subnet = self.live.subnet("device")
-        assert isinstance(subnet.context, ChunkedContext)
-        return {
-            "recognisers": list(self.recognisers),
-            "chunk_ms": subnet.context.chunk_ms,
-            "lookahead_ms": subnet.context.lookahead_ms,
-            "sparsity": subnet.sparsity,
-        }
+        device = describe_device(self.live.subnet("device"))
+        return {"recognisers": list(self.recognisers), **device}
 
     def stop(self) -> None:
         """End the threads."""
         self.captions.stop()
         if self.revisions is not None:
             self.revisions.stop()
+
+
+def describe_device(subnet: Subnet) -> dict[str, Any]:
+    """Description of a streaming recogniser for clients."""
+    context = chunked_context(subnet)
+    return {
+        "chunk_ms": context.chunk_ms,
+        "lookahead_ms": context.lookahead_ms,
+        "sparsity": subnet.sparsity,
+    }
 
 
 class Models:

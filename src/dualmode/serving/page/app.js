@@ -1,8 +1,12 @@
 // The page: the microphone or a file in, captions out, and both recognisers side by side.
 
 import { Connection } from "./connection.js";
-import { compare, toSrt } from "./words.js";
+import { correct } from "./correction.js";
+import { Engine, LocalStream } from "./local.js";
+import { RATE_HZ, openMicrophone, readSamples } from "./sound.js";
+import { clock, median, spoken, toSrt } from "./words.js";
 import { drawWeights } from "./weights.js";
+import "./theme.js";
 
 const $ = (id) => document.getElementById(id);
 const state = {
@@ -14,7 +18,9 @@ const state = {
   key: sessionStorage.getItem("key"),
   wordDelays: [],
   sentenceDelays: [],
-  startedAt: 0,      // time of the first sample; 0 for files
+  startedAt: 0,      // when the first sample was heard; 0 for files
+  offer: null,       // what this browser could run
+  engine: null,      // what it runs, once it is loaded
 };
 
 // ---- status ----
@@ -27,14 +33,11 @@ function say(text, kind = "") {
 function setTalking(on, label) {
   $("talk").setAttribute("aria-pressed", String(on));
   $("talk-label").textContent = label ?? (on ? "Stop" : "Start");
+  // A stream stays where it has begun.
+  $("local").disabled = on || Boolean(state.connection);
 }
 
 // ---- captions ----
-
-function clock(seconds) {
-  const whole = Math.floor(seconds);
-  return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
-}
 
 function keepAtEnd(change) {
   const stage = document.querySelector(".stage");
@@ -110,56 +113,29 @@ function onRevised(event, offset) {
   state.sentenceDelays.push(delay);
   $("server-delay").textContent = spoken(median(state.sentenceDelays));
   row($("server-text"), event.start + offset, event.text, `+${spoken(delay)}`);
-  keepAtEnd(() => correct(segment));
+  keepAtEnd(() => correct(segment.node, texts(segment.device), texts(segment.server)));
 }
 
-// Shows what server changes, then only its text.
-function correct(segment) {
-  const before = segment.device.map((word) => word.text);
-  const after = segment.server.map((word) => word.text);
-  const pieces = [];
-  for (const [kind, word] of compare(before, after)) {
-    const node = kind === "same" ? document.createTextNode(word)
-      : document.createElement(kind === "new" ? "ins" : "del");
-    if (kind !== "same") node.textContent = word;
-    pieces.push(node, " ");
-  }
-  segment.node.classList.add("revised");
-  segment.node.replaceChildren(...pieces);
-  setTimeout(() => {
-    for (const gone of segment.node.querySelectorAll("del")) {
-      gone.nextSibling?.remove();
-      gone.remove();
-    }
-  }, 1600);
-}
+const texts = (words) => words.map((word) => word.text);
 
 function moved(words, offset) {
   return words.map((word) => ({ ...word, start: word.start + offset, end: word.end + offset }));
 }
 
-function median(values) {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[sorted.length >> 1];
-}
-
-function spoken(seconds) {
-  return seconds < 1 ? `${Math.round(seconds * 1000)} ms` : `${seconds.toFixed(1)} s`;
-}
-
-// ---- the service ----
+// ---- the service, or the engine in this browser ----
 
 function onReady(event) {
   state.base = state.next;
   const share = Math.round((1 - event.sparsity) * 100);
   $("device-weights").textContent = event.sparsity ? `${share} %` : "all";
-  $("device-context").textContent = `${event.chunk_ms} ms chunks`;
+  $("device-hears").textContent = `${event.chunk_ms} ms chunks`;
   for (const name of ["device", "server"]) drawWeights($(`weights-${name}`), event.sparsity, name);
 }
 
-function connect(sampleRate, ended) {
+// local: where the switch stood when the audio began.
+function connect(local, sampleRate, ended) {
   const listening = state.startedAt ? "Listening" : "Recognising";
-  const connection = new Connection(sampleRate, {
+  const on = {
     ready: (event, again) => {
       onReady(event);
       say(again ? "Connected again" : listening, "live");
@@ -168,18 +144,65 @@ function connect(sampleRate, ended) {
     partial: onPartial,
     segment: onSegment,
     revised: onRevised,
-    done: () => { state.connection = null; $("live").replaceChildren(); setTalking(false); say("Ready"); },
+    done: () => { if (state.connection === connection) finished("Ready"); },
     lost: () => say("Connection lost. Trying again …", "alarm"),
     refused: (code, message) => {
-      state.connection = null;
       ended();
-      setTalking(false);
-      say(message, "alarm");
+      finished(message, "alarm");
       if (code === 4401) askForKey();
+      if (local) leaveBrowser();
     },
-  }, state.key);
+  };
+  const connection = local ? new LocalStream(state.engine, state.offer, on)
+    : new Connection(sampleRate, on, state.key);
   state.connection = connection;
   return connection;
+}
+
+function finished(text, kind) {
+  state.connection = null;
+  $("live").replaceChildren();
+  setTalking(false);
+  say(text, kind);
+}
+
+// ---- in this browser ----
+
+async function askForOffer() {
+  state.offer = (await (await fetch("/page/offer.json")).json()).browser;
+  for (const node of document.querySelectorAll(".offered")) node.hidden = !state.offer;
+}
+
+async function switchLocal() {
+  showWhere();
+  if (!$("local").checked || state.engine) {
+    say("Ready");
+    return;
+  }
+  const controls = ["local", "talk", "file"].map($);
+  for (const control of controls) control.disabled = true;
+  say(`Loading the recogniser, ${(state.offer.bytes / 1e6).toFixed(1)} MB …`);
+  try {
+    state.engine = await Engine.load(state.key);
+    say("Ready");
+  } catch (error) {
+    leaveBrowser();
+    say(error.message, "alarm");
+    if (error.status === 401) askForKey();
+  }
+  for (const control of controls) control.disabled = false;
+  $("local").focus();
+}
+
+function leaveBrowser() {
+  state.engine?.stop();
+  state.engine = null;
+  $("local").checked = false;
+  showWhere();
+}
+
+function showWhere() {
+  document.body.dataset.where = $("local").checked ? "browser" : "service";
 }
 
 function askForKey() {
@@ -193,41 +216,33 @@ function askForKey() {
 // ---- sound ----
 
 async function startMicrophone() {
+  const local = $("local").checked;
   setTalking(true, "Opening …");
-  let media;
-  const context = new AudioContext();
+  let microphone;
   try {
-    media = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1 } });
-    await context.audioWorklet.addModule("/page/recorder.js");
+    microphone = await openMicrophone(local ? RATE_HZ : undefined);
   } catch (error) {
-    context.close();
     setTalking(false);
     say(error.name === "NotAllowedError" ? "The browser does not allow the microphone."
       : "No microphone can be opened.", "alarm");
     return;
   }
-  const source = context.createMediaStreamSource(media);
-  const recorder = new AudioWorkletNode(context, "recorder", { numberOfOutputs: 0, channelCount: 1,
-    channelCountMode: "explicit" });
   state.startedAt = performance.now();
   const release = () => {
-    recorder.port.onmessage = null;
-    media.getTracks().forEach((track) => track.stop());
-    context.close();
+    microphone.close();
     $("level").value = 0;
     state.stopAudio = null;
   };
-  const connection = connect(context.sampleRate, release);
+  const connection = connect(local, microphone.sampleRate, release);
   let first = true;
-  recorder.port.onmessage = ({ data }) => {
+  microphone.start((samples, peak) => {
     if (first) {
       first = false;
       state.startedAt = performance.now() - 40;
     }
-    $("level").value = Math.sqrt(data.peak);
-    connection.send(new Int16Array(data.samples));
-  };
-  source.connect(recorder);
+    $("level").value = Math.sqrt(peak);
+    connection.send(samples);
+  });
   setTalking(true);
   state.stopAudio = () => {
     release();
@@ -238,23 +253,23 @@ async function startMicrophone() {
 }
 
 async function openFile(file) {
+  if ($("talk").disabled) return;
   if (state.connection) stop();
+  const local = $("local").checked;
   say(`Reading ${file.name} …`);
-  let audio;
+  let samples;
   try {
-    const context = new OfflineAudioContext(1, 1, 16000);
-    audio = await context.decodeAudioData(await file.arrayBuffer());
+    samples = await readSamples(file);
   } catch {
     say(`${file.name} is not audio that this browser can read.`, "alarm");
     return;
   }
-  const samples = mono16(audio);
   state.startedAt = 0;
   let stopped = false;
-  const connection = connect(audio.sampleRate, () => { stopped = true; });
+  const connection = connect(local, RATE_HZ, () => { stopped = true; });
   state.stopAudio = () => { stopped = true; state.stopAudio = null; connection.finish(); };
   setTalking(true);
-  const block = audio.sampleRate / 2;
+  const block = RATE_HZ / 2;
   for (let at = 0; at < samples.length && !stopped; at += block) {
     // The service slows a fast sender down; this loop must not fill the browser's memory instead.
     while (!stopped && connection.backlog > 1 << 18) await new Promise((go) => setTimeout(go, 20));
@@ -263,21 +278,17 @@ async function openFile(file) {
   if (!stopped) state.stopAudio();
 }
 
-function mono16(audio) {
-  const channels = Array.from({ length: audio.numberOfChannels }, (_, n) => audio.getChannelData(n));
-  return Int16Array.from({ length: audio.length }, (_, at) => {
-    let sum = 0;
-    for (const channel of channels) sum += channel[at];
-    return Math.max(-32768, Math.min(32767, Math.round(sum / channels.length * 32767)));
-  });
-}
-
 function stop() {
-  if (state.stopAudio) state.stopAudio();
-  else state.connection?.abandon();
+  if (state.stopAudio) {
+    state.stopAudio();
+  } else if (state.connection) {
+    state.connection.abandon();
+    finished("Ready");
+  }
 }
 
 function toggle() {
+  if ($("talk").disabled) return;
   if (state.connection || state.stopAudio) stop();
   else startMicrophone();
 }
@@ -287,7 +298,7 @@ function toggle() {
 const finalWords = () => state.segments.flatMap((one) => one.server ?? one.device);
 
 async function copy() {
-  const text = state.segments.map((one) => (one.server ?? one.device).map((w) => w.text).join(" "));
+  const text = state.segments.map((one) => texts(one.server ?? one.device).join(" "));
   await navigator.clipboard.writeText(`${text.join("\n")}\n`);
   say("Copied");
 }
@@ -310,23 +321,16 @@ function clear() {
   $("empty").hidden = false;
 }
 
-function switchTheme() {
-  const root = document.documentElement;
-  const dark = root.dataset.theme ? root.dataset.theme === "dark"
-    : matchMedia("(prefers-color-scheme: dark)").matches;
-  root.dataset.theme = dark ? "light" : "dark";
-  localStorage.setItem("theme", root.dataset.theme);
-}
-
 $("talk").onclick = toggle;
 $("copy").onclick = copy;
 $("srt").onclick = save;
 $("clear").onclick = clear;
-$("theme").onclick = switchTheme;
+$("local").onchange = switchLocal;
 $("file").onchange = () => { if ($("file").files[0]) openFile($("file").files[0]); $("file").value = ""; };
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("button, input, dialog")) return;
-  const action = { " ": toggle, c: copy, s: save, Escape: () => state.connection && stop() }[event.key];
+  const action = { " ": toggle, c: copy, s: save, b: () => state.offer && $("local").click(),
+    Escape: () => state.connection && stop() }[event.key];
   if (!action || ((action === copy || action === save) && !state.segments.length)) return;
   event.preventDefault();
   action();
@@ -338,5 +342,6 @@ document.addEventListener("drop", (event) => {
   $("drop").hidden = true;
   if (event.dataTransfer.files[0]) openFile(event.dataTransfer.files[0]);
 });
-if (localStorage.getItem("theme")) document.documentElement.dataset.theme = localStorage.getItem("theme");
 for (const name of ["device", "server"]) drawWeights($(`weights-${name}`), 0.7, name);
+showWhere();
+askForOffer();

@@ -1,30 +1,4 @@
-// Words of captions: where two recognisers differ, and captions as SRT.
-
-// The longest common subsequence, as [kind, word]: "same", "gone" or "new".
-export function compare(before, after) {
-  const lengths = Array.from({ length: before.length + 1 }, () => new Uint16Array(after.length + 1));
-  for (let i = before.length - 1; i >= 0; i--) {
-    for (let j = after.length - 1; j >= 0; j--) {
-      lengths[i][j] = before[i] === after[j]
-        ? lengths[i + 1][j + 1] + 1
-        : Math.max(lengths[i + 1][j], lengths[i][j + 1]);
-    }
-  }
-  const steps = [];
-  let i = 0;
-  let j = 0;
-  while (i < before.length || j < after.length) {
-    if (i < before.length && j < after.length && before[i] === after[j]) {
-      steps.push(["same", after[j++]]);
-      i++;
-    } else if (i < before.length && (j === after.length || lengths[i + 1][j] >= lengths[i][j + 1])) {
-      steps.push(["gone", before[i++]]);
-    } else {
-      steps.push(["new", after[j++]]);
-    }
-  }
-  return steps;
-}
+// Captions as SRT, times as text.
 
 const LINE = 42;
 const LONGEST_S = 5;
@@ -46,7 +20,7 @@ export function toSrt(words) {
   return cues.map((cue, index) => {
     const next = cues[index + 1]?.start ?? Infinity;
     const end = Math.min(Math.max(cue.end, cue.start + SHORTEST_S), Math.max(next, cue.end));
-    return `${index + 1}\n${clock(cue.start)} --> ${clock(end)}\n${twoLines(cue.text)}\n`;
+    return `${index + 1}\n${timestamp(cue.start)} --> ${timestamp(end)}\n${twoLines(cue.text)}\n`;
   }).join("\n");
 }
 
@@ -60,9 +34,23 @@ function twoLines(text) {
   return best < 0 ? text : `${text.slice(0, best)}\n${text.slice(best + 1)}`;
 }
 
-function clock(seconds) {
+function timestamp(seconds) {
   const ms = Math.round(seconds * 1000);
   const two = (n) => String(n).padStart(2, "0");
   return `${two(Math.floor(ms / 3600000))}:${two(Math.floor(ms / 60000) % 60)}:`
     + `${two(Math.floor(ms / 1000) % 60)},${String(ms % 1000).padStart(3, "0")}`;
+}
+
+export function clock(seconds) {
+  const whole = Math.floor(seconds);
+  return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
+}
+
+export function median(values) {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[sorted.length >> 1];
+}
+
+export function spoken(seconds) {
+  return seconds < 1 ? `${Math.round(seconds * 1000)} ms` : `${seconds.toFixed(1)} s`;
 }
