@@ -3,11 +3,13 @@
     python -m benchmarks.serving rates MODEL EXPORT CUTS     streams that a runtime keeps up with
     python -m benchmarks.serving delays MODEL CUTS           real-time clients of one service
     python -m benchmarks.serving words MODEL CUTS            WER through the socket
+    python -m benchmarks.serving capacity FOLDER CUTS        streams, against sherpa-onnx's server
     python -m benchmarks.serving soak MODEL CUTS --minutes 30
 
-MODEL is a model directory, EXPORT its export by `dualmode export sherpa-onnx`, CUTS a CutSet.
-Clients and service run on the same machine. Each computation uses one thread, and runtimes are
-measured in turns, so that other load affects all alike.
+MODEL is a model directory, EXPORT its export by `dualmode export sherpa-onnx`, CUTS a CutSet. FOLDER
+is where capacity keeps a network of random weights; --sherpa names sherpa-onnx's own folder
+python-api-examples. Clients and service run on the same machine. Each computation uses one thread,
+and runtimes are measured in turns, so that other load affects all alike.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import random
 import time
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ import jiwer
 import numpy as np
 
 from benchmarks.serving_clients import BLOCK_S, SECOND, client, service, shifted, utterances
+from benchmarks.serving_delays import capacity, delays
 from benchmarks.serving_soak import soak
 from dualmode.recognizer import Recognizer
 
@@ -101,55 +103,6 @@ def by_sherpa(recognizer: Any, audios: list[np.ndarray]) -> float:
 # ---- through the socket ----
 
 
-def delays(options: argparse.Namespace) -> None:
-    """Delays of captions and of server's text, by the number of real-time clients."""
-    said = utterances(options.cuts, 64)
-    pause = np.zeros(2 * SECOND, np.float32)
-    whole = np.concatenate([part for samples, _ in said for part in (samples, pause)])
-    context: Any = Recognizer.load(options.model).subnet("device").context
-    print("| clients | caption 50 % | 95 % | 99 % | word 50 % | server's text 50 % | 95 % |")
-    print("|---|---|---|---|---|---|---|")
-    with service(options.model) as (address, _):
-        for count in options.streams:
-
-            async def load(count: int = count) -> list[list[tuple[float, dict[str, Any]]]]:
-                rng = random.Random(0)
-                return await asyncio.gather(
-                    *(
-                        client(
-                            address,
-                            shifted(whole, row, options.seconds),
-                            pause_s=rng.uniform(0, 1),
-                        )
-                        for row in range(count)
-                    )
-                )
-
-            runs = asyncio.run(load())
-            caption, word, server = [], [], []
-            for events in runs:
-                segments: dict[int, float] = {}
-                for at, event in events:
-                    if event["type"] == "partial" and event["words"]:
-                        end_s = event["words"][-1]["end"]
-                        chunks = int(np.ceil(round(end_s / 0.04) / context.chunk))
-                        computable = (chunks * context.chunk + context.lookahead) * 0.04 + 0.03
-                        caption.append(at - np.ceil(computable / BLOCK_S) * BLOCK_S)
-                        word.append(at - end_s)
-                    elif event["type"] == "segment":
-                        segments[event["segment"]] = at
-                    elif event["type"] == "revised":
-                        server.append(at - segments[event["segment"]])
-            quantiles = [ms(caption, q) for q in (50, 95, 99)]
-            cells = [*quantiles, ms(word, 50), ms(server, 50), ms(server, 95)]
-            print(f"| {count} | " + " | ".join(cells) + " |", flush=True)
-
-
-def ms(values: list[float], percentile: float) -> str:
-    """A percentile in milliseconds."""
-    return f"{1000 * np.percentile(values, percentile):.0f} ms" if values else "none"
-
-
 def words(options: argparse.Namespace) -> None:
     """WER of texts from the socket, and of both recognisers on whole files."""
     said = utterances(options.cuts, options.most)
@@ -157,7 +110,8 @@ def words(options: argparse.Namespace) -> None:
     texts = [text for _, text in said]
     found: dict[str, list[str]] = {"captions (device)": [], "final (server)": []}
     same = revised = 0
-    with service(options.model) as (address, _):
+    live = ["--live", str(options.live)] if options.live else []
+    with service(options.model, *live) as (address, _):
         for samples, _ in said:
             events = [event for _, event in asyncio.run(client(address, samples, real_time=False))]
             for name, kind in (("captions (device)", "segment"), ("final (server)", "revised")):
@@ -183,15 +137,21 @@ def main() -> None:
     layout = argparse.RawTextHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
     commands = parser.add_subparsers(required=True)
-    for run in (rates, delays, words, soak):
+    for run in (rates, delays, words, soak, capacity):
         command = commands.add_parser(run.__name__, help=run.__doc__)
         command.set_defaults(run=run)
-        command.add_argument("model", type=Path)
+        if run is capacity:
+            command.add_argument("folder", type=Path)
+            command.add_argument("--sherpa", type=Path, help="sherpa-onnx's python-api-examples")
+            command.add_argument("--recipe", default="conformer-10m")
+            command.add_argument("--only", nargs="+", help="services, by name; default: all")
+        else:
+            command.add_argument("model", type=Path)
         if run is rates:
             command.add_argument("export", type=Path)
             command.add_argument("--engine", type=Path, help="artifact of dualmode export engine")
         command.add_argument("cuts", type=Path)
-        if run is not rates:
+        if run in (delays, words, soak):
             command.add_argument("--live", type=Path, help="as of dualmode serve")
         command.add_argument("--streams", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
         command.add_argument("--seconds", type=float, default=20.0)

@@ -68,7 +68,12 @@ Events = list[tuple[float, dict[str, Any]]]
 
 
 async def client(
-    address: str, samples: np.ndarray, *, real_time: bool = True, pause_s: float = 0.0
+    address: str,
+    samples: np.ndarray,
+    *,
+    real_time: bool = True,
+    pause_s: float = 0.0,
+    revise: bool = True,
 ) -> Events:
     """Send samples and return the events, each with its time since the first sample."""
     from websockets.asyncio.client import connect
@@ -76,7 +81,7 @@ async def client(
     events: Events = []
     url = f"ws://{address}/v1/listen"
     async with connect(url, compression=None, proxy=None, max_size=None) as socket:
-        await socket.send(json.dumps({"type": "start"}))
+        await socket.send(json.dumps({"type": "start", "revise": revise}))
         await socket.recv()
         await asyncio.sleep(pause_s)
         began = time.perf_counter()

@@ -1,0 +1,137 @@
+"""Services that are compared: ours with every runtime, and sherpa-onnx's Python streaming server.
+
+All have the same network of random weights, calibrated to emit a token in about every eighth frame.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.engine import random_model, recipe_of
+from benchmarks.serving_clients import BLOCK_S, SECOND, service
+from dualmode.export.engine import export_engine
+from dualmode.export.sherpa_onnx import export_sherpa_onnx
+from dualmode.features import fbank
+from dualmode.model.directory import LoadedModel, save_model
+
+EMITTING = 0.12  # share of frames
+
+
+def prepare(recipe_name: str, folder: Path) -> None:
+    """Write ``model``, ``export`` and ``device.dual`` to ``folder``, unless they are there."""
+    if (folder / "device.dual").is_file():
+        return
+    (folder / "model").mkdir(parents=True, exist_ok=True)
+    loaded = random_model(recipe_of(recipe_name, (8, 1)), folder / "model")
+    emit_some(loaded)
+    save_model(folder / "model", loaded.model, loaded.recipe)
+    subnet = loaded.device_subnet
+    export_sherpa_onnx(loaded, folder / "export", {"device": subnet}, int8=True)
+    export_engine(loaded, subnet, folder / "device.dual")
+
+
+def emit_some(loaded: LoadedModel) -> None:
+    """Make about every eighth frame emit a token, as speech does, by what noise gives."""
+    rng = np.random.default_rng(0)
+    loud = np.repeat(rng.uniform(0, 0.3, 40), SECOND // 5)
+    mels = torch.from_numpy(fbank((rng.standard_normal(len(loud)) * loud).astype(np.float32)))
+    net, subnet = loaded.model, loaded.device_subnet
+    joiner = net.joiner
+    with torch.no_grad():
+        frames = net.recognize(mels.unsqueeze(0), torch.tensor([len(mels)]), subnet)[0][0]
+        mean, deviation = frames.mean(dim=0), frames.std(dim=0)
+        joiner.from_frames.weight.div_(deviation.unsqueeze(1))
+        joiner.from_frames.bias.sub_(mean).div_(deviation)
+        none = torch.zeros(1, net.predictor.context_tokens, dtype=torch.long)
+        predictions = joiner.from_predictions(net.predictor(none, None), None)
+        logits = joiner((frames - mean) / deviation, predictions, None)
+        margin = logits[:, 1:].max(dim=1).values - logits[:, 0]
+        bias = joiner.out.bias
+        assert bias is not None
+        bias[0] += margin.quantile(1 - EMITTING)
+
+
+def peers(folder: Path, sherpa: Path | None) -> dict[str, Any]:
+    """Context managers that run each service and yield its address and process id, by name."""
+    ours = {"engine": "device.dual", "onnx": "export", "torch": "model"}
+    found: dict[str, Any] = {
+        f"dualmode, {name}": partial(service, folder / place) for name, place in ours.items()
+    }
+    if sherpa is not None:
+        for suffix in ("", ".int8"):
+            name = f"sherpa-onnx{suffix.replace('.', ' ')}"
+            found[name] = partial(sherpa_service, folder / "export" / "device", sherpa, suffix)
+    return found
+
+
+@contextmanager
+def sherpa_service(export: Path, examples: Path, suffix: str) -> Iterator[tuple[str, int]]:
+    """sherpa-onnx's ``streaming_server.py``, from a folder ``python-api-examples``."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    files = {
+        "encoder": f"encoder{suffix}.onnx",
+        "decoder": "decoder.onnx",
+        "joiner": f"joiner{suffix}.onnx",
+        "tokens": "tokens.txt",
+    }
+    command = [sys.executable, "streaming_server.py", f"--port={port}", "--num-threads=1"]
+    command += [f"--{name}={export.resolve() / file}" for name, file in files.items()]
+    # Its defaults are batches of 3, of which more streams than 3 would not profit.
+    command += [
+        "--doc-root=web",
+        "--max-batch-size=64",
+        "--max-queue-size=1000",
+        "--max-active-connections=1000",
+    ]
+    process = subprocess.Popen(command, cwd=examples, stderr=subprocess.DEVNULL)
+    try:
+        while True:
+            if process.poll() is not None:
+                raise RuntimeError(f"streaming_server.py ended: {shlex.join(command)}")
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            time.sleep(0.2)
+        yield f"127.0.0.1:{port}", process.pid
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+async def sherpa_client(address: str, samples: np.ndarray, pause_s: float) -> list[float]:
+    """Send samples in real time; the time of each message since the first sample."""
+    from websockets.asyncio.client import connect
+
+    times = []
+    url = f"ws://{address}"
+    async with connect(url, compression=None, proxy=None, max_size=None) as connection:
+        await asyncio.sleep(pause_s)
+        began = time.perf_counter()
+
+        async def send() -> None:
+            size = round(BLOCK_S * SECOND)
+            for number, start in enumerate(range(0, len(samples), size)):
+                due = began + (number + 1) * BLOCK_S
+                await asyncio.sleep(max(0.0, due - time.perf_counter()))
+                await connection.send(samples[start : start + size].tobytes())
+            await connection.send("Done")
+
+        sending = asyncio.create_task(send())
+        async for _ in connection:
+            times.append(time.perf_counter() - began)
+        await sending
+    return times[:-1]  # the last one is the text of the whole
