@@ -6,8 +6,8 @@
     python -m benchmarks.serving capacity FOLDER CUTS        streams, against sherpa-onnx's server
     python -m benchmarks.serving soak MODEL CUTS --minutes 30
 
-MODEL is a model directory, EXPORT its export by `dualmode export sherpa-onnx`, CUTS a CutSet. FOLDER
-is where capacity keeps a network of random weights; --sherpa names sherpa-onnx's own folder
+MODEL is a model directory, EXPORT its export by `dualmode export sherpa-onnx`, CUTS a CutSet.
+FOLDER is where capacity keeps a network of random weights; --sherpa names sherpa-onnx's own folder
 python-api-examples. Clients and service run on the same machine. Each computation uses one thread,
 and runtimes are measured in turns, so that other load affects all alike.
 """
