@@ -179,6 +179,7 @@ async function switchLocal() {
     say("Ready");
     return;
   }
+  const focused = document.activeElement === $("local"); // which is lost when it is disabled
   const controls = ["local", "talk", "file"].map($);
   for (const control of controls) control.disabled = true;
   say(`Loading the recogniser, ${(state.offer.bytes / 1e6).toFixed(1)} MB …`);
@@ -191,7 +192,7 @@ async function switchLocal() {
     if (error.status === 401) askForKey();
   }
   for (const control of controls) control.disabled = false;
-  $("local").focus();
+  if (focused) $("local").focus();
 }
 
 function leaveBrowser() {
