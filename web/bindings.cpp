@@ -1,4 +1,4 @@
-// What the page calls: the C API with numbers and strings only; texts are JSON.
+// The C API with numbers and strings only, for the page; texts are JSON.
 #include <emscripten/emscripten.h>
 
 #include <cstdio>
@@ -61,14 +61,14 @@ extern "C" {
 EMSCRIPTEN_KEEPALIVE const char* web_error() { return web().error.message; }
 EMSCRIPTEN_KEEPALIVE const char* web_kernels() { return dualmode_kernel_names(); }
 
-// Null where the bytes, which must stay, make no model.
+// Null if the bytes, which must outlive the model, are not an artifact.
 EMSCRIPTEN_KEEPALIVE dualmode_model* web_open(const void* bytes, size_t size) {
   dualmode_model* model = nullptr;
   dualmode_open_memory(bytes, size, nullptr, &model, &web().error);
   return model;
 }
 
-// keep_finished: whether web_finish gives the text of all segments; 0 limits memory.
+// keep_finished: whether web_finish returns the text of all segments; 0 limits memory.
 EMSCRIPTEN_KEEPALIVE dualmode_stream* web_stream(dualmode_model* model, int keep_finished) {
   dualmode_options options;
   dualmode_default_options(&options);
@@ -78,7 +78,7 @@ EMSCRIPTEN_KEEPALIVE dualmode_stream* web_stream(dualmode_model* model, int keep
   return stream;
 }
 
-// 1 where the text changed, 0 where not, -1 for an error.
+// 1 if the text changed, 0 if not, -1 for an error.
 EMSCRIPTEN_KEEPALIVE int web_push(dualmode_stream* stream, const float* samples, size_t count) {
   int changed = 0;
   const int code = dualmode_stream_push(stream, samples, count, &changed, &web().error);
@@ -91,7 +91,7 @@ EMSCRIPTEN_KEEPALIVE const char* web_partial(dualmode_stream* stream) {
   return keep(text);
 }
 
-// The oldest segment that was not taken, or null.
+// The oldest segment that has not been taken, or null.
 EMSCRIPTEN_KEEPALIVE const char* web_segment(dualmode_stream* stream) {
   dualmode_text text;
   int there = 0;

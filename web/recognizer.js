@@ -1,10 +1,10 @@
-// The engine as an object: bytes of a model in, samples in, text out. Runs in a page's worker and
-// in Node; sends nothing anywhere.
+// The engine as an object that is created from the bytes of a model. It runs in a worker of a page and
+// in Node, and does not use the network.
 "use strict";
 
 class Recognizer {
-  // `engine`: what createEngine() resolves to. `bytes`: a Uint8Array with an artifact.
-  // `keepFinished`: whether finish gives the text of all segments; false limits memory.
+  // `engine`: the result of createEngine(). `bytes`: a Uint8Array with an artifact.
+  // `keepFinished`: whether finish returns the text of all segments; false limits memory.
   constructor(engine, bytes, keepFinished = true) {
     this.engine = engine;
     const place = engine._malloc(bytes.length);
@@ -33,7 +33,8 @@ class Recognizer {
     return found;
   }
 
-  // Hear a Float32Array of 16 kHz samples. Gives {segments, partial} if a text changed, or null.
+  // Process a Float32Array of samples at 16 kHz. Returns {segments, partial} if a text changed, or
+  // null.
   push(samples) {
     const engine = this.engine;
     if (samples.length > this.roomFor) {
@@ -48,8 +49,8 @@ class Recognizer {
     return { segments: this.segments(), partial: this.text(engine._web_partial(this.stream)) };
   }
 
-  // The end of the audio: {segments, whole}. `whole` is the text of everything heard, or of what
-  // follows the last segment. Then the recogniser is ready for another stream.
+  // Ends the stream and resets the recogniser. Returns {segments, whole}: `whole` is the text of the
+  // whole stream, or without `keepFinished` the text after the last segment.
   finish() {
     const whole = this.text(this.engine._web_finish(this.stream));
     const segments = this.segments();

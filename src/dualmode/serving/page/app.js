@@ -18,7 +18,7 @@ const state = {
   key: sessionStorage.getItem("key"),
   wordDelays: [],
   sentenceDelays: [],
-  startedAt: 0,      // when the first sample was heard; 0 for files
+  startedAt: 0,      // time of the first sample; 0 for files
   offer: null,       // what this browser could run
   engine: null,      // what it runs, once it is loaded
 };
@@ -128,7 +128,7 @@ function onReady(event) {
   state.base = state.next;
   const share = Math.round((1 - event.sparsity) * 100);
   $("device-weights").textContent = event.sparsity ? `${share} %` : "all";
-  $("device-hears").textContent = `${event.chunk_ms} ms chunks`;
+  $("device-context").textContent = `${event.chunk_ms} ms chunks`;
   for (const name of ["device", "server"]) drawWeights($(`weights-${name}`), event.sparsity, name);
 }
 
