@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import numpy as np
 
 from dualmode.config import TextConfig
 from dualmode.data.loading import load_samples
-from dualmode.decoding.transcript import transcript_of
+from dualmode.evaluation.confidence import JudgedWords, fit_calibration, recognised_words
+from dualmode.evaluation.thresholds import margins
 from dualmode.evaluation.tuning import EncodedCuts
 from dualmode.evaluation.wer import word_errors
 from dualmode.text import normalize
@@ -27,34 +29,18 @@ def command_scores(commands: EncodedCuts, other: EncodedCuts, words: list[str]) 
     its false accepts are of the rest.
     """
     said = commands.references
-    found = commands.outcomes("beam", phrases=words, threshold=-np.inf)
-    stranger = other.outcomes("beam", phrases=words, threshold=-np.inf)
-    tokens = commands.recognizer.tokens
-    answers = [tokens.decode(t.id for t in outcome.tokens).strip() for outcome in found]
-    margins = np.array([outcome.margin for outcome in found])
-    others = np.array([outcome.margin for outcome in stranger])
-    right = np.array([a == b for a, b in zip(answers, said, strict=True)])
-
-    def at(threshold: float, others: np.ndarray = others) -> dict[str, float]:
-        accepted = margins >= threshold
-        return {
-            "threshold": float(threshold),
-            "accuracy": float((right & accepted).mean()),
-            "wrong": float((~right & accepted).mean()),
-            "none": float((~accepted).mean()),
-            "false_accepts": float((others >= threshold).mean()),
-        }
-
-    chosen = float(np.quantile(others[::2], 1 - FALSE_ACCEPTS))
+    found = margins(commands, other, words)
+    half = replace(found, other=found.other[::2])
+    rest = replace(found, other=found.other[1::2])
     return {
         "commands": len(said),
-        "other": len(others),
+        "other": len(found.other),
         "phrases": len(words),
         "greedy_accuracy": _share(commands.texts(), said),
         "beam_accuracy": _share(commands.texts("beam"), said),
-        "without_threshold": float(right.mean()),
-        "by_threshold": [at(t) for t in (-3.0, -2.0, -1.5, -1.0, -0.5, -0.25, 0.0)],
-        "chosen": at(chosen, others[1::2]),
+        "without_threshold": float(found.correct.mean()),
+        "by_threshold": [asdict(found.at(t)) for t in (-3.0, -2.0, -1.5, -1.0, -0.5, -0.25, -0.1)],
+        "chosen": asdict(rest.at(half.choose(FALSE_ACCEPTS))),
     }
 
 
@@ -126,33 +112,21 @@ def hotword_scores(cuts: EncodedCuts, names: list[str], strength: float) -> dict
     }
 
 
-def reliability(cuts: EncodedCuts, bins: int = 10) -> dict[str, Any]:
-    """How often words of greedy search are right, by their confidence, and the expected
-    calibration error: the mean distance of the two."""
-    confidences, right = [], []
-    for reference, outcome in zip(cuts.references, cuts.outcomes(), strict=True):
-        words = transcript_of(outcome.tokens, cuts.recognizer.tokens, 1e9).words
-        if not words:
-            continue
-        aligned = jiwer.process_words(reference, " ".join(word.text for word in words))
-        hits = {
-            chunk.hyp_start_idx + offset
-            for chunk in aligned.alignments[0]
-            if chunk.type == "equal"
-            for offset in range(chunk.hyp_end_idx - chunk.hyp_start_idx)
-        }
-        confidences += [word.confidence for word in words]
-        right += [at in hits for at in range(len(words))]
-    values, hits_ = np.array(confidences), np.array(right, dtype=float)
-    place = np.minimum((values * bins).astype(int), bins - 1)
-    rows = [
-        {
-            "confidence": float(values[place == number].mean()),
-            "right": float(hits_[place == number].mean()),
-            "words": int((place == number).sum()),
-        }
-        for number in range(bins)
-        if (place == number).any()
-    ]
-    error = sum(row["words"] * abs(row["confidence"] - row["right"]) for row in rows)
-    return {"words": len(values), "ece": error / max(1, len(values)), "bins": rows}
+def reliability(cuts: EncodedCuts, dev: EncodedCuts | None = None) -> dict[str, Any]:
+    """How often words of greedy search are correct, by their confidence, before calibration and
+    after one that is fitted on another set."""
+    words = recognised_words(cuts)
+    report = {"before": _reliability(words)}
+    if dev is not None:
+        calibration = fit_calibration(recognised_words(dev))
+        report["calibration"] = asdict(calibration)
+        report["after"] = _reliability(words.calibrated(calibration))
+    return report
+
+
+def _reliability(words: JudgedWords) -> dict[str, Any]:
+    return {
+        "words": len(words.confidences),
+        "ece": words.expected_error,
+        "bins": [asdict(found) for found in words.bins],
+    }

@@ -220,6 +220,15 @@ class DecodingConfig(Section):
     blank_penalty: float = Field(
         0.0, description="subtracted from the log-probability of blank; reduces deletions"
     )
+    confidence_slope: float = Field(
+        1.0, gt=0, description="calibration of confidences: factor of their log-odds"
+    )
+    confidence_offset: float = Field(
+        0.0, description="calibration of confidences: added to their log-odds"
+    )
+    phrase_threshold: float = Field(
+        -1.0, le=0, description="least margin of a phrase of a closed list, in nats per token"
+    )
 
 
 class TrainingConfig(Section):

@@ -12,6 +12,7 @@ import numpy as np
 
 from dualmode.audio import SAMPLE_RATE_HZ, Samples
 from dualmode.decoding.beam import BeamSearch
+from dualmode.decoding.confidence import Calibration
 from dualmode.decoding.foreseen import ForeseenPredictions
 from dualmode.decoding.greedy import GreedySearch
 from dualmode.decoding.guidance import Compiled, Compiler, Guidance, shifted
@@ -70,7 +71,7 @@ class Recognizer:
         self._opened: dict[Subnet, Runtime] = {}
         self._foreseen: dict[int, ForeseenPredictions] = {}
         self._beams: tuple[BeamSearch, ...] = ()
-        self._compiler = Compiler(self.tokens, self.recipe.text)
+        self._compiler = Compiler(self.tokens, self.recipe.text, self.recipe.decoding)
 
     @classmethod
     def load(
@@ -111,6 +112,11 @@ class Recognizer:
         subnet = named_subnet(name, self.recipe) if isinstance(name, str) else name
         self.model.check(subnet)
         return subnet
+
+    @property
+    def calibration(self) -> Calibration:
+        """Calibration of the confidences of words, from the recipe."""
+        return self._compiler.calibration
 
     def compile_phrases(self, phrases: Sequence[str] | str | Path) -> PhraseAutomaton:
         """Compile phrases or a grammar for repeated use as ``phrases``.

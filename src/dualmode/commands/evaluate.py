@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -27,6 +27,14 @@ from dualmode.commands.subnets import (
 )
 from dualmode.errors import SubnetError
 
+if TYPE_CHECKING:
+    from lhotse import CutSet
+
+    from dualmode.decoding.guidance import Guidance
+    from dualmode.decoding.search import SearchName
+    from dualmode.model.subnet import Subnet
+    from dualmode.recognizer import Recognizer
+
 
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A model directory.")],
@@ -49,6 +57,14 @@ def evaluate(
             "--tail", help="Also count last words that depend on 2 s of silence after them."
         ),
     ] = False,
+    reliability: Annotated[
+        Path | None,
+        typer.Option(
+            "--reliability",
+            metavar="PNG",
+            help="Draw how often words of a given confidence are correct.",
+        ),
+    ] = None,
     search: SearchOption = "greedy",
     sparsity: SparsityOption = None,
     chunk_ms: ChunkOption = None,
@@ -72,6 +88,7 @@ def evaluate(
       dualmode evaluate runs/quickstart/model runs/quickstart/corpus/test
       dualmode evaluate MODEL CUTS --json figures.json
       dualmode evaluate MODEL CUTS --tail
+      dualmode evaluate MODEL CUTS --reliability confidence.png
       dualmode evaluate MODEL CUTS --lm english.lm --written
       dualmode evaluate MODEL CUTS --subnet device --chunk-ms 320 --lookahead-ms 80
     """
@@ -82,7 +99,7 @@ def evaluate(
     from dualmode.recognizer import load
     from dualmode.whole_files import check_writable
 
-    check_writable(json, utterances)
+    check_writable(json, utterances, reliability)
     guidance = chosen_guidance(
         phrases=phrases,
         threshold=threshold,
@@ -114,7 +131,32 @@ def evaluate(
         if streaming is None:
             raise SubnetError("--tail streams: use --subnet device or both")
         print_tail(tail_of_cuts(recognizer, scored, streaming), console)
+    if reliability is not None:
+        _draw_reliability(reliability, recognizer, scored, subnets, search, guidance)
     if json is not None:
         evaluation.write_json(json)
     if utterances is not None:
         evaluation.write_utterances(utterances)
+
+
+def _draw_reliability(
+    path: Path,
+    recognizer: Recognizer,
+    cuts: CutSet,
+    subnets: dict[str, Subnet],
+    search: SearchName,
+    guidance: Guidance,
+) -> None:
+    from dualmode.evaluation.confidence import draw_reliability, judged_words
+    from dualmode.evaluation.tuning import encode_cuts
+
+    curves = {}
+    for name, subnet in subnets.items():
+        encoded = encode_cuts(recognizer, cuts, subnet)
+        outcomes = encoded.outcomes(search, **guidance)
+        words = curves[name] = judged_words(encoded, outcomes, recognizer.calibration)
+        typer.echo(
+            f"{name}: expected calibration error {words.expected_error:.3f} "
+            f"on {len(words.confidences)} words"
+        )
+    draw_reliability(path, curves)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
-from dualmode.config import TextConfig
+from dualmode.config import DecodingConfig, TextConfig
+from dualmode.decoding.confidence import UNCALIBRATED, Calibration
 from dualmode.decoding.outcome import Hypothesis, Outcome
 from dualmode.decoding.transcript import (
     Token,
@@ -26,10 +27,8 @@ from dualmode.language.phrases import PhraseAutomaton, compile_phrases, read_phr
 from dualmode.text import Tokens, normalize
 
 HOTWORD_STRENGTH = 1.0  # of a hotword that is given without one
-THRESHOLD = -1.0  # least margin of a phrase, in nats a token
 LM_WEIGHTS = {"lm_weight": 0.3, "prior_weight": 0.2, "token_bonus": 0.0}
-
-FUSIONS_KEPT = 4
+FUSIONS_KEPT = 4  # combinations of language parts
 
 
 class Guidance(TypedDict, total=False):
@@ -68,10 +67,12 @@ class Reading:
     Attributes:
         written: whether transcripts have the written form.
         nbest: how many alternatives they have; 1 is none.
+        calibration: of the confidences of words.
     """
 
     written: bool = False
     nbest: int = 1
+    calibration: Calibration = UNCALIBRATED
 
     def transcript(
         self,
@@ -82,7 +83,7 @@ class Reading:
     ) -> Transcript:
         """One transcript of what was found in one piece of audio after the other."""
         tokens = (*earlier, *(token for outcome in outcomes for token in outcome.tokens))
-        found = transcript_of(tokens, vocabulary, seconds)
+        found = transcript_of(tokens, vocabulary, seconds, self.calibration)
         if self.written:
             found = replace(found, written=in_writing(found.words))
         if len(outcomes) != 1 or earlier:
@@ -92,7 +93,7 @@ class Reading:
         texts = [(h.tokens, h.score) for h in known] if self.nbest > 1 else []
         return replace(
             found,
-            alternatives=alternatives_of(texts, vocabulary, seconds),
+            alternatives=alternatives_of(texts, vocabulary, seconds, self.calibration),
             rejected=outcome.rejected,
             margin=outcome.margin,
         )
@@ -129,7 +130,12 @@ def shifted(outcome: Outcome, frames: int) -> Outcome:
 class Compiler:
     """Compiles options for one vocabulary, and caches recent results."""
 
-    def __init__(self, tokens: Tokens, text: TextConfig) -> None:
+    def __init__(
+        self, tokens: Tokens, text: TextConfig, decoding: DecodingConfig | None = None
+    ) -> None:
+        decoding = decoding or DecodingConfig()
+        self.calibration = Calibration(decoding.confidence_slope, decoding.confidence_offset)
+        self._threshold = decoding.phrase_threshold
         self._tokens = tokens
         # People write "22" in phrases; recognisers say "twenty two".
         self._text = text.model_copy(update={"digits": "spell"})
@@ -145,7 +151,7 @@ class Compiler:
         nbest = options.get("nbest", 1)
         if nbest < 1:
             raise LanguageError(f"nbest must be at least 1, not {nbest}")
-        reading = Reading(options.get("written", False), nbest)
+        reading = Reading(options.get("written", False), nbest, self.calibration)
         if reading.written:
             in_writing(())  # a package that is missing is told before any audio is read
         parts: list[Knowledge] = []
@@ -168,7 +174,7 @@ class Compiler:
                 prior_weight, token_bonus = settings["prior_weight"], settings["token_bonus"]
         if not parts:
             return Compiled(None, reading)
-        threshold = options.get("threshold", THRESHOLD)
+        threshold = options.get("threshold", self._threshold)
         fusion = Fusion(
             tuple(parts), tuple(weights), token_bonus, prior_weight, phrases is not None, threshold
         )

@@ -191,7 +191,8 @@ class StreamPast:
         spans = token_spans(self._search.best(self.hypotheses)[0], self._vocabulary)
         settled = self._search.stable(self.hypotheses)[0]
         stable = sum(span.end < settled for span in spans)
-        return tuple(span.word() for span in spans), stable
+        calibration = self._options.reading.calibration
+        return tuple(span.word(calibration) for span in spans), stable
 
     def _segment(self) -> Transcript | None:
         """End the current segment if it is due, and return it unless it is empty."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from dualmode.decoding.confidence import UNCALIBRATED, Calibration
 from dualmode.decoding.formats import to_dict, to_json, to_srt, to_vtt
 from dualmode.features import FRAME_S
 from dualmode.language.written import written_words
@@ -50,7 +51,8 @@ class Word:
         text: the word.
         start_s: time of its first token, in seconds from the start of the audio.
         end_s: end of the frame that emitted its last token, in seconds.
-        confidence: geometric mean of the probabilities of its tokens, 0 to 1.
+        confidence: geometric mean of the probabilities of its tokens, 0 to 1; after calibration,
+            the probability that the word is correct.
     """
 
     text: str
@@ -157,14 +159,14 @@ class TokenSpan:
     tokens: tuple[Token, ...]
     end: int
 
-    def word(self) -> Word:
+    def word(self, calibration: Calibration = UNCALIBRATED) -> Word:
         """The word with times and confidence."""
         mean_log_prob = sum(token.log_prob for token in self.tokens) / len(self.tokens)
         return Word(
             text=self.text,
             start_s=round(self.tokens[0].frame * FRAME_S, 3),
             end_s=round((self.tokens[-1].frame + 1) * FRAME_S, 3),
-            confidence=min(1.0, math.exp(mean_log_prob)),
+            confidence=calibration.apply(min(1.0, math.exp(mean_log_prob))),
         )
 
 
@@ -180,9 +182,14 @@ def token_spans(tokens: Sequence[Token], vocabulary: Vocabulary) -> list[TokenSp
     return spans
 
 
-def transcript_of(tokens: Sequence[Token], vocabulary: Vocabulary, seconds: float) -> Transcript:
+def transcript_of(
+    tokens: Sequence[Token],
+    vocabulary: Vocabulary,
+    seconds: float,
+    calibration: Calibration = UNCALIBRATED,
+) -> Transcript:
     """A transcript from the tokens of a whole piece of audio."""
-    words = (span.word() for span in token_spans(tokens, vocabulary))
+    words = (span.word(calibration) for span in token_spans(tokens, vocabulary))
     return Transcript(tuple(_within(word, seconds) for word in words), seconds, tuple(tokens))
 
 
@@ -203,7 +210,10 @@ def in_writing(words: Sequence[Word]) -> tuple[WrittenWord, ...]:
 
 
 def alternatives_of(
-    hypotheses: Sequence[tuple[Sequence[Token], float]], vocabulary: Vocabulary, seconds: float
+    hypotheses: Sequence[tuple[Sequence[Token], float]],
+    vocabulary: Vocabulary,
+    seconds: float,
+    calibration: Calibration = UNCALIBRATED,
 ) -> tuple[Alternative, ...]:
     """Alternatives from hypotheses and their scores, best first."""
     if not hypotheses:
@@ -212,7 +222,9 @@ def alternatives_of(
     total = sum(math.exp(score - most) for _, score in hypotheses)
     return tuple(
         Alternative(
-            transcript_of(tokens, vocabulary, seconds).words, score, math.exp(score - most) / total
+            transcript_of(tokens, vocabulary, seconds, calibration).words,
+            score,
+            math.exp(score - most) / total,
         )
         for tokens, score in hypotheses
     )

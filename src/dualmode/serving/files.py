@@ -51,7 +51,7 @@ def joined(recognizer: Recognizer, parts: list[Transcript]) -> Transcript:
     """Join the transcripts of a file's parts, including words cut between two parts."""
     tokens = [token for part in parts for token in part.tokens]
     seconds = max((part.seconds for part in parts), default=0.0)
-    return transcript_of(tokens, recognizer.tokens, seconds)
+    return transcript_of(tokens, recognizer.tokens, seconds, recognizer.calibration)
 
 
 def begins_word(recognizer: Recognizer, part: Transcript) -> bool:

@@ -1,0 +1,83 @@
+"""The threshold of closed lists: margins of commands against margins of other speech."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from dualmode.evaluation.tuning import EncodedCuts
+from dualmode.language.phrases import PhraseAutomaton
+
+LOWEST = -10.0
+Values = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """What a threshold accepts.
+
+    Attributes:
+        correct: share of the commands that are answered with their own phrase.
+        wrong: share of the commands that are answered with another phrase.
+        false_accepts: share of other speech that is answered with a phrase.
+    """
+
+    threshold: float
+    correct: float
+    wrong: float
+    false_accepts: float
+
+
+@dataclass(frozen=True)
+class Margins:
+    """Margins of answers that are all accepted.
+
+    Attributes:
+        commands: (N,) margins of commands; ``correct`` (N,) whether the answer is the command.
+        other: (M,) margins of speech that is none of the phrases.
+    """
+
+    commands: Values
+    correct: npt.NDArray[np.bool_]
+    other: Values
+
+    def at(self, threshold: float) -> Accepted:
+        """What is accepted at a threshold."""
+        accepted = self.commands >= threshold
+        complete = self.other > -np.inf  # the others have no answer, whatever the threshold
+        return Accepted(
+            threshold,
+            float((self.correct & accepted).mean()),
+            float((~self.correct & accepted).mean()),
+            float((complete & (self.other >= threshold)).mean()),
+        )
+
+    def choose(self, false_accepts: float) -> float:
+        """The lowest threshold, in steps of 0.01 from -10 to 0, at which at most this share of
+        other speech is accepted; 0, at which perfect fits are still accepted, if there is none."""
+        allowed = int(false_accepts * len(self.other))
+        highest = np.sort(self.other[self.other > -np.inf])[::-1]
+        if allowed >= len(highest):
+            return LOWEST
+        above = float(np.floor(highest[allowed] * 100) / 100) + 0.01
+        return round(min(max(above, LOWEST), 0.0), 2)
+
+
+def margins(
+    commands: EncodedCuts, other: EncodedCuts, phrases: Sequence[str] | PhraseAutomaton
+) -> Margins:
+    """Decode both, confined to the phrases."""
+    accept_all = -np.inf
+    found = commands.outcomes("beam", phrases=phrases, threshold=accept_all)
+    strangers = other.outcomes("beam", phrases=phrases, threshold=accept_all)
+    tokens = commands.recognizer.tokens
+    answers = [" ".join(tokens.decode(t.id for t in o.tokens).split()) for o in found]
+    correct = [a == said for a, said in zip(answers, commands.references, strict=True)]
+    return Margins(
+        np.array([o.margin for o in found], dtype=np.float64),
+        np.array(correct),
+        np.array([o.margin for o in strangers], dtype=np.float64),
+    )
