@@ -14,6 +14,7 @@ from dualmode.errors import DualmodeError
 if TYPE_CHECKING:
     from dualmode.evaluation.tuning import EncodedCuts
     from dualmode.language.ngram import NGram
+    from dualmode.language.phrases import PhraseAutomaton
     from dualmode.recognizer import Recognizer
 
 THRESHOLDS = (-3.0, -2.0, -1.5, -1.0, -0.75, -0.5, -0.25, -0.1)
@@ -78,14 +79,15 @@ def tune(
         language_model.check(recognizer.tokens)
     if confidence or phrases is not None:
         _check_directory(model)
+    automaton = recognizer.compile_phrases(phrases) if phrases is not None else None
     encoded = encode_cuts(recognizer, read_cuts(cuts), subnet)
     if lm is not None and language_model is not None:
         _tune_lm(encoded, lm, language_model)
     if confidence:
         _calibrate(recognizer, model, encoded, diagram)
-    if phrases is not None and other:
+    if automaton is not None and other:
         strangers = encode_cuts(recognizer, read_cuts(other), subnet)
-        _tune_threshold(recognizer, model, encoded, strangers, phrases, false_accepts)
+        _tune_threshold(recognizer, model, encoded, strangers, automaton, false_accepts)
 
 
 def _check_directory(model: Path) -> None:
@@ -143,12 +145,12 @@ def _tune_threshold(
     model: Path,
     commands: EncodedCuts,
     other: EncodedCuts,
-    phrases: Path,
+    phrases: PhraseAutomaton,
     false_accepts: float,
 ) -> None:
     from dualmode.evaluation.thresholds import margins
 
-    found = margins(commands, other, recognizer.compile_phrases(phrases))
+    found = margins(commands, other, phrases)
     chosen = found.choose(false_accepts)
     for threshold in sorted({*THRESHOLDS, chosen}):
         at = found.at(threshold)

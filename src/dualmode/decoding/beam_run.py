@@ -20,6 +20,7 @@ from dualmode.text import BLANK
 
 QUIET_FRAMES = 8  # frames scored together during silence
 _CALM_FRAMES = 2  # consecutive frames without a token before several are scored together
+_MOST_PATIENCE = 64  # upper limit of those frames
 _MOST_OWN, _DISTINCT_FRAMES = 0.85, 8  # see BeamRun._own
 _LOWEST = -1e300  # below all possible scores
 # Keys of hypotheses that do not exist, and before the first token; they equal no other key.
@@ -65,6 +66,7 @@ class BeamRun:
         self._at = np.zeros(batch, dtype=np.int64)  # next frame of each
         self._left = 0  # number of frames that all of them have left
         self._calm = 0  # number of consecutive frames without a token
+        self._patience = _CALM_FRAMES  # calm frames before several are scored together
         self._distinct = 0  # number of frames for which histories are assumed to be distinct
         self._ends = self._scores.copy(), self._marks.copy(), self._sums.copy()
 
@@ -80,7 +82,7 @@ class BeamRun:
         """Decode all frames and return the state after them."""
         self._leave()
         while len(self._utterance):
-            if self._calm >= _CALM_FRAMES:
+            if self._calm >= self._patience:
                 self._skip_quiet()
             else:
                 self._frame()
@@ -203,6 +205,8 @@ class BeamRun:
         self._left = 0
         if (run < QUIET_FRAMES).any():
             self._calm = 0
+        vain = run.sum() * 2 < run.size * QUIET_FRAMES
+        self._patience = min(2 * self._patience, _MOST_PATIENCE) if vain else _CALM_FRAMES
 
     def _quiet(self, log_probs: Floats, normalizer: Scores, stay: Scores, blank: Scores) -> Flags:
         """(B, F) whether only blank is within the gap for every hypothesis.
