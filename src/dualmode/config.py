@@ -89,9 +89,7 @@ class PruningConfig(Section):
     layer_cap: float = Field(
         0.95, gt=0, lt=1, description="largest sparsity of a layer under global allocation"
     )
-    scope: Literal["encoder", "all"] = Field(
-        "encoder", description="all includes predictor and joiner"
-    )
+    scope: Literal["encoder", "all"] = Field("encoder", description="all: predictor, joiner too")
     start: float = Field(0.1, ge=0, lt=1, description="share of the run at which pruning starts")
     end: float = Field(0.6, gt=0, le=1, description="share of the run at which masks are fixed")
     every_steps: int = Field(50, ge=1, description="steps between two draws of the masks")
@@ -217,18 +215,10 @@ class InitConfig(Section):
 class DecodingConfig(Section):
     """Decoding of transcripts."""
 
-    blank_penalty: float = Field(
-        0.0, description="subtracted from the log-probability of blank; reduces deletions"
-    )
-    confidence_slope: float = Field(
-        1.0, gt=0, description="calibration of confidences: factor of their log-odds"
-    )
-    confidence_offset: float = Field(
-        0.0, description="calibration of confidences: added to their log-odds"
-    )
-    phrase_threshold: float = Field(
-        -1.0, le=0, description="least margin of a phrase of a closed list, in nats per token"
-    )
+    blank_penalty: float = Field(0.0, description="lowers blank's score; reduces deletions")
+    confidence_slope: float = Field(1.0, gt=0, description="factor of log-odds of confidences")
+    confidence_offset: float = Field(0.0, description="added to log-odds of confidences")
+    phrase_threshold: float = Field(-1.0, le=0, description="least margin of a phrase")
 
 
 class TrainingConfig(Section):

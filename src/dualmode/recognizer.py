@@ -11,9 +11,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from dualmode.audio import SAMPLE_RATE_HZ, Samples
-from dualmode.decoding.beam import BeamSearch
-from dualmode.decoding.confidence import Calibration
-from dualmode.decoding.foreseen import ForeseenPredictions
+from dualmode.decoding.beams import BeamSearches
 from dualmode.decoding.greedy import GreedySearch
 from dualmode.decoding.guidance import Compiled, Compiler, Guidance, shifted
 from dualmode.decoding.jobs import Audio, AudioJob, AudioJobs, grouped
@@ -30,7 +28,6 @@ from dualmode.decoding.stream import (
 from dualmode.decoding.transcript import Transcript
 from dualmode.errors import AudioError
 from dualmode.features import fbank_batch
-from dualmode.language.knowledge import Fusion
 from dualmode.language.phrases import PhraseAutomaton
 from dualmode.model.subnet import Subnet, named_subnet
 from dualmode.progress import Progress, progress_bar
@@ -38,7 +35,6 @@ from dualmode.runtime import Floats, Ids, Runtime, RuntimeModel, load_runtime
 from dualmode.streams import LARGEST_BATCH, StreamGroup
 
 BATCH_SECONDS = 120.0  # audio in a batch
-BEAMS_KEPT = 4  # beam searches whose tables of histories are kept
 
 
 class Recognizer:
@@ -69,9 +65,9 @@ class Recognizer:
         # With full context, pieces are not longer than the utterances of training.
         self._longest_s = max(2.0, min(LONGEST_S, self.recipe.data.max_seconds))
         self._opened: dict[Subnet, Runtime] = {}
-        self._foreseen: dict[int, ForeseenPredictions] = {}
-        self._beams: tuple[BeamSearch, ...] = ()
+        self._beams = BeamSearches(beam_width, self.recipe.decoding.blank_penalty)
         self._compiler = Compiler(self.tokens, self.recipe.text, self.recipe.decoding)
+        self.calibration = self._compiler.calibration  # of the confidences of words
 
     @classmethod
     def load(
@@ -99,8 +95,7 @@ class Recognizer:
         """
         self.model.keep_only(self.subnet(subnet))
         self._opened.clear()
-        self._foreseen.clear()
-        self._beams = ()
+        self._beams.clear()
 
     def subnet(self, name: str | Subnet | None = None) -> Subnet:
         """Resolve a name to a subnet. None is server, or the only subnet of the model.
@@ -112,11 +107,6 @@ class Recognizer:
         subnet = named_subnet(name, self.recipe) if isinstance(name, str) else name
         self.model.check(subnet)
         return subnet
-
-    @property
-    def calibration(self) -> Calibration:
-        """Calibration of the confidences of words, from the recipe."""
-        return self._compiler.calibration
 
     def compile_phrases(self, phrases: Sequence[str] | str | Path) -> PhraseAutomaton:
         """Compile phrases or a grammar for repeated use as ``phrases``.
@@ -338,22 +328,10 @@ class Recognizer:
     def _search(self, runtime: Runtime, name: SearchName, compiled: Compiled) -> Search[Any]:
         penalty = self.recipe.decoding.blank_penalty
         if name == "beam" or compiled.needs_beam:
-            return self._beam(runtime, compiled.fusion)
+            return self._beams.get(runtime, compiled.fusion)
         if name == "greedy":
             return GreedySearch(runtime, blank_penalty=penalty)
         raise ValueError(f"search must be greedy or beam, not {name!r}")
-
-    def _beam(self, runtime: Runtime, fusion: Fusion | None) -> BeamSearch:
-        """A beam search; the latest are kept, since they remember what they computed."""
-        if id(runtime) not in self._foreseen:  # which keeps it, so that no other has its id
-            self._foreseen[id(runtime)] = ForeseenPredictions(runtime)
-        scorer = self._foreseen[id(runtime)]
-        for kept in self._beams:
-            if kept.scorer is scorer and kept.fusion is fusion:
-                return kept
-        search = BeamSearch(scorer, self.beam_width, self.recipe.decoding.blank_penalty, fusion)
-        self._beams = (*self._beams[1 - BEAMS_KEPT :], search)
-        return search
 
     def _runtime(self, subnet: Subnet) -> Runtime:
         if subnet not in self._opened:

@@ -122,14 +122,13 @@ class BeamRun:
         flat = candidates.reshape(batch, -1)
         floor = np.maximum(flat.max(axis=1) - self._gap, _LOWEST).repeat(width)
         if self._confined:
-            complete = self._histories.complete.take(marks[:, ROW], axis=0)
-            floor = self._drop(candidates, floor, complete)
+            floor = self._drop(candidates, floor)
         beam = (batch, width)
         keys, before = marks[:, KEY].reshape(beam), marks[:, BEFORE].reshape(beam)
         merge(candidates, floor, marks[:, LAST], keys, before)
         indices, found = largest(flat, width)
         if self._confined and width > 1:
-            keep_complete(flat, complete.reshape(flat.shape), indices, found)
+            keep_complete(flat, self._histories.complete, marks[:, ROW], indices, found)
         origin, token = np.divmod(indices.ravel(), candidates.shape[1])
         scores = found.ravel()
         none = (~(scores >= floor)).nonzero()[0]
@@ -140,11 +139,11 @@ class BeamRun:
         if len(none):
             self._marks[none, KEY], self._marks[none, BEFORE] = _NO_KEY, _NO_KEY_BEFORE
 
-    def _drop(self, candidates: Scores, floor: Scores, complete: Flags) -> Scores:
+    def _drop(self, candidates: Scores, floor: Scores) -> Scores:
         """Remove candidates (N, V) below the floor (N,) of their utterance in place, except texts
         that may end. Returns the remaining floor, below all scores."""
         low = candidates < floor[:, None]
-        low[:, BLANK] &= ~complete[:, BLANK]
+        low[:, BLANK] &= ~self._histories.complete[self._marks[:, ROW], BLANK]
         np.copyto(candidates, NEVER, where=low)
         return np.full(len(floor), _LOWEST)
 

@@ -71,14 +71,23 @@ def _sorted(values: Scores, count: int) -> Ids:
     return columns
 
 
-def keep_complete(values: Scores, complete: Flags, indices: Ids, found: Scores) -> None:
+def keep_complete(values: Scores, complete: Flags, rows: Ids, indices: Ids, found: Scores) -> None:
     """If no selected candidate may end, replace the last one by the best candidate that may, so
-    that incomplete phrases do not displace the complete one."""
-    ends = complete.ravel()[indices] & (found > NEVER)
+    that incomplete phrases do not displace the complete one.
+
+    Args:
+        values: (B, K V) scores of candidates.
+        complete: (R, V) whether a text may end after each token, for rows of histories.
+        rows: (B K,) the history of each hypothesis.
+        indices, found: as :func:`largest` returns them; they are changed in place.
+    """
+    origin, token = np.divmod(indices, complete.shape[1])
+    ends = complete[rows[origin], token] & (found > NEVER)
     lacking = np.flatnonzero(~ends.any(axis=1))
     if not len(lacking):
         return
-    ending = np.where(complete[lacking], values[lacking], NEVER)
+    mine = complete[rows.reshape(len(values), -1)[lacking]].reshape(len(lacking), -1)
+    ending = np.where(mine, values[lacking], NEVER)
     best = ending.argmax(axis=1)
     score = ending[np.arange(len(lacking)), best]
     there = score > NEVER
