@@ -67,8 +67,8 @@ def measure_hour(model: Path, cuts: Path) -> Table:
             said = write_recording(path, cuts, 60.0 * minutes)
             for name in RECOGNISERS:
                 with multiprocessing.get_context("spawn").Pool(1) as pool:
-                    memory, seconds, heard = pool.apply(measure, (model, path, name))
-                rate = f"{100 * jiwer.wer(said, heard):.2f}"
+                    memory, seconds, text = pool.apply(measure, (model, path, name))
+                rate = f"{100 * jiwer.wer(said, text):.2f}"
                 table.add_row(name, str(minutes), f"{memory:.0f}", f"{seconds:.0f}", rate)
     return table
 

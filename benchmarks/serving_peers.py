@@ -91,7 +91,7 @@ def sherpa_service(export: Path, examples: Path, suffix: str) -> Iterator[tuple[
     }
     command = [sys.executable, "streaming_server.py", f"--port={port}", "--num-threads=1"]
     command += [f"--{name}={export.resolve() / file}" for name, file in files.items()]
-    # Its defaults are batches of 3, of which more streams than 3 would not profit.
+    # Its default is batches of 3, which would not speed up more streams than 3.
     command += [
         "--doc-root=web",
         "--max-batch-size=64",

@@ -53,7 +53,7 @@ export class LocalStream {
     this.engine = engine;
     this.on = on;
     this.segments = 0;
-    this.backlog = 0; // bytes that the engine has not heard yet
+    this.backlog = 0; // bytes that the engine has not processed yet
     this.closed = false;
     this.finished = false;
     queueMicrotask(() => on.ready(offer, false));
@@ -62,11 +62,11 @@ export class LocalStream {
   // 16-bit samples at RATE_HZ of sound.js.
   async send(samples) {
     if (this.closed || this.finished) return;
-    const heard = Float32Array.from(samples, (sample) => sample / 32768);
-    this.backlog += heard.byteLength;
+    const floats = Float32Array.from(samples, (sample) => sample / 32768);
+    this.backlog += floats.byteLength;
     await this.guarded(async () => {
-      const { update } = await this.engine.ask("push", { samples: heard });
-      this.backlog -= heard.byteLength;
+      const { update } = await this.engine.ask("push", { samples: floats });
+      this.backlog -= floats.byteLength;
       if (!update || this.closed) return;
       update.segments.forEach((text) => this.segment(text));
       if (update.partial.words.length) {

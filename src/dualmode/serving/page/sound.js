@@ -1,6 +1,6 @@
 // Sound from the microphone or a file, as 16-bit samples of one channel.
 
-export const RATE_HZ = 16000; // of files, and of what the engine in the browser hears
+export const RATE_HZ = 16000; // of files, and of the input of the engine in the browser
 
 // sampleRate: undefined for the microphone's own. Gives {sampleRate, start, close}.
 export async function openMicrophone(sampleRate) {
@@ -19,9 +19,9 @@ export async function openMicrophone(sampleRate) {
     });
     return {
       sampleRate: context.sampleRate,
-      // heard: called with blocks of 40 ms and the largest magnitude in each, in [0, 1].
-      start(heard) {
-        recorder.port.onmessage = ({ data }) => heard(new Int16Array(data.samples), data.peak);
+      // onBlock: called with blocks of 40 ms and the largest magnitude in each, in [0, 1].
+      start(onBlock) {
+        recorder.port.onmessage = ({ data }) => onBlock(new Int16Array(data.samples), data.peak);
         source.connect(recorder);
       },
       close() {
