@@ -145,31 +145,27 @@ def capacity(options: argparse.Namespace) -> None:
 
 
 def measure(
-    name: str, serving: Any, whole: np.ndarray, count: int, seconds: float, context: ChunkedContext
+    name: str,
+    serving: tuple[str, int],
+    whole: np.ndarray,
+    count: int,
+    seconds: float,
+    context: ChunkedContext,
 ) -> tuple[list[float], float]:
     """Caption delays of ``count`` streams, and processor seconds per stream and second."""
-    from benchmarks.serving_peers import sherpa_client
+    from benchmarks.serving_peers import sherpa_together
 
-    async def sherpa(address: str) -> list[list[float]]:
-        rng = random.Random(0)
-        return await asyncio.gather(
-            *(
-                sherpa_client(address, shifted(whole, row, seconds), rng.uniform(0, 1))
-                for row in range(count)
-            )
-        )
-
-    with serving() as (address, pid):
-        before = processor_s(pid)
-        if name.startswith("sherpa"):
-            times = asyncio.run(sherpa(address))
-            found = [at - sent_s(k, context) for one in times for k, at in enumerate(one)]
-        else:
-            delays = Delays()
-            for events in asyncio.run(together(address, whole, count, seconds, revise=False)):
-                delays.add(events, context)
-            found = delays.caption
-        return found, (processor_s(pid) - before) / (count * seconds)
+    address, pid = serving
+    before = processor_s(pid)
+    if name.startswith("sherpa"):
+        times = asyncio.run(sherpa_together(address, whole, count, seconds))
+        found = [at - sent_s(step, context) for one in times for step, at in enumerate(one)]
+    else:
+        delays = Delays()
+        for events in asyncio.run(together(address, whole, count, seconds, revise=False)):
+            delays.add(events, context)
+        found = delays.caption
+    return found, (processor_s(pid) - before) / (count * seconds)
 
 
 def processor_s(pid: int) -> float:

@@ -6,6 +6,7 @@ All have the same network of random weights, calibrated to emit a token in about
 from __future__ import annotations
 
 import asyncio
+import random
 import shlex
 import socket
 import subprocess
@@ -21,7 +22,7 @@ import numpy as np
 import torch
 
 from benchmarks.engine import random_model, recipe_of
-from benchmarks.serving_clients import BLOCK_S, SECOND, service
+from benchmarks.serving_clients import BLOCK_S, SECOND, service, shifted
 from dualmode.export.engine import export_engine
 from dualmode.export.sherpa_onnx import export_sherpa_onnx
 from dualmode.features import fbank
@@ -135,3 +136,16 @@ async def sherpa_client(address: str, samples: np.ndarray, pause_s: float) -> li
             times.append(time.perf_counter() - began)
         await sending
     return times[:-1]  # the last one is the text of the whole
+
+
+async def sherpa_together(
+    address: str, whole: np.ndarray, count: int, seconds: float
+) -> list[list[float]]:
+    """What :func:`sherpa_client` returns for ``count`` clients at the same time."""
+    rng = random.Random(0)
+    return await asyncio.gather(
+        *(
+            sherpa_client(address, shifted(whole, row, seconds), rng.uniform(0, 1))
+            for row in range(count)
+        )
+    )

@@ -172,4 +172,5 @@ def print_report(run: Soak, metrics: str) -> None:
         sizes.setdefault(int(minute), []).append(size)
     print("MB by minute:", " ".join(f"{np.median(size):.0f}" for size in sizes.values()))
     warm_up = min(WARM_UP_MINUTES, len(sizes) / 3)
-    print(f"growth after minute {warm_up:g}: {slope(run.megabytes, warm_up):+.1f} MB an hour")
+    for after in (warm_up, 0.75 * len(sizes)):
+        print(f"growth after minute {after:g}: {slope(run.megabytes, after):+.1f} MB an hour")
