@@ -1,20 +1,20 @@
-"""What an application's knowledge of the text is worth: phrases, hotwords, a language model.
+"""The value of knowledge of the text: phrases, hotwords, a language model.
 
     python -m benchmarks.decoding MODEL --commands CUTS --other CUTS --lm FILE [--subnet device]
 
 Prints, for one subnet of any model:
 
-- phrases: how many of the commands in --commands (one of a closed list each) are recognised by
-  greedy search, an open beam, and a beam confined to the list; how much of --other (speech that
-  is none of them) is taken for one; PocketSphinx with the same list, with --pocketsphinx;
-- hotwords: names in --other, by strength: how many are found, how many are found where they were
-  not said, and the word error rate of all other words;
+- phrases: share of the commands in --commands (each from a closed list) that greedy search, an open
+  beam, and a beam confined to the list recognise; share of --other (other speech) that is accepted
+  as a command; PocketSphinx with the same list, with --pocketsphinx;
+- hotwords: names in --other, by strength: share that is found, number that is inserted wrongly, and
+  word error rate of all other words;
 - language model: word error rates of --other with and without it;
-- confidence: how often words of --other are correct, by confidence, and the expected calibration
-  error, before and after a calibration fitted on --dev;
-- speed: decoding time over greedy's, with everything off and on, frames given.
+- confidence: share of correct words of --other by confidence, and the expected calibration error,
+  before and after a calibration fitted on --dev;
+- speed: decoding time with given frames relative to greedy search, for each kind of knowledge.
 
-Frames are encoded once. Times are processor time of one process: their ratios carry.
+Frames are encoded once. Times are processor time of one process; compare their ratios.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def _encoded(recognizer: Any, path: Path, arguments: argparse.Namespace) -> Enco
 
 
 def _language_model(cuts: EncodedCuts, lm: Path) -> dict[str, float]:
-    """Word error rates; the model's weights are those of its file."""
+    """Word error rates; weights are those in the language model's file."""
     references = cuts.references
     rates = {
         "greedy": cuts.texts(),

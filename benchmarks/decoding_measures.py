@@ -1,4 +1,4 @@
-"""The measures of benchmarks.decoding."""
+"""Metrics of benchmarks.decoding."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dualmode.evaluation.tuning import EncodedCuts
 from dualmode.evaluation.wer import word_errors
 from dualmode.text import normalize
 
-FALSE_ACCEPTS = 0.02  # the share of other speech at which thresholds are compared
+FALSE_ACCEPTS = 0.02  # share of accepted other speech at which thresholds are compared
 
 
 def command_scores(commands: EncodedCuts, other: EncodedCuts, words: list[str]) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def _share(texts: Sequence[str], said: Sequence[str]) -> float:
 def pocketsphinx_commands(
     commands: list[Any], other: list[Any], words: list[str], text: TextConfig
 ) -> dict[str, Any]:
-    """PocketSphinx with a grammar of the same words; its only "none of these" is silence."""
+    """PocketSphinx with a grammar of the same words, which rejects only silence."""
     from pocketsphinx import Decoder
 
     decoder = Decoder(samprate=16000, loglevel="FATAL")
@@ -60,7 +60,7 @@ def pocketsphinx_commands(
     decoder.add_jsgf_string("list", grammar)
     decoder.activate_search("list")
 
-    def heard(cut: Any) -> str:
+    def recognised(cut: Any) -> str:
         pcm = (load_samples(cut).clip(-1, 1) * 32767).astype(np.int16)
         decoder.start_utt()
         decoder.process_raw(pcm.tobytes(), full_utt=True)
@@ -71,13 +71,13 @@ def pocketsphinx_commands(
     said = [normalize(cut.supervisions[0].text, text) for cut in commands]
     return {
         "known_words": len(known),
-        "accuracy": _share([heard(cut) for cut in commands], said),
-        "false_accepts": float(np.mean([bool(heard(cut)) for cut in other])),
+        "accuracy": _share([recognised(cut) for cut in commands], said),
+        "false_accepts": float(np.mean([bool(recognised(cut)) for cut in other])),
     }
 
 
 def uncommon_words(references: Sequence[str], text: Path, most: int = 100) -> list[str]:
-    """Words of the references that hardly stand in a large text: names, mostly."""
+    """Words of the references that are rare in a large text, mostly names."""
     common = Counter(text.read_text(encoding="utf-8").lower().split())
     words = {word for reference in references for word in reference.lower().split()}
     rare = [word for word in words if len(word) > 3 and common[word] <= 2]
@@ -85,7 +85,7 @@ def uncommon_words(references: Sequence[str], text: Path, most: int = 100) -> li
 
 
 def hotword_scores(cuts: EncodedCuts, names: list[str], strength: float) -> dict[str, float]:
-    """How many hotwords are found and falsely found, and the errors of all other words."""
+    """Numbers of hotwords found and wrongly inserted, and errors of all other words."""
     texts = cuts.texts("beam", hotwords=dict.fromkeys(names, strength))
     said, found, false, rest, errors = 0, 0, 0, 0, 0
     for reference, text in zip(cuts.references, texts, strict=True):
@@ -113,8 +113,8 @@ def hotword_scores(cuts: EncodedCuts, names: list[str], strength: float) -> dict
 
 
 def reliability(cuts: EncodedCuts, dev: EncodedCuts | None = None) -> dict[str, Any]:
-    """How often words of greedy search are correct, by their confidence, before calibration and
-    after one that is fitted on another set."""
+    """Share of correct words of greedy search by confidence, before and after a calibration that is
+    fitted on another set."""
     words = recognised_words(cuts)
     report = {"before": _reliability(words)}
     if dev is not None:

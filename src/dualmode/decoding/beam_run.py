@@ -20,7 +20,7 @@ from dualmode.text import BLANK
 
 QUIET_FRAMES = 8  # frames scored together during silence
 _CALM_FRAMES = 2  # consecutive frames without a token before several are scored together
-_MOST_PATIENCE = 64  # upper limit of those frames
+_MOST_PATIENCE = 64  # upper limit of that number
 _MOST_OWN, _DISTINCT_FRAMES = 0.85, 8  # see BeamRun._own
 _LOWEST = -1e300  # below all possible scores
 # Keys of hypotheses that do not exist, and before the first token; they equal no other key.

@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-_EDGE = 1e-6  # confidences are kept so far away from 0 and 1, whose log-odds are infinite
+_EDGE = 1e-6  # least distance of confidences from 0 and 1, whose log-odds are infinite
 
 
 @dataclass(frozen=True)
 class Calibration:
     """A logistic function of the log-odds of a confidence (Platt, "Probabilistic outputs for
-    support vector machines", 1999). It changes no order of confidences.
+    support vector machines", 1999). It preserves the order of confidences.
 
     Attributes:
-        slope: factor of the log-odds; greater than 0. 1 is uncalibrated, below 1 the recogniser
-            is too sure of itself.
-        offset: added to them.
+        slope: factor of the log-odds, greater than 0. 1 means no calibration; below 1, the
+            recogniser is overconfident.
+        offset: offset of the log-odds.
     """
 
     slope: float = 1.0

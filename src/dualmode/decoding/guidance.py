@@ -26,7 +26,7 @@ from dualmode.language.ngram import NGram, read_ngram
 from dualmode.language.phrases import PhraseAutomaton, compile_phrases, read_phrases
 from dualmode.text import Tokens, normalize
 
-HOTWORD_STRENGTH = 1.0  # of a hotword that is given without one
+HOTWORD_STRENGTH = 1.0  # default strength, in nats per token
 LM_WEIGHTS = {"lm_weight": 0.3, "prior_weight": 0.2, "token_bonus": 0.0}
 FUSIONS_KEPT = 4  # combinations of language parts
 
@@ -62,12 +62,12 @@ class Guidance(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Reading:
-    """How outcomes become transcripts.
+    """Contents of transcripts besides words.
 
     Attributes:
         written: whether transcripts have the written form.
-        nbest: how many alternatives they have; 1 is none.
-        calibration: of the confidences of words.
+        nbest: number of alternatives; 1 means none.
+        calibration: calibration of the confidences of words.
     """
 
     written: bool = False
@@ -81,7 +81,7 @@ class Reading:
         seconds: float,
         earlier: Sequence[Token] = (),
     ) -> Transcript:
-        """One transcript of what was found in one piece of audio after the other."""
+        """Combine the outcomes of consecutive pieces of audio to one transcript."""
         tokens = (*earlier, *(token for outcome in outcomes for token in outcome.tokens))
         found = transcript_of(tokens, vocabulary, seconds, self.calibration)
         if self.written:
@@ -137,7 +137,7 @@ class Compiler:
         self.calibration = Calibration(decoding.confidence_slope, decoding.confidence_offset)
         self._threshold = decoding.phrase_threshold
         self._tokens = tokens
-        # People write "22" in phrases; recognisers say "twenty two".
+        # Phrases may contain "22", but recognisers output "twenty two".
         self._text = text.model_copy(update={"digits": "spell"})
         self._kept: dict[object, PhraseAutomaton | Hotwords | NGram] = {}
         self._fusions: tuple[Fusion, ...] = ()
@@ -153,7 +153,7 @@ class Compiler:
             raise LanguageError(f"nbest must be at least 1, not {nbest}")
         reading = Reading(options.get("written", False), nbest, self.calibration)
         if reading.written:
-            in_writing(())  # a package that is missing is told before any audio is read
+            in_writing(())  # raises if a package is missing, before any audio is read
         parts: list[Knowledge] = []
         weights: list[float] = []
         token_bonus = prior_weight = 0.0

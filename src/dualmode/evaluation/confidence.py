@@ -1,4 +1,4 @@
-"""Whether confidences mean something: reliability of words, and a calibration from a dev set."""
+"""Reliability of the confidences of words, and their calibration on a development set."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from dualmode.evaluation.tuning import EncodedCuts
 from dualmode.whole_files import replacing
 
 BINS = 10
-LEAST_WORDS = 50  # for two parameters
+LEAST_WORDS = 50  # fewer words do not determine the two parameters
 Values = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Bin:
-    """Words of similar confidence: their mean confidence, and the share that is correct."""
+    """Mean confidence of words of similar confidence, and the share that is correct."""
 
     confidence: float
     correct: float
@@ -38,8 +38,8 @@ class JudgedWords:
     """Recognised words.
 
     Attributes:
-        confidences: (N,) of each word.
-        correct: (N,) 1 where the word is aligned with the same word of the reference, else 0.
+        confidences: (N,) confidence of each word.
+        correct: (N,) 1 if the word is aligned with the same word of the reference, else 0.
     """
 
     confidences: Values
@@ -52,7 +52,7 @@ class JudgedWords:
 
     @property
     def bins(self) -> list[Bin]:
-        """Words by confidence, in ten intervals of equal width; empty ones are left out."""
+        """Words by confidence, in ten intervals of equal width, without empty ones."""
         place = np.minimum((self.confidences * BINS).astype(int), BINS - 1)
         chosen = [place == number for number in range(BINS) if (place == number).any()]
         return [
@@ -66,7 +66,7 @@ class JudgedWords:
 
     @property
     def expected_error(self) -> float:
-        """Expected calibration error: the mean distance of confidence and share of correct words
+        """Expected calibration error: the mean difference of confidence and share of correct words
         over the bins, weighted by words (Guo et al., arXiv 1706.04599)."""
         total = sum(b.words * abs(b.confidence - b.correct) for b in self.bins)
         return total / max(1, len(self.confidences))
@@ -99,9 +99,9 @@ def recognised_words(cuts: EncodedCuts, search: SearchName = "greedy") -> Judged
 
 
 def fit_calibration(words: JudgedWords) -> Calibration:
-    """The calibration with the greatest likelihood.
+    """Fit a calibration by maximum likelihood.
 
-    Targets are those of Platt (1999), a little inside 0 and 1, so that the fit is finite where
+    Targets are those of Platt (1999), slightly inside 0 and 1, so that the fit is finite even if
     all words are correct.
 
     Raises:
@@ -120,7 +120,7 @@ def fit_calibration(words: JudgedWords) -> Calibration:
     )
     inputs = np.stack([odds, np.ones_like(odds)], axis=1)
     fitted = np.array([1.0, 0.0])
-    for _ in range(100):  # Newton's method with a weak pull towards no change
+    for _ in range(100):  # Newton's method, weakly regularised towards no change
         found = 1 / (1 + np.exp(-inputs @ fitted))
         gradient = inputs.T @ (found - targets) + 1e-3 * (fitted - [1.0, 0.0])
         curvature = (inputs * (found * (1 - found))[:, None]).T @ inputs + 1e-3 * np.eye(2)
@@ -138,7 +138,7 @@ def fit_calibration(words: JudgedWords) -> Calibration:
 
 
 def draw_reliability(path: Path, curves: Mapping[str, JudgedWords]) -> None:
-    """Write a reliability diagram: share of correct words by confidence, a line for each curve."""
+    """Plot a reliability diagram: share of correct words by confidence, one line per curve."""
     import matplotlib
 
     matplotlib.use("Agg")

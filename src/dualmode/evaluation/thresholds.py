@@ -1,4 +1,4 @@
-"""The threshold of closed lists: margins of commands against margins of other speech."""
+"""The threshold of closed lists, from margins of commands and of other speech."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Values = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Accepted:
-    """What a threshold accepts.
+    """Shares of utterances accepted at a threshold.
 
     Attributes:
-        correct: share of the commands that are answered with their own phrase.
-        wrong: share of the commands that are answered with another phrase.
-        false_accepts: share of other speech that is answered with a phrase.
+        correct: share of the commands recognised as their own phrase.
+        wrong: share of the commands recognised as another phrase.
+        false_accepts: share of other speech recognised as a phrase.
     """
 
     threshold: float
@@ -33,11 +33,11 @@ class Accepted:
 
 @dataclass(frozen=True)
 class Margins:
-    """Margins of answers that are all accepted.
+    """Margins of the best phrases, without a threshold.
 
     Attributes:
-        commands: (N,) margins of commands; ``correct`` (N,) whether the answer is the command.
-        other: (M,) margins of speech that is none of the phrases.
+        commands: (N,) margins of commands; ``correct`` (N,) whether the phrase is the command.
+        other: (M,) margins of other speech.
     """
 
     commands: Values
@@ -45,9 +45,9 @@ class Margins:
     other: Values
 
     def at(self, threshold: float) -> Accepted:
-        """What is accepted at a threshold."""
+        """Shares accepted at a threshold."""
         accepted = self.commands >= threshold
-        complete = self.other > -np.inf  # the others have no answer, whatever the threshold
+        complete = self.other > -np.inf  # the others have no complete phrase
         return Accepted(
             threshold,
             float((self.correct & accepted).mean()),
@@ -56,8 +56,8 @@ class Margins:
         )
 
     def choose(self, false_accepts: float) -> float:
-        """The lowest threshold, in steps of 0.01 from -10 to 0, at which at most this share of
-        other speech is accepted; 0, at which perfect fits are still accepted, if there is none."""
+        """The lowest threshold, in steps of 0.01 from -10 to 0, that accepts at most this share of
+        other speech; 0, which accepts only perfect fits, if there is none."""
         allowed = int(false_accepts * len(self.other))
         highest = np.sort(self.other[self.other > -np.inf])[::-1]
         if allowed >= len(highest):
@@ -69,7 +69,7 @@ class Margins:
 def margins(
     commands: EncodedCuts, other: EncodedCuts, phrases: Sequence[str] | PhraseAutomaton
 ) -> Margins:
-    """Decode both, confined to the phrases."""
+    """Decode commands and other speech, confined to the phrases."""
     accept_all = -np.inf
     found = commands.outcomes("beam", phrases=phrases, threshold=accept_all)
     strangers = other.outcomes("beam", phrases=phrases, threshold=accept_all)
