@@ -3,11 +3,11 @@ outside its language.
 
 Usage:
     python -m benchmarks.talk --an4 CUTS --commands CUTS [--babble CUTS] [--other CUTS ...]
-        [--model talk] [--threshold 0.5] [--json FILE]
+        [--model talk] [--thresholds 0.25 0.5] [--json FILE]
 
 CUTS are CutSets (cuts.jsonl.gz, or its folder): the test sets of AN4 and of Speech Commands, noise
-of several people talking, and open English. The second row of each pair omits words whose
-confidence is below the threshold. ``server`` recognises whole utterances, ``device`` streams.
+of several people talking, and open English. Rows with a threshold omit words whose confidence is
+below it. ``server`` recognises whole utterances, ``device`` streams.
 """
 
 from __future__ import annotations
@@ -54,13 +54,15 @@ def main() -> None:
             samples, draw_noise(voices, len(samples), rng), _SNR_DB
         )
     for name, change in changes.items():
-        rows += _errors(recognizer, f"AN4 test, {name}", arguments.an4, change, arguments.threshold)
+        rows += _errors(
+            recognizer, f"AN4 test, {name}", arguments.an4, change, arguments.thresholdss
+        )
     if arguments.commands:
         rows += _errors(
-            recognizer, "Speech Commands test", arguments.commands, _clean, arguments.threshold
+            recognizer, "Speech Commands test", arguments.commands, _clean, arguments.thresholds
         )
     for path in arguments.other:
-        rows += _words_a_minute(recognizer, path, arguments.threshold)
+        rows += _words_a_minute(recognizer, path, arguments.thresholds)
     Console().print(_table(rows))
     if arguments.json:
         replace_text(arguments.json, json.dumps(rows, indent=1) + "\n")
@@ -73,7 +75,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--commands", type=Path)
     parser.add_argument("--babble", type=Path)
     parser.add_argument("--other", type=Path, nargs="*", default=[])
-    parser.add_argument("--threshold", type=float, default=0.5)
+    parser.add_argument("--thresholds", type=float, nargs="*", default=[0.25, 0.5])
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
 
@@ -114,14 +116,14 @@ def _text(transcript: Transcript, threshold: float) -> str:
 
 
 def _errors(
-    recognizer: Recognizer, name: str, path: Path, change: Change, threshold: float
+    recognizer: Recognizer, name: str, path: Path, change: Change, thresholds: Sequence[float]
 ) -> list[dict[str, object]]:
     cuts = sorted(read_cuts(path), key=lambda cut: cut.duration)
     references = [normalize(cut.supervisions[0].text or "", _TEXT) for cut in cuts]
     rows: list[dict[str, object]] = []
     for subnet in SUBNETS:
         found = _recognised(recognizer, subnet, cuts, change)
-        for least in (0.0, threshold):
+        for least in (0.0, *thresholds):
             counts = word_errors(references, [_text(t, least) for t in found])
             low, high = bootstrap_interval(counts)
             rows.append(
@@ -132,14 +134,14 @@ def _errors(
 
 
 def _words_a_minute(
-    recognizer: Recognizer, path: Path, threshold: float
+    recognizer: Recognizer, path: Path, thresholds: Sequence[float]
 ) -> list[dict[str, object]]:
     cuts = sorted(read_cuts(path), key=lambda cut: cut.duration)
     minutes = sum(cut.duration for cut in cuts) / 60
     rows: list[dict[str, object]] = []
     for subnet in SUBNETS:
         found = _recognised(recognizer, subnet, cuts, _clean)
-        for least in (0.0, threshold):
+        for least in (0.0, *thresholds):
             words = sum(len(_text(transcript, least).split()) for transcript in found)
             rows.append(
                 {"set": str(path), "subnet": subnet, "threshold": least}
