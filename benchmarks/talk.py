@@ -55,7 +55,7 @@ def main() -> None:
         )
     for name, change in changes.items():
         rows += _errors(
-            recognizer, f"AN4 test, {name}", arguments.an4, change, arguments.thresholdss
+            recognizer, f"AN4 test, {name}", arguments.an4, change, arguments.thresholds
         )
     if arguments.commands:
         rows += _errors(
