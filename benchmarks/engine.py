@@ -6,12 +6,14 @@ All runtimes have the same random weights, which do not affect the time. Masks o
 drawn from them. A step is one window of one stream through the encoder. Runtimes take turns step by
 step, and times are processor time of the thread, so that other load affects all alike: compare the
 ratios. ONNX Runtime runs the dense int8 export of `dualmode export sherpa-onnx --int8` (dynamic
-quantisation), PyTorch the dense model in fp32.
+quantisation), PyTorch the dense model in fp32 and with its own dynamic quantisation (int8 weights
+with a scale per output).
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import platform
 import tempfile
@@ -27,12 +29,13 @@ import onnxruntime
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor, nn
 
 from dualmode.config import Recipe
 from dualmode.export.engine import export_engine
 from dualmode.export.sherpa_onnx import export_sherpa_onnx
 from dualmode.model.directory import LoadedModel
-from dualmode.model.masks import draw_masks
+from dualmode.model.masks import PrunableLinear, draw_masks, prunable
 from dualmode.model.subnet import ChunkedContext, Subnet
 from dualmode.model.supernet import Supernet
 from dualmode.recipe_files import load_recipe
@@ -121,18 +124,47 @@ def onnx_row(folder: Path, context: ChunkedContext, graph: str) -> Row:
     return Row(name, context.chunk_ms, step, path.stat().st_size)
 
 
-def torch_row(loaded: LoadedModel, context: ChunkedContext) -> Row:
+class DenseLinear(nn.Module):
+    """A linear map that ignores masks, in the form that PyTorch can quantise."""
+
+    def __init__(self, layer: PrunableLinear) -> None:
+        super().__init__()
+        outputs, inputs = layer.weight.shape
+        self.linear = nn.Linear(inputs, outputs, bias=layer.bias is not None)
+        self.linear.load_state_dict(
+            {name: value for name, value in layer.state_dict().items() if name != "blocks"}
+        )
+
+    def forward(self, x: Tensor, mask: int | None) -> Tensor:
+        """Map (..., inputs) to (..., outputs), dense."""
+        mapped: Tensor = self.linear(x)
+        return mapped
+
+
+def quantized(model: Supernet) -> Supernet:
+    """The dense model with the weights of its linear maps in int8, quantised by PyTorch."""
+    tools: Any = torch.ao.quantization
+    copied = copy.deepcopy(model)
+    for name, layer in prunable(copied).items():
+        copied.set_submodule(name, DenseLinear(layer))
+    made: Supernet = tools.quantize_dynamic(
+        copied, {nn.Linear: tools.per_channel_dynamic_qconfig}, dtype=torch.qint8
+    )
+    return made
+
+
+def torch_row(model: Supernet, context: ChunkedContext, name: str) -> Row:
     """A stream of PyTorch, dense."""
     subnet = Subnet(context)
     mels = torch.randn(1, context.step_mels, 80)
     counts = torch.tensor([context.window])
-    state = [loaded.model.initial_state(1, subnet)]
+    state = [model.initial_state(1, subnet)]
 
     def step() -> None:
         with torch.inference_mode():
-            _, state[0] = loaded.model.stream(mels, counts, state[0], subnet)
+            _, state[0] = model.stream(mels, counts, state[0], subnet)
 
-    return Row("PyTorch fp32 dense", context.chunk_ms, step)
+    return Row(name, context.chunk_ms, step)
 
 
 def measure(rows: list[Row], rounds: int) -> None:
@@ -165,7 +197,8 @@ def make_rows(recipe_name: str, folder: Path) -> list[Row]:
             rows.append(onnx_row(exported, context, "encoder.int8.onnx"))
             if chunk == CHUNKS[0]:
                 rows.append(onnx_row(exported, context, "encoder.onnx"))
-                rows.append(torch_row(loaded, context))
+                rows.append(torch_row(loaded.model, context, "PyTorch fp32 dense"))
+                rows.append(torch_row(quantized(loaded.model), context, "PyTorch int8 dense"))
     return rows
 
 

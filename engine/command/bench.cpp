@@ -4,7 +4,10 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <ctime>
+#include <fstream>
+#include <string>
 #include <vector>
 
 #include "handles.h"
@@ -33,9 +36,16 @@ double computed_ms() {
 #endif
 }
 
-// Peak resident memory of this process without the mapped artifact.
+// Peak resident memory of this process, including the parts of the artifact that were read.
 double peak_mb() {
-#if defined(__unix__) || defined(__APPLE__)
+#if defined(__linux__)
+  // Unlike getrusage, this does not count the process that started this one.
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.rfind("VmHWM:", 0) == 0) return std::strtod(line.c_str() + 6, nullptr) * 1024 / 1e6;
+  }
+  return 0.0;
+#elif defined(__unix__) || defined(__APPLE__)
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
 #if defined(__APPLE__)

@@ -89,6 +89,7 @@ nb::dict describe(const Handle& self) {
   d["card"] = self.model->artifact.card;
   d["kernels"] = self.model->kernels.name;
   d["artifact_bytes"] = self.model->artifact.size;
+  d["state_bytes"] = dualmode::state_bytes(s, self.model->half_state);
   d["streams"] = s.streams != 0;
   d["chunk_frames"] = s.chunk;
   d["left_frames"] = s.left;

@@ -29,8 +29,7 @@ inline float float_of_bits(uint32_t bits) {
 inline float read_f32(const uint8_t* at) { return float_of_bits(read_u32(at)); }
 
 // IEEE 754 binary16 to binary32, subnormals, infinities and NaN included.
-inline float read_f16(const uint8_t* at) {
-  const uint32_t half = read_u16(at);
+inline float float_of_half(uint32_t half) {
   const uint32_t sign = (half & 0x8000u) << 16;
   const uint32_t exponent = half >> 10 & 31u;
   const uint32_t fraction = half & 0x3ffu;
@@ -41,6 +40,8 @@ inline float read_f16(const uint8_t* at) {
   if (exponent == 31) return float_of_bits(sign | 0x7f800000u | fraction << 13);
   return float_of_bits(sign | (exponent + 112) << 23 | fraction << 13);
 }
+
+inline float read_f16(const uint8_t* at) { return float_of_half(read_u16(at)); }
 
 inline size_t round_up(size_t value, size_t multiple) {
   return (value + multiple - 1) / multiple * multiple;

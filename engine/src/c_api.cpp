@@ -131,10 +131,8 @@ int dualmode_describe(const dualmode_model* model, dualmode_description* descrip
     require(model != nullptr && description != nullptr, "model or description is a null pointer");
     const dualmode::Model& m = *model->model;
     const dualmode::Settings& s = m.settings;
-    const uint64_t state = uint64_t{s.width} * sizeof(float) *
-                           (s.layers * (2 * uint64_t{s.left} + s.reach()) + s.lookahead);
-    *description = {m.artifact.card.c_str(), m.kernels.name, m.artifact.size, state,
-                    dualmode::kFormatVersion, s.sample_rate_hz, s.streams, s.chunk, s.left,
+    *description = {m.artifact.card.c_str(), m.kernels.name, m.artifact.size,
+                    dualmode::state_bytes(s, m.half_state), dualmode::kFormatVersion, s.sample_rate_hz, s.streams, s.chunk, s.left,
                     s.lookahead, s.width, s.layers, s.vocabulary, s.joiner_width,
                     s.context_tokens, s.sparsity};
   });

@@ -81,6 +81,23 @@ void turn_rows(const Run& run, size_t window) {
   }
 }
 
+// The first `count` rows of a ring, widened into `room` if they are halves.
+const float* rows_of(const Run& run, const Ring& ring, size_t count, std::vector<float>& room) {
+  if (!run.model.half_state) return ring.floats.data();
+  room.resize(ring.halves.size());
+  run.model.kernels.widen(ring.halves.data(), count * run.model.settings.width, room.data());
+  return room.data();
+}
+
+void keep_row(const Run& run, const float* row, size_t slot, Ring& ring) {
+  const size_t width = run.model.settings.width;
+  if (run.model.half_state) {
+    run.model.kernels.narrow(row, width, &ring.halves[slot * width]);
+  } else {
+    std::copy_n(row, width, &ring.floats[slot * width]);
+  }
+}
+
 void attend_window(const Run& run, size_t window, LayerState* past) {
   const Settings& s = run.model.settings;
   Workspace& w = run.w;
@@ -91,9 +108,11 @@ void attend_window(const Run& run, size_t window, LayerState* past) {
   const size_t left = s.left, width = s.width;
   if (past != nullptr) {
     const size_t filled = std::min<uint64_t>(left, own.state->processed);
+    const float* keys = rows_of(run, past->keys, filled, w.past_keys);
+    const float* values = rows_of(run, past->values, filled, w.past_values);
     for (size_t j = 0; j < filled; ++j) {
-      w.keys.push_back(&past->keys[j * width]);
-      w.values.push_back(&past->values[j * width]);
+      w.keys.push_back(keys + j * width);
+      w.values.push_back(values + j * width);
     }
   }
   for (size_t t = 0; t < own.valid; ++t) {
@@ -111,8 +130,8 @@ void attend_window(const Run& run, size_t window, LayerState* past) {
   if (past == nullptr || left == 0) return;
   for (size_t t = run.centre - std::min(run.centre, left); t < run.centre; ++t) {
     const size_t slot = (own.state->processed + t) % left;
-    std::copy_n(row_of(run, t, 0), width, &past->keys[slot * width]);
-    std::copy_n(row_of(run, t, 1), width, &past->values[slot * width]);
+    keep_row(run, row_of(run, t, 0), slot, past->keys);
+    keep_row(run, row_of(run, t, 1), slot, past->values);
   }
 }
 
@@ -159,8 +178,6 @@ void convolve_window(const Run& run, const LayerWeights& layer, size_t window, L
 }
 
 void convolution(const Run& run, const LayerWeights& layer, size_t number) {
-  const Settings& s = run.model.settings;
-  const Kernels& k = run.model.kernels;
   Workspace& w = run.w;
   normalise(run, layer.convolution_norm);
   multiply(run, layer.gate, w.normed, w.projected, Finish::kStore);
@@ -195,11 +212,19 @@ void fill_window(const Run& run, size_t window) {
 EncoderState::EncoderState(const Model& model) : layers(model.settings.layers) {
   const Settings& s = model.settings;
   for (LayerState& layer : layers) {
-    layer.keys.resize(size_t{s.left} * s.width);
-    layer.values.resize(size_t{s.left} * s.width);
+    for (Ring* ring : {&layer.keys, &layer.values}) {
+      const size_t count = size_t{s.left} * s.width;
+      if (model.half_state) ring->halves.resize(count); else ring->floats.resize(count);
+    }
     layer.convolution.resize(size_t{s.reach()} * s.width);
   }
   latents.resize(size_t{s.lookahead} * s.width);
+}
+
+size_t state_bytes(const Settings& s, bool half_state) {
+  const size_t left = 2 * size_t{s.left} * (half_state ? sizeof(uint16_t) : sizeof(float));
+  const size_t exact = (size_t{s.layers} * s.reach() + s.lookahead) * sizeof(float);
+  return s.width * (s.layers * left + exact);
 }
 
 void EncoderState::reset() {

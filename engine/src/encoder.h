@@ -9,10 +9,17 @@
 
 namespace dualmode {
 
-// A layer's past: rotated keys and values of the last centre frames (a ring of L rows of D), and
-// the last inputs (D, reach) of the depthwise convolution.
+// Rotated keys or values of the last centre frames, a ring of L rows of D: floats or, with
+// Model::half_state, halves.
+struct Ring {
+  std::vector<float> floats;
+  std::vector<uint16_t> halves;
+};
+
+// A layer's past: left context, and the last inputs (D, reach) of the depthwise convolution.
 struct LayerState {
-  std::vector<float> keys, values, convolution;
+  Ring keys, values;
+  std::vector<float> convolution;
 };
 
 struct EncoderState {
@@ -24,11 +31,15 @@ struct EncoderState {
   std::vector<float> latents;   // (D, R): look-ahead frames shared with the next window
 };
 
+// Memory of a stream's state.
+size_t state_bytes(const Settings& settings, bool half_state);
+
 // Scratch memory of a run; it grows to the size of the largest run.
 struct Workspace {
   std::vector<float> planes, subsampled, x, normed, hidden, projected, gated, attended, mixed;
   std::vector<float> frames;  // (J, stride): output of the last run
   std::vector<float> cosines, sines, scores, rows, frame_scale, convolved, mels;
+  std::vector<float> past_keys, past_values;  // halves of one layer, widened
   std::vector<uint8_t> quantized;
   std::vector<const float*> keys, values;
   size_t stride = 0;  // lanes of `frames`

@@ -247,6 +247,8 @@ Model::Model(Artifact parsed, const char* kernel_name, std::shared_ptr<const Map
   mix = matrix(Role::kMix, 0, s.predictor_width, s.context_tokens * s.predictor_width);
   from_predictions = matrix(Role::kFromPredictions, 0, s.joiner_width, s.predictor_width);
   out = matrix(Role::kOut, 0, s.vocabulary, s.joiner_width);
+  // Weights in int8 lose far more than this. With fp32 weights, streams equal Python's exactly.
+  half_state = layers.front().project.int8();
 }
 
 }  // namespace dualmode

@@ -43,6 +43,7 @@ struct Model {
   const Kernels& kernels;
   const std::shared_ptr<const Mapping> mapping;
   const FeatureTables features;
+  bool half_state = false;  // whether streams keep keys and values in 16 bits
   std::vector<char> word_starts;  // by token
 
   // Rotary positions: angle per frame of each pair of channels, with its cosine and sine.

@@ -1,75 +1,26 @@
 // All kernels that this processor supports give the results of the scalar ones.
-#include <algorithm>
 #include <sstream>
 
 #include "check.h"
 #include "kernels/kernels.h"
 #include "kernels/tables.h"
+#include "products.h"
 
 using namespace dualmode;
 
 namespace {
 
-struct Weights {
-  Matrix matrix;
-  std::vector<int8_t> quads;
-  std::vector<float> floats;
-};
-
-// A random matrix in quads (int8) or columns (fp32); some groups have no columns.
+// A random matrix in quads (int8) or columns (fp32); one group has no columns.
 Weights random_matrix(Random& random, uint32_t outputs, uint32_t inputs, uint32_t group,
                       uint32_t run, bool int8) {
-  Weights w;
-  Matrix& m = w.matrix;
-  m.outputs = outputs;
-  m.inputs = inputs;
-  m.group = group;
-  const size_t groups = (outputs + group - 1) / group;
-  const size_t multiple = int8 ? 4 : 1;
-  m.begin.push_back(0);
-  for (size_t g = 0; g < groups; ++g) {
-    const size_t before = m.columns.size();
+  Columns kept((outputs + group - 1) / group);
+  for (size_t g = 0; g < kept.size(); ++g) {
     for (uint32_t c = 0; c + run <= inputs; c += run) {
       if (g == 1 || random.below(3) != 0) continue;
-      for (uint32_t i = 0; i < run; ++i) m.columns.push_back(static_cast<uint16_t>(c + i));
-    }
-    size_t kept = m.columns.size() - before;
-    while (m.columns.size() % multiple != 0) m.columns.push_back(m.columns.back());
-    const size_t stored = m.columns.size() - before;
-    m.begin.push_back(static_cast<uint32_t>(m.columns.size() / multiple));
-    for (size_t c = 0; c < stored; ++c) {
-      for (uint32_t o = 0; o < group; ++o) {
-        const bool real = c < kept && g * group + o < outputs;
-        if (int8) {
-          const size_t at = (before + c) / 4 * group * 4 + o * 4 + (before + c) % 4;
-          if (w.quads.size() <= at) w.quads.resize(at + group * 4);
-          w.quads[at] = real ? static_cast<int8_t>(random.below(255)) : int8_t{0};
-          if (w.quads[at] == -128) w.quads[at] = -127;
-        } else {
-          w.floats.push_back(real ? random.uniform() : 0.0f);
-        }
-      }
+      for (uint32_t i = 0; i < run; ++i) kept[g].push_back(static_cast<uint16_t>(c + i));
     }
   }
-  w.quads.resize(std::max<size_t>(m.begin.back(), 1) * group * 4);
-  w.floats.resize(std::max<size_t>(w.floats.size(), 8));
-  if (int8) m.quads = w.quads.data(); else m.floats = w.floats.data();
-  for (size_t o = 0; o < groups * group; ++o) {
-    m.scale.push_back(0.01f + 0.01f * (random.uniform() + 1.0f));
-    m.bias.push_back(random.uniform());
-    int32_t sum = 0;
-    for (size_t q = m.begin[o / group]; int8 && q < m.begin[o / group + 1]; ++q) {
-      for (size_t k = 0; k < 4; ++k) sum += w.quads[(q * group + o % group) * 4 + k];
-    }
-    m.weight_sums.push_back(sum);
-  }
-  return w;
-}
-
-std::vector<float> random_floats(Random& random, size_t count, float size = 1.0f) {
-  std::vector<float> values(count);
-  for (float& value : values) value = size * random.uniform();
-  return values;
+  return matrix_of(random, outputs, inputs, group, kept, int8);
 }
 
 void same(const std::vector<float>& a, const std::vector<float>& b, float tolerance) {
@@ -173,6 +124,53 @@ void attention(const Kernels& k, Random& random) {
   }
 }
 
+// The value of a finite half by definition.
+float exact(uint32_t half) {
+  const int exponent = static_cast<int>(half >> 10 & 31), fraction = static_cast<int>(half & 1023);
+  const float size = exponent == 0 ? std::ldexp(static_cast<float>(fraction), -24)
+                                   : std::ldexp(static_cast<float>(1024 + fraction), exponent - 25);
+  return half & 0x8000 ? -size : size;
+}
+
+uint16_t narrowed(const Kernels& k, float value) {
+  uint16_t half = 0;
+  k.narrow(&value, 1, &half);
+  return half;
+}
+
+void halves(const Kernels& k, Random& random) {
+  std::vector<uint16_t> all, again;
+  for (uint32_t half = 0; half < 0x10000; ++half) {
+    if ((half >> 10 & 31) != 31) all.push_back(static_cast<uint16_t>(half));
+  }
+  std::vector<float> values(all.size());
+  again.resize(all.size());
+  k.widen(all.data(), all.size(), values.data());
+  k.narrow(values.data(), values.size(), again.data());
+  CHECK(again == all);
+  for (size_t i = 0; i < all.size(); ++i) {
+    CHECK(values[i] == exact(all[i]));
+    if ((all[i] & 0x7fff) == 0x7bff) continue;  // the largest half has no neighbour
+    // Midway to the next half the even one is nearest; beside the middle, the nearer one.
+    const uint16_t next = static_cast<uint16_t>(all[i] + 1);
+    const float middle = (values[i] + exact(next)) / 2;
+    CHECK(narrowed(k, middle) == (all[i] & 1 ? next : all[i]));
+    CHECK(narrowed(k, std::nextafter(middle, values[i])) == all[i]);
+    CHECK(narrowed(k, std::nextafter(middle, exact(next))) == next);
+  }
+  CHECK(narrowed(k, 65520.0f) == 0x7bff && narrowed(k, -3e38f) == 0xfbff);
+  for (size_t count = 0; count < 20; ++count) {  // nothing beyond the count is written
+    const auto x = random_floats(random, count, 100.0f);
+    std::vector<uint16_t> some(count + 8, 7);
+    std::vector<float> back(count + 8, 7.0f);
+    k.narrow(x.data(), count, some.data());
+    k.widen(some.data(), count, back.data());
+    for (size_t i = 0; i < count + 8; ++i) {
+      CHECK(i < count ? std::fabs(back[i] - x[i]) <= 0.04f : some[i] == 7 && back[i] == 7.0f);
+    }
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -184,6 +182,7 @@ int main() {
     extremes(kernels);
     elementwise(kernels, random);
     attention(kernels, random);
+    halves(kernels, random);
     std::printf("kernels %s: ok\n", name.c_str());
   }
   return 0;

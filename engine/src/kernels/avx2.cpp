@@ -11,6 +11,7 @@ namespace dualmode {
 namespace {
 
 #include "kernels/lanes.h"
+#include "kernels/halves.h"
 #include "kernels/pairs_x86.h"
 
 struct MultiplyAdd {
@@ -26,6 +27,7 @@ void product_int8(const Product& p) { pairs_product<MultiplyAdd>(p); }
 const Kernels kAvx2Kernels = {
     "avx2", 2,         false,  product_int8, product_fp32, quantize_int16, norm,
     gate,   depthwise, rotate, attend,       convolve9,    tanh_sum,
+    narrow, widen,
 };
 
 }  // namespace dualmode

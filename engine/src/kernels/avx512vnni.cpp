@@ -11,6 +11,7 @@ namespace dualmode {
 namespace {
 
 #include "kernels/lanes.h"
+#include "kernels/halves.h"
 #include "kernels/quads_x86.h"
 
 struct DotProduct {
@@ -26,6 +27,7 @@ void product_int8(const Product& p) { quads_product<DotProduct, 8>(p); }
 const Kernels kAvx512VnniKernels = {
     "avx512vnni", 1,         true,   product_int8, product_fp32, quantize_offset, norm,
     gate,         depthwise, rotate, attend,       convolve9,    tanh_sum,
+    narrow, widen,
 };
 
 }  // namespace dualmode

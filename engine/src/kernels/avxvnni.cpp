@@ -10,6 +10,7 @@ namespace dualmode {
 namespace {
 
 #include "kernels/lanes.h"
+#include "kernels/halves.h"
 #include "kernels/quads_x86.h"
 
 struct DotProduct {
@@ -25,6 +26,7 @@ void product_int8(const Product& p) { quads_product<DotProduct, 4>(p); }
 const Kernels kAvxVnniKernels = {
     "avxvnni", 1,         true,   product_int8, product_fp32, quantize_offset, norm,
     gate,      depthwise, rotate, attend,       convolve9,    tanh_sum,
+    narrow, widen,
 };
 
 }  // namespace dualmode

@@ -87,6 +87,9 @@ struct Kernels {
   // y = tanh(x + shift[r]).
   void (*tanh_sum)(const float* x, size_t rows, size_t stride, size_t lanes, const float* shift,
                    float* y, size_t y_stride);
+  // Floats to IEEE 754 binary16, rounded to the nearest and limited to its range, and back.
+  void (*narrow)(const float* x, size_t count, uint16_t* halves);
+  void (*widen)(const uint16_t* halves, size_t count, float* x);
 };
 
 // The table of a name, or the best of this processor for "". Throws Error.

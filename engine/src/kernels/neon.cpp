@@ -10,6 +10,7 @@ namespace dualmode {
 namespace {
 
 #include "kernels/lanes.h"
+#include "kernels/halves.h"
 #include "kernels/tiles8.h"
 
 template <int Column>
@@ -59,6 +60,7 @@ void product_int8(const Product& p) {
 const Kernels kNeonKernels = {
     "neon", 2,         false,  product_int8, product_fp32, quantize_int16, norm,
     gate,   depthwise, rotate, attend,       convolve9,    tanh_sum,
+    narrow, widen,
 };
 
 }  // namespace dualmode

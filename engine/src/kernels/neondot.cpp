@@ -10,6 +10,7 @@ namespace dualmode {
 namespace {
 
 #include "kernels/lanes.h"
+#include "kernels/halves.h"
 #include "kernels/tiles8.h"
 
 void quantize_signed(const float* x, size_t rows, size_t stride, size_t lanes, void* out,
@@ -72,6 +73,7 @@ void product_int8(const Product& p) {
 const Kernels kNeonDotKernels = {
     "neondot", 1,         false,  product_int8, product_fp32, quantize_signed, norm,
     gate,      depthwise, rotate, attend,       convolve9,    tanh_sum,
+    narrow, widen,
 };
 
 }  // namespace dualmode

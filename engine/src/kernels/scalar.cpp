@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "bytes.h"
 #include "kernels/kernels.h"
 #include "kernels/tables.h"
 
@@ -160,11 +161,32 @@ void tanh_sum(const float* x, size_t rows, size_t stride, size_t lanes, const fl
   }
 }
 
+// The halves of an exponent are multiples of 2^(exponent - 11), for frexp's exponents; all below
+// the smallest normal number, 2^-14, are multiples of 2^-24.
+uint16_t half_of(float x) {
+  const float size = std::min(std::fabs(x), 65504.0f);
+  int exponent = -13;
+  if (size > 0.0f) std::frexp(size, &exponent);
+  exponent = std::max(exponent, -13);
+  const auto steps = static_cast<int>(std::nearbyint(std::ldexp(size, 11 - exponent)));
+  const int half = (exponent + 13) * 1024 + steps;  // steps may carry into the exponent
+  return static_cast<uint16_t>(half | (std::signbit(x) ? 0x8000 : 0));
+}
+
+void narrow(const float* x, size_t count, uint16_t* halves) {
+  for (size_t i = 0; i < count; ++i) halves[i] = half_of(x[i]);
+}
+
+void widen(const uint16_t* halves, size_t count, float* x) {
+  for (size_t i = 0; i < count; ++i) x[i] = float_of_half(halves[i]);
+}
+
 }  // namespace
 
 const Kernels kScalarKernels = {
     "scalar", 2,         false,  product_int8, product_fp32, quantize,  norm,
     gate,     depthwise, rotate, attend,       convolve9,    tanh_sum,
+    narrow, widen,
 };
 
 }  // namespace dualmode
