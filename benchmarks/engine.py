@@ -18,6 +18,7 @@ import json
 import platform
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,9 +148,10 @@ def quantized(model: Supernet) -> Supernet:
     copied = copy.deepcopy(model)
     for name, layer in prunable(copied).items():
         copied.set_submodule(name, DenseLinear(layer))
-    made: Supernet = tools.quantize_dynamic(
-        copied, {nn.Linear: tools.per_channel_dynamic_qconfig}, dtype=torch.qint8
-    )
+    with warnings.catch_warnings(action="ignore"):  # deprecated in favour of another package
+        made: Supernet = tools.quantize_dynamic(
+            copied, {nn.Linear: tools.per_channel_dynamic_qconfig}, dtype=torch.qint8
+        )
     return made
 
 

@@ -65,8 +65,10 @@ constexpr double kTurnAmount = 12.0 * 16.0 * kTurns;
 AVX2 void multiply_registers() {
   __m256i sums[12] = {}, x = _mm256_set1_epi16(3), w = _mm256_set1_epi16(5);
   for (size_t turn = 0; turn < kTurns; ++turn) {
-    asm volatile("" : "+x"(x), "+x"(w));
-    for (__m256i& sum : sums) sum = _mm256_add_epi32(sum, _mm256_madd_epi16(x, w));
+    for (__m256i& sum : sums) {
+      asm volatile("" : "+x"(x));  // or the compiler would multiply once for all sums
+      sum = _mm256_add_epi32(sum, _mm256_madd_epi16(x, w));
+    }
   }
   keep(sums, 12);
 }

@@ -16,7 +16,10 @@ namespace {
 
 struct MultiplyAdd {
   static __m256i apply(__m256i sum, __m256i x, __m256i w) {
-    return _mm256_add_epi32(sum, _mm256_madd_epi16(x, w));
+    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(x, w));
+    // One addition after the other: GCC would add products first, and hold too many in registers.
+    asm("" : "+x"(sum));
+    return sum;
   }
 };
 

@@ -62,28 +62,37 @@ inline void finish(const Product& p, float* y, Floats value) {
   }
 }
 
+// Calls f(0) to f(N - 1) with constants. GCC keeps an array in registers only if all its indices are
+// constants early on, which those of a loop are not.
+template <size_t N, class Call>
+__attribute__((always_inline)) inline void unrolled(Call f) {
+  if constexpr (N > 0) {
+    unrolled<N - 1>(f);
+    f(std::integral_constant<size_t, N - 1>{});
+  }
+}
+
 // Four outputs times V * 8 lanes: their sums stay in registers.
 template <size_t V>
 inline void fp32_tile(const Product& p, size_t group, size_t half, size_t lane) {
   const Matrix& m = *p.matrix;
   const float* x = static_cast<const float*>(p.x) + lane;
-  Floats sums[4][V];
-  for (auto& row : sums) {
-    for (Floats& sum : row) sum = splat(0.0f);
-  }
+  Floats sums[4][V] = {};
   for (size_t c = m.begin[group]; c < m.begin[group + 1]; ++c) {
     const float* at = x + m.columns[c] * p.stride;
     const float* w = m.floats + c * 8 + half * 4;
-    for (size_t v = 0; v < V; ++v) {
+    unrolled<V>([&](auto v) {
       const Floats value = load(at + v * 8);
-      for (size_t o = 0; o < 4; ++o) sums[o][v] += w[o] * value;
-    }
+      unrolled<4>([&](auto o) { sums[o][v] += w[o] * value; });
+    });
   }
+  Floats totals[4][V];  // for a loop, which would keep the sums themselves in memory
+  unrolled<4>([&](auto o) { unrolled<V>([&](auto v) { totals[o][v] = sums[o][v]; }); });
   for (size_t o = 0; o < 4; ++o) {
     const size_t output = group * 8 + half * 4 + o;
     if (output >= m.outputs) return;
     for (size_t v = 0; v < V; ++v) {
-      finish(p, p.y + output * p.y_stride + lane + v * 8, sums[o][v] + m.bias[output]);
+      finish(p, p.y + output * p.y_stride + lane + v * 8, totals[o][v] + m.bias[output]);
     }
   }
 }

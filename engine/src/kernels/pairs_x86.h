@@ -42,10 +42,7 @@ template <class Step, size_t V>
 inline void pairs_tile(const Product& p, size_t group, size_t part, size_t lane) {
   const Matrix& m = *p.matrix;
   const auto* x = static_cast<const int16_t*>(p.x) + lane;
-  __m256i sums[4][V];
-  for (auto& row : sums) {
-    for (__m256i& sum : row) sum = _mm256_setzero_si256();
-  }
+  __m256i sums[4][V] = {};
   const size_t quad_bytes = m.group * 4;
   const size_t end = m.begin[group + 1];
   const uint16_t* columns = m.columns.data();
@@ -57,23 +54,27 @@ inline void pairs_tile(const Product& p, size_t group, size_t part, size_t lane)
     // Weights must be in memory: a load broadcasts without cost, while GCC would extract them from
     // the register by two shuffles each.
     asm volatile("" : "+m"(w));
-    for (size_t pair = 0; pair < 2; ++pair) {
+    unrolled<2>([&](auto pair) {
       const uint16_t* c = columns + q * 4 + pair * 2;
       __m256i values[V];
       interleave<V>(x + c[0] * p.stride, x + c[1] * p.stride, values);
-      for (size_t o = 0; o < 4; ++o) {
+      unrolled<4>([&](auto o) {
         const __m256i weight = pair_at(w + o * 4 + pair * 2);
-        for (size_t v = 0; v < V; ++v) sums[o][v] = Step::apply(sums[o][v], values[v], weight);
-      }
-    }
+        unrolled<V>([&](auto v) { sums[o][v] = Step::apply(sums[o][v], values[v], weight); });
+      });
+    });
   }
+  __m256i totals[4][V];  // for a loop, which would keep the sums themselves in memory
+  unrolled<4>([&](auto o) {
+    in_order<V>(sums[o]);
+    unrolled<V>([&](auto v) { totals[o][v] = sums[o][v]; });
+  });
   for (size_t o = 0; o < 4; ++o) {
     const size_t output = group * m.group + part * 4 + o;
     if (output >= m.outputs) return;
-    in_order<V>(sums[o]);
     for (size_t v = 0; v < V; ++v) {
       const Floats scale = load(p.frame_scale + lane + v * 8) * m.scale[output];
-      const Floats value = (Floats)_mm256_cvtepi32_ps(sums[o][v]) * scale + m.bias[output];
+      const Floats value = (Floats)_mm256_cvtepi32_ps(totals[o][v]) * scale + m.bias[output];
       finish(p, p.y + output * p.y_stride + lane + v * 8, value);
     }
   }

@@ -40,10 +40,7 @@ template <class Step, size_t Outputs, size_t V>
 inline void quads_tile(const Product& p, size_t group, size_t part, size_t lane) {
   const Matrix& m = *p.matrix;
   const auto* x = static_cast<const uint8_t*>(p.x) + lane;
-  __m256i sums[Outputs][V];
-  for (auto& row : sums) {
-    for (__m256i& sum : row) sum = _mm256_setzero_si256();
-  }
+  __m256i sums[Outputs][V] = {};
   const size_t quad_bytes = m.group * 4;
   for (size_t q = m.begin[group]; q < m.begin[group + 1]; ++q) {
     const uint16_t* columns = &m.columns[q * 4];
@@ -52,20 +49,24 @@ inline void quads_tile(const Product& p, size_t group, size_t part, size_t lane)
     __m256i values[V];
     interleave_quad<V>(rows, values);
     const int8_t* w = m.quads + q * quad_bytes + part * Outputs * 4;
-    for (size_t o = 0; o < Outputs; ++o) {
+    unrolled<Outputs>([&](auto o) {
       int32_t four;
       std::memcpy(&four, w + o * 4, sizeof four);
       const __m256i weight = _mm256_set1_epi32(four);
-      for (size_t v = 0; v < V; ++v) sums[o][v] = Step::apply(sums[o][v], values[v], weight);
-    }
+      unrolled<V>([&](auto v) { sums[o][v] = Step::apply(sums[o][v], values[v], weight); });
+    });
   }
+  __m256i totals[Outputs][V];  // for a loop, which would keep the sums themselves in memory
+  unrolled<Outputs>([&](auto o) {
+    unrolled<V>([&](auto v) { totals[o][v] = sums[o][v]; });
+  });
   for (size_t o = 0; o < Outputs; ++o) {
     const size_t output = group * m.group + part * Outputs + o;
     if (output >= m.outputs) return;
     const __m256i offset = _mm256_set1_epi32(-128 * m.weight_sums[output]);
     for (size_t v = 0; v < V; ++v) {
       const Floats scale = load(p.frame_scale + lane + v * 8) * m.scale[output];
-      const auto sum = (Floats)_mm256_cvtepi32_ps(_mm256_add_epi32(sums[o][v], offset));
+      const auto sum = (Floats)_mm256_cvtepi32_ps(_mm256_add_epi32(totals[o][v], offset));
       finish(p, p.y + output * p.y_stride + lane + v * 8, sum * scale + m.bias[output]);
     }
   }
