@@ -22,7 +22,7 @@ from dualmode.serving.settings import Limits
 from dualmode.streams import GroupedStream
 
 BEFORE_S = 1.0  # audio before the first word that server receives, as device emits words late
-AFTER_S = 1.0  # audio after the last word that server receives: with less it loses last words
+AFTER_S = 1.0  # audio after the last word that server receives; 0.3 s cost 1.5 points of WER
 KEPT_S = 40.0  # audio kept for second passes; no segment is longer
 
 
