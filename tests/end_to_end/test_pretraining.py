@@ -34,6 +34,7 @@ STILL = (
     "data.frequency_masks=0",
     f"training.steps={STEPS}",
     "training.log_every_steps=1",
+    "training.step_sharing=all",  # utterances are assigned to recognisers within each process
 )
 CURVES = (
     *(f"{name}/{term}" for name in ("server", "device") for term in ("contrastive", "accuracy")),

@@ -24,6 +24,7 @@ STILL = (
     f"training.steps={STEPS}",
     "training.log_every_steps=1",
     "training.distillation=ctc",
+    "training.step_sharing=all",  # utterances are assigned to recognisers within each process
 )
 CURVES = [
     f"{name}/{loss}"
