@@ -177,7 +177,8 @@ def _times(
     size: int,
 ) -> dict[str, list[float]]:
     """Seconds of each way of decoding in each of several rounds, in batches of ``size``."""
-    recognizer, spent = cuts.recognizer, {name: [] for name in ["greedy_search_alone", *ways]}
+    recognizer = cuts.recognizer
+    spent: dict[str, list[float]] = {name: [] for name in ["greedy_search_alone", *ways]}
     alone = GreedySearch(
         recognizer.model.open(cuts.subnet),
         blank_penalty=recognizer.recipe.decoding.blank_penalty,

@@ -54,8 +54,10 @@ def emit_some(loaded: LoadedModel) -> None:
     with torch.no_grad():
         frames = net.recognize(mels.unsqueeze(0), torch.tensor([len(mels)]), subnet)[0][0]
         mean, deviation = frames.mean(dim=0), frames.std(dim=0)
+        bias = joiner.from_frames.bias
+        assert bias is not None
         joiner.from_frames.weight.div_(deviation.unsqueeze(1))
-        joiner.from_frames.bias.sub_(mean).div_(deviation)
+        bias.sub_(mean).div_(deviation)
         none = torch.zeros(1, net.predictor.context_tokens, dtype=torch.long)
         predictions = joiner.from_predictions(net.predictor(none, None), None)
         logits = joiner((frames - mean) / deviation, predictions, None)
