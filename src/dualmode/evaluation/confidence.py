@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jiwer
 import numpy as np
 import numpy.typing as npt
 
@@ -16,8 +15,9 @@ from dualmode.decoding.outcome import Outcome
 from dualmode.decoding.search import SearchName
 from dualmode.decoding.transcript import transcript_of
 from dualmode.errors import DataError
+from dualmode.evaluation.latency import matches
 from dualmode.evaluation.tuning import EncodedCuts
-from dualmode.whole_files import replacing
+from dualmode.plots import load_pyplot, save_plot
 
 BINS = 10
 LEAST_WORDS = 50  # fewer words do not determine the two parameters
@@ -80,14 +80,7 @@ def judged_words(
     correct: list[bool] = []
     for reference, outcome in zip(cuts.references, outcomes, strict=True):
         words = transcript_of(outcome.tokens, cuts.recognizer.tokens, np.inf, calibration).words
-        if not words:
-            continue
-        hits: set[int] = set()
-        if reference:
-            aligned = jiwer.process_words(reference, " ".join(word.text for word in words))
-            for chunk in aligned.alignments[0]:
-                if chunk.type == "equal":
-                    hits |= set(range(chunk.hyp_start_idx, chunk.hyp_end_idx))
+        hits = {at for _, at in matches(reference.split(), [word.text for word in words])}
         confidences += [word.confidence for word in words]
         correct += [at in hits for at in range(len(words))]
     return JudgedWords(np.array(confidences), np.array(correct, dtype=np.float64))
@@ -139,12 +132,7 @@ def fit_calibration(words: JudgedWords) -> Calibration:
 
 def draw_reliability(path: Path, curves: Mapping[str, JudgedWords]) -> None:
     """Plot a reliability diagram: share of correct words by confidence, one line per curve."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, (axes, counts) = pyplot.subplots(
+    figure, (axes, counts) = load_pyplot().subplots(
         2, 1, figsize=(5, 6), sharex=True, height_ratios=(3, 1)
     )
     axes.plot([0, 1], [0, 1], color="grey", linestyle="--", label="perfectly calibrated")
@@ -157,7 +145,4 @@ def draw_reliability(path: Path, curves: Mapping[str, JudgedWords]) -> None:
     axes.legend(fontsize="small")
     counts.set_xlabel("confidence")
     counts.set_ylabel("words")
-    figure.tight_layout()
-    with replacing(path) as part:
-        figure.savefig(part, dpi=120, format=path.suffix.lstrip(".").lower() or "png")
-    pyplot.close(figure)
+    save_plot(figure, path)

@@ -73,9 +73,8 @@ def margins(
     accept_all = -np.inf
     found = commands.outcomes("beam", phrases=phrases, threshold=accept_all)
     strangers = other.outcomes("beam", phrases=phrases, threshold=accept_all)
-    tokens = commands.recognizer.tokens
-    answers = [" ".join(tokens.decode(t.id for t in o.tokens).split()) for o in found]
-    correct = [a == said for a, said in zip(answers, commands.references, strict=True)]
+    pairs = zip(found, commands.references, strict=True)
+    correct = [commands.text(outcome) == reference for outcome, reference in pairs]
     return Margins(
         np.array([o.margin for o in found], dtype=np.float64),
         np.array(correct),

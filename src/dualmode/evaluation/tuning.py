@@ -69,11 +69,12 @@ class EncodedCuts:
 
     def texts(self, search: SearchName = "greedy", **guidance: Unpack[Guidance]) -> list[str]:
         """Decode all utterances and return the best text of each."""
+        return [self.text(outcome) for outcome in self.outcomes(search, **guidance)]
+
+    def text(self, outcome: Outcome) -> str:
+        """The best text of an utterance."""
         tokens = self.recognizer.tokens
-        return [
-            " ".join(tokens.decode(token.id for token in outcome.tokens).split())
-            for outcome in self.outcomes(search, **guidance)
-        ]
+        return " ".join(tokens.decode(token.id for token in outcome.tokens).split())
 
 
 def encode_cuts(

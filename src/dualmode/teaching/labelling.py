@@ -26,12 +26,12 @@ from dualmode.data.render import Utterance, to_int16, write_flac
 from dualmode.data.synth import cut_of
 from dualmode.data.usable import CONFIDENCE
 from dualmode.errors import AudioError, DataError
+from dualmode.plots import load_pyplot, save_plot
 from dualmode.teaching.claims import claim_folder
 from dualmode.teaching.doubts import TEXT, difference, doubt
 from dualmode.teaching.recordings import Source, find_recordings
 from dualmode.teaching.teachers import Teacher, Transcription, open_teacher
 from dualmode.text import normalize
-from dualmode.whole_files import replacing
 
 LABELS = "labels.jsonl"
 PICTURE = "labels.png"
@@ -264,13 +264,8 @@ def _end_last_line(path: Path) -> None:
 
 def _draw(confidences: list[tuple[float, float]], chosen: float, path: Path) -> None:
     """Plot the distribution of confidences, and the hours that each threshold would keep."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     values, seconds = np.array(sorted(confidences)).T
-    figure, (share, kept) = pyplot.subplots(1, 2, figsize=(10, 4))
+    figure, (share, kept) = load_pyplot().subplots(1, 2, figsize=(10, 4))
     share.hist(values, bins=40, range=(0, 1), weights=seconds / 3600)
     share.set(xlabel="confidence", ylabel="hours")
     kept.plot(values, np.cumsum(seconds[::-1])[::-1] / 3600)
@@ -278,10 +273,7 @@ def _draw(confidences: list[tuple[float, float]], chosen: float, path: Path) -> 
     kept.set(xlabel="least confidence", ylabel="hours kept", xlim=(0, 1), ylim=(0, None))
     for axis in (share, kept):
         axis.grid(alpha=0.3)
-    figure.tight_layout()
-    with replacing(path) as part:
-        figure.savefig(part, dpi=100)
-    pyplot.close(figure)
+    save_plot(figure, path, dpi=100)
 
 
 def _name(teacher: str | Path | Teacher) -> str:

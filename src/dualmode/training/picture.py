@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dualmode.config import PretrainingConfig
+from dualmode.plots import load_pyplot, save_plot
 from dualmode.training.journal import LOG, read_log
 
 FILE = "training.png"
@@ -20,7 +21,7 @@ def draw_training(folder: Path) -> Path | None:
     records = read_log(folder / LOG)
     if not records:
         return None
-    pyplot = _pyplot()
+    pyplot = load_pyplot()
     figure, (losses, errors, sparsity) = pyplot.subplots(
         3, 1, figsize=(8, 9), sharex=True, gridspec_kw={"height_ratios": [3, 3, 1]}
     )
@@ -37,7 +38,7 @@ def draw_training(folder: Path) -> Path | None:
         axis.legend()
     for axis in (losses, errors, sparsity):
         axis.grid(alpha=0.3)
-    return _saved(figure, folder)
+    return save_plot(figure, folder / FILE)
 
 
 def draw_pretraining(folder: Path, config: PretrainingConfig) -> Path | None:
@@ -50,7 +51,7 @@ def draw_pretraining(folder: Path, config: PretrainingConfig) -> Path | None:
     records = read_log(folder / LOG)
     if not records:
         return None
-    pyplot = _pyplot()
+    pyplot = load_pyplot()
     figure, grid = pyplot.subplots(3, 2, figsize=(11, 10), sharex=True)
     (losses, right), (codes, used), (cosines, gradient) = grid
     for name, color in _recognisers(records, "contrastive"):
@@ -77,30 +78,13 @@ def draw_pretraining(folder: Path, config: PretrainingConfig) -> Path | None:
     for axis in grid.flat:
         axis.legend()
         axis.grid(alpha=0.3)
-    return _saved(figure, folder)
+    return save_plot(figure, folder / FILE)
 
 
 def _recognisers(records: list[dict[str, Any]], loss: str) -> list[tuple[str, str]]:
     """Names and colours of the trained recognisers."""
     colors = {"server": "tab:blue", "device": "tab:orange"}
     return [(n, c) for n, c in colors.items() if any(f"{n}/{loss}" in r for r in records)]
-
-
-def _pyplot() -> Any:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot
-
-
-def _saved(figure: Any, folder: Path) -> Path:
-    figure.tight_layout()
-    path = folder / FILE
-    figure.savefig(path, dpi=120)
-    _pyplot().close(figure)
-    return path
 
 
 def _series(
