@@ -148,10 +148,21 @@ def tail_report(
 def tail_of_cuts(
     recognizer: Recognizer, cuts: Iterable[Cut], subnet: str | Subnet = "device"
 ) -> TailReport:
-    """:func:`tail_report` of a CutSet; cuts without usable audio or text are left out."""
-    batches = scorable_batches(cuts, recognizer.recipe.text, [])
-    utterances = [(u.id, samples, u.reference) for batch in batches for u, samples in batch]
-    return tail_report(recognizer, utterances, subnet)
+    """:func:`tail_report` of a CutSet, with one batch in memory at a time.
+
+    Cuts without usable audio or text are left out.
+    """
+    reports = [
+        tail_report(recognizer, [(u.id, samples, u.reference) for u, samples in batch], subnet)
+        for batch in scorable_batches(cuts, recognizer.recipe.text, [])
+    ]
+    return TailReport(
+        sum(report.utterances for report in reports),
+        *(
+            tuple(name for report in reports for name in getattr(report, field))
+            for field in ("lost", "end_bound", "changed")
+        ),
+    )
 
 
 def _ends_right(reference: str, transcript: Transcript) -> bool:
