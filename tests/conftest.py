@@ -196,3 +196,22 @@ def talkative_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         net.joiner.out.bias[torch.tensor(tokens.word_starts)] += 0.5
     save_model(out, net, recipe)
     return out
+
+
+@pytest.fixture
+def check_probe_figures() -> Callable[[dict[str, Any], str], None]:
+    """Check what `dualmode probe` wrote for a network of two layers: whole counts of frames, which
+    its printed table shows."""
+
+    def check(found: dict[str, Any], output: str) -> None:
+        assert set(found["layers"]) == {
+            f"{name}/{kind}" for name in ("server", "device") for kind in ("trained", "random")
+        }
+        scored = found["frames"]["scored"]
+        for rates in found["layers"].values():
+            assert len(rates) == 2
+            for rate in rates:
+                assert rate * scored == pytest.approx(round(rate * scored), abs=1e-6)
+                assert f" {rate:.1%} " in output
+
+    return check

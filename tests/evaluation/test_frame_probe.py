@@ -97,7 +97,10 @@ def test_random_weights_are_as_good_as_themselves(
 
 
 def test_the_command_prints_and_writes_what_was_measured(
-    talkative_model: Path, make_cut: Callable[..., MonoCut], tmp_path: Path
+    talkative_model: Path,
+    make_cut: Callable[..., MonoCut],
+    tmp_path: Path,
+    check_probe_figures: Callable[..., None],
 ) -> None:
     cuts = tmp_path / "cuts.jsonl.gz"
     names = ("a", "bb", "ccc", "dddd", "eeeee")
@@ -107,12 +110,4 @@ def test_the_command_prints_and_writes_what_was_measured(
     result = CliRunner().invoke(app, arguments, env={"NO_COLOR": "1", "COLUMNS": "120"})
     assert result.exit_code == 0, result.output
     found = json.loads(figures.read_text(encoding="utf-8"))
-    assert set(found["layers"]) == {
-        f"{name}/{kind}" for name in ("server", "device") for kind in ("trained", "random")
-    }
-    scored = found["frames"]["scored"]
-    for rates in found["layers"].values():
-        assert len(rates) == 2
-        for rate in rates:
-            assert rate * scored == pytest.approx(round(rate * scored), abs=1e-6)
-            assert f" {rate:.1%} " in result.output
+    check_probe_figures(found, result.output)
