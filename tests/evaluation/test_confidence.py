@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from lhotse import CutSet
 from typer.testing import CliRunner
@@ -68,6 +68,8 @@ def test_the_expected_error_is_the_mean_distance_of_bins() -> None:
 
 
 @given(st.lists(st.floats(-20, 0) | st.just(-np.inf), min_size=1, max_size=60), st.floats(0, 1))
+@example([-1.1], 0.0)
+@example([-1.1] * 50, 0.58)
 def test_the_threshold_is_the_lowest_that_accepts_few(other: list[float], share: float) -> None:
     margins = Margins(np.array([-0.2, -1.0]), np.array([True, False]), np.array(other))
     chosen = margins.choose(share)

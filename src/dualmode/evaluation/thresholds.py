@@ -58,12 +58,16 @@ class Margins:
     def choose(self, false_accepts: float) -> float:
         """The lowest threshold, in steps of 0.01 from -10 to 0, that accepts at most this share of
         other speech; 0, which accepts only perfect fits, if there is none."""
-        allowed = int(false_accepts * len(self.other))
+        count = max(len(self.other), 1)
+        allowed = int(np.flatnonzero(np.arange(count + 1) / count <= false_accepts)[-1])
         highest = np.sort(self.other[self.other > -np.inf])[::-1]
         if allowed >= len(highest):
             return LOWEST
-        above = float(np.floor(highest[allowed] * 100) / 100) + 0.01
-        return round(min(max(above, LOWEST), 0.0), 2)
+        step = np.floor(highest[allowed] * 100)
+        # Hundredths are not exact in binary, so the rounded threshold itself is compared.
+        while round(step / 100, 2) <= highest[allowed]:
+            step += 1
+        return round(min(max(float(step) / 100, LOWEST), 0.0), 2)
 
 
 def margins(
