@@ -118,9 +118,35 @@ SPLIT = (
         "supernet, split steps, 1.5 times the steps",
         Stage("C-split", "finetune", (_SPLIT,), length=1.5),
     ),
+    Row(
+        "B1-half",
+        "server alone, pre-trained alone, half the batch, twice the steps",
+        Stage("B1-half", "finetune", (*SERVER_ALONE, _HALF_BATCH), _PRETRAIN_SERVER, 2.0),
+    ),
+    Row(
+        "B2-half",
+        "device alone, pre-trained alone, half the batch, twice the steps",
+        Stage("B2-half", "finetune", (*DEVICE_ALONE, _HALF_BATCH), _PRETRAIN_DEVICE, 2.0),
+    ),
+    Row(
+        "F-pretrained",
+        "F, pre-trained alone",
+        Stage(
+            "F-pretrained",
+            "finetune",
+            (*DEVICE_ALONE, *_SMALL, _HALF_BATCH),
+            Stage("pretrain-F", "pretrain", (*DEVICE_ALONE, *_SMALL)),
+            2.0,
+        ),
+    ),
+    Row(
+        "E-split",
+        "supernet, pre-trained as supernet, all steps split",
+        Stage("E-split", "finetune", (_SPLIT,), Stage("pretrain-split", "pretrain", (_SPLIT,)), 1.5),
+    ),
 )
-"""Split steps cost half, so there can be more of them; rows A take the same number of updates for
-their work. Half a batch is that of the profile ``small``."""
+"""Split steps cost half, so there can be more of them; rows A, B and F take the same number of
+updates for their work. Half a batch is that of the profile ``small``."""
 
 
 def ablations(base: Recipe) -> tuple[Row, ...]:
