@@ -14,7 +14,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Bottom first. A module imports from lower floors and from its own folder only; files that lie in
 # the package's own folder may import those beside them on the same floor.
 FLOORS = (
-    ("errors", "config", "recipe_files", "whole_files", "progress", "plots"),
+    ("errors", "sections", "config", "recipe_files", "whole_files", "progress", "plots"),
     ("audio", "features", "text"),
     ("model",),
     ("losses", "data", "language"),

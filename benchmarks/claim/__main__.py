@@ -22,6 +22,9 @@ with --rows split,
     F                 a small dense streaming recogniser with as many weights as device keeps
     C-split           C, where each utterance of a step goes to one recogniser: 1.5 times the steps
 
+with --rows scores, C-split and E-split with masks drawn by other scores, with all four corners
+(full context and streaming, each dense and sparse), and C-split with another share for device;
+
 and, with --rows ablations or all, E with one change at a time. If it is interrupted by Ctrl-C,
 --budget-minutes or a crash, the same command resumes, also after OUT has been moved. The results of
 all rows in OUT are written after every row: OUT/results.json, OUT/results.md, OUT/wer.png,
@@ -145,7 +148,9 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
         help="train only this seed, to run others in other processes",
     )
     parser.add_argument(
-        "--rows", default="main", help="main, ablations, all, or names; with commas: main,E-corners"
+        "--rows",
+        default="main",
+        help="main, split, scores, ablations, all, or names; with commas: main,E-corners",
     )
     parser.add_argument(
         "--set",

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -35,12 +36,19 @@ def flops_per_audio_second(recipe: Recipe) -> float:
     training computes with them. A sampled subnet counts as device. The optimiser, augmentation and
     element-wise operations are not counted.
     """
+    training = recipe.training
+    # Stages of a run begin with the transducer, and with device's share once the masks are fixed.
+    start = training.transducer_start if training.objective == "finetune" else 0.0
+    end = 1.0 if training.device_share_when_pruned is None else recipe.pruning.end
+    marks = sorted({0.0, start, end, 1.0})
+    return sum((b - a) * _stage(recipe, a >= start, a >= end) for a, b in pairwise(marks))
+
+
+def _stage(recipe: Recipe, transducer: bool, pruned: bool) -> float:
     if recipe.training.objective == "pretrain":
-        return _pretraining(recipe)
-    alone = _finetuning(recipe, Weights(0.0, 1.0))
-    full = _finetuning(recipe, Weights(1.0, recipe.training.ctc_weight))
-    share = recipe.training.transducer_start  # until then only the CTC head is trained
-    return share * alone + (1 - share) * full
+        return _pretraining(recipe, pruned)
+    weights = Weights(1.0, recipe.training.ctc_weight) if transducer else Weights(0.0, 1.0)
+    return _finetuning(recipe, weights, pruned)
 
 
 @contextmanager
@@ -72,19 +80,19 @@ def _subnets(recipe: Recipe) -> dict[str, Subnet]:
     return subnets
 
 
-def _parts(recipe: Recipe, names: list[str], rows: int) -> dict[str, Part] | None:
+def _parts(recipe: Recipe, names: list[str], rows: int, pruned: bool) -> dict[str, Part] | None:
     """The parts of the recognisers in a split step."""
     if recipe.training.step_sharing == "all" or len(names) == 1:
         return None
-    assigned = assign_rows(rows, names, recipe.training, step=0, rank=0, world=1)
+    assigned = assign_rows(rows, names, recipe.training, step=0, rank=0, world=1, pruned=pruned)
     return {name: Part(part, _ONE) for name, part in assigned.items()}
 
 
-def _finetuning(recipe: Recipe, weights: Weights) -> float:
+def _finetuning(recipe: Recipe, weights: Weights, pruned: bool = False) -> float:
     batch = make_batch(_SECONDS, recipe.text.vocabulary_size, torch.device("cpu"))
     model = Supernet(recipe.text.vocabulary_size, recipe.model, recipe.pruning)
     subnets, backward = _subnets(recipe), torch.Tensor.backward
-    parts = _parts(recipe, list(subnets), len(batch.ids))
+    parts = _parts(recipe, list(subnets), len(batch.ids), pruned)
     with _counter() as counter:
         if parts is None:
             finetuning.accumulate(model, batch, subnets, recipe.training, weights, _ONE, backward)
@@ -95,14 +103,14 @@ def _finetuning(recipe: Recipe, weights: Weights) -> float:
     return float(counter.get_total_flops()) / batch.seconds
 
 
-def _pretraining(recipe: Recipe) -> float:
+def _pretraining(recipe: Recipe, pruned: bool) -> float:
     batch = make_batch(_SECONDS, recipe.text.vocabulary_size, torch.device("cpu"))
     frames = [length // 4 - 1 for length in batch.feature_lengths.tolist()]
     rngs = [np.random.default_rng(row) for row in range(len(frames))]
     hidden = hide(frames, rngs, recipe.pretraining, noisy=True)
     model = Wav2Vec(recipe.model, recipe.pruning, recipe.pretraining)
     subnets = _subnets(recipe)
-    step = Step(0.5, _ONE, parts=_parts(recipe, list(subnets), len(batch.ids)))
+    step = Step(0.5, _ONE, parts=_parts(recipe, list(subnets), len(batch.ids), pruned))
     with _counter() as counter:
         pretraining.accumulate(
             model, replace(batch, hidden=hidden), subnets, recipe.pretraining, 1.0, step

@@ -27,6 +27,7 @@ AGAINST = (
 )
 Name = tuple[str, str]  # names of a row and of one of its recognisers
 _RESAMPLES = 10_000
+_CHANGED = ("C-split-", "E-split-")  # rows that differ from these in one setting
 
 
 @dataclass(frozen=True)
@@ -150,15 +151,19 @@ def _rate(found: Scored) -> dict[str, Any]:
 
 
 def _pairs(scored: dict[Name, Scored]) -> list[tuple[Name, Name]]:
-    """The comparisons of the claim, of every ablation with E, and of the other views."""
+    """The comparisons of the claim, of ablations with E, of changes of C-split and E-split with
+    these, and of the other views."""
     names = {row.name for row in MAIN}
     pairs = [((ours, who), (other, who)) for ours, who, others in AGAINST for other in others]
     alone = _alone(scored)
     for row, who in scored:
-        if row == "E-corners":
-            pairs += [((row, who), ("E", other)) for other in ("server", "device")]
+        if row.endswith("-corners"):
+            whole = row.removesuffix("-corners")
+            pairs += [((row, who), (whole, other)) for other in ("server", "device")]
         elif row == "E-sparsities" and who != "server":
             pairs += [((row, who), (alone.get(scored[row, who].size["sparsity"], ""), "device"))]
+        elif row.startswith(_CHANGED):
+            pairs += [((row, who), (row[: len("C-split")], who))]
         elif row not in names and (row, who) not in {(name, "device") for name in alone.values()}:
             pairs += [((row, who), ("E", who))]
     return pairs

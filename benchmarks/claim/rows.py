@@ -97,6 +97,10 @@ _SPLIT = "training.step_sharing=split"
 # The number of weights that device of the profile ``small`` keeps: 0.62 million.
 _SMALL = ("model.width=80", "model.feed_forward=224", "training.device_subnet.sparsity=0")
 
+_C_SPLIT = Stage("C-split", "finetune", (_SPLIT,), length=1.5)
+_PRETRAIN_SPLIT = Stage("pretrain-split", "pretrain", (_SPLIT,))
+_E_SPLIT = Stage("E-split", "finetune", (_SPLIT,), _PRETRAIN_SPLIT, 1.5)
+
 SPLIT = (
     Row(
         "A1-half",
@@ -113,11 +117,7 @@ SPLIT = (
         "a small dense streaming recogniser alone, half the batch, twice the steps",
         Stage("F", "finetune", (*DEVICE_ALONE, *_SMALL, _HALF_BATCH), length=2.0),
     ),
-    Row(
-        "C-split",
-        "supernet, split steps, 1.5 times the steps",
-        Stage("C-split", "finetune", (_SPLIT,), length=1.5),
-    ),
+    Row("C-split", "supernet, split steps, 1.5 times the steps", _C_SPLIT),
     Row(
         "B1-half",
         "server alone, pre-trained alone, half the batch, twice the steps",
@@ -139,14 +139,41 @@ SPLIT = (
             2.0,
         ),
     ),
-    Row(
-        "E-split",
-        "supernet, pre-trained as supernet, all steps split",
-        Stage("E-split", "finetune", (_SPLIT,), Stage("pretrain-split", "pretrain", (_SPLIT,)), 1.5),
-    ),
+    Row("E-split", "supernet, pre-trained as supernet, all steps split", _E_SPLIT),
 )
 """Split steps cost half, so there can be more of them; rows A, B and F take the same number of
 updates for their work. Half a batch is that of the profile ``small``."""
+
+
+def _changed(base: Stage, name: str, title: str, setting: str) -> tuple[Row, Row]:
+    """``base`` with one more setting of fine-tuning, and the other two corners of that."""
+    stage = replace(base, name=f"{base.name}-{name}", changes=(*base.changes, setting))
+    row = Row(stage.name, f"{base.name}, {title}", stage)
+    return row, _corners(row)
+
+
+def _corners(row: Row) -> Row:
+    name, title = f"{row.name}-corners", f"{row.title}, the other two corners"
+    return Row(name, title, row.stage, views="corners")
+
+
+_ACTIVATION = ("activation", "pruned by weights and inputs", "pruning.score=activation")
+_TAYLOR = ("taylor", "pruned by weights and gradients", "pruning.score=taylor")
+
+SCORES = (
+    *(_corners(row) for row in SPLIT if row.stage in (_C_SPLIT, _E_SPLIT)),
+    *_changed(_C_SPLIT, *_ACTIVATION),
+    *_changed(_C_SPLIT, *_TAYLOR),
+    *_changed(
+        _C_SPLIT,
+        "device-share",
+        "device trains on three quarters once the masks are fixed",
+        "training.device_share_when_pruned=0.75",
+    ),
+    *_changed(_E_SPLIT, *_ACTIVATION),
+    *_changed(_E_SPLIT, *_TAYLOR),
+)
+"""What sparsity costs: full context and streaming, each dense and sparse."""
 
 
 def ablations(base: Recipe) -> tuple[Row, ...]:
@@ -228,16 +255,19 @@ def _sparsity_rows(target: float) -> list[Row]:
 
 
 def choose(rows: Iterable[Row], wanted: str) -> list[Row]:
-    """Rows by name, with commas between them; the groups are ``main``, ``split``, ``ablations``
-    and ``all``.
+    """Rows by name, with commas between them; the groups are ``main``, ``split``, ``scores``,
+    ``ablations`` and ``all``.
 
     Raises:
         ValueError: no row has such a name.
     """
     rows = list(rows)
     names = {row.name for row in rows}
-    main, split = ({row.name for row in group} for group in (MAIN, SPLIT))
-    groups = {"main": main, "split": split, "ablations": names - main - split, "all": names}
+    groups = {
+        group: {row.name for row in members} & names
+        for group, members in (("main", MAIN), ("split", SPLIT), ("scores", SCORES))
+    }
+    groups |= {"ablations": names.difference(*groups.values()), "all": names}
     chosen: set[str] = set()
     for word in wanted.split(","):
         chosen |= groups.get(word, {word})

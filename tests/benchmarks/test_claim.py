@@ -23,7 +23,7 @@ from benchmarks.claim.corpora import Corpora
 from benchmarks.claim.profiles import PROFILES, Profile
 from benchmarks.claim.report import cost_points, markdown
 from benchmarks.claim.results import Scored, _over_seeds, cost_to_match
-from benchmarks.claim.rows import MAIN, SPARSITIES, SPLIT, ablations, choose
+from benchmarks.claim.rows import MAIN, SPARSITIES, ablations, choose
 from benchmarks.claim.stages import Comparison
 from dualmode.data.manifests import read_cuts
 from dualmode.errors import CheckpointError, DataError
@@ -293,8 +293,7 @@ def test_a_stopped_comparison_reports_what_is_done(
 @pytest.mark.parametrize("name", PROFILES)
 def test_every_stage_of_every_profile_has_a_valid_recipe(name: str) -> None:
     profile = PROFILES[name]
-    base = load_recipe(profile.recipes["finetune"], list(profile.changes))
-    rows = (*MAIN, *SPLIT, *ablations(base))
+    rows = profile.rows
     assert len({row.name for row in rows}) == len(rows)
     for row in rows:
         for stage in row.stage.chain:
@@ -320,7 +319,7 @@ def test_an_ablation_changes_one_thing() -> None:
             if value != plain[key]
         }
         for name, stage in rows.items()
-        if name.startswith("E-")
+        if name.startswith("E-") and not name.startswith("E-split")
     }
     one_sparsity = {"pruning.sparsities"}
     assert changed == {
@@ -428,6 +427,31 @@ def test_rows_are_chosen_by_name_or_group() -> None:
     assert choose(rows, "main,E-corners") == [*MAIN, *choose(rows, "E-corners")]
     with pytest.raises(ValueError, match="no row F"):
         choose(rows, "A1,F")
+    everything = PROFILES["small"].rows
+    groups = [choose(everything, group) for group in ("main", "split", "scores", "ablations")]
+    assert sorted(row.name for row in everything) == sorted(r.name for g in groups for r in g)
+
+
+@pytest.mark.parametrize(
+    ("base", "name", "changed"),
+    [
+        ("C-split", "activation", {"pruning.score"}),
+        ("C-split", "taylor", {"pruning.score"}),
+        ("C-split", "device-share", {"training.device_share_when_pruned"}),
+        ("E-split", "activation", {"pruning.score"}),
+        ("E-split", "taylor", {"pruning.score"}),
+    ],
+)
+def test_a_score_changes_fine_tuning_alone(base: str, name: str, changed: set[str]) -> None:
+    profile = PROFILES["small"]
+    stages = {row.name: row.stage for row in profile.rows}
+    ours, theirs = stages[f"{base}-{name}"], stages[base]
+    assert ours.init == theirs.init
+    first, second = (
+        leaves(profile.recipe(stage, 1, NOWHERE, None).model_dump()) for stage in (ours, theirs)
+    )
+    assert {key for key, value in first.items() if value != second[key]} == changed
+    assert stages[f"{base}-{name}-corners"] is ours
 
 
 def counts(errors: list[int]) -> ErrorCounts:

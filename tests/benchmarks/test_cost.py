@@ -50,6 +50,24 @@ def test_the_count_of_the_ctc_part_is_that_by_hand() -> None:
     assert _finetuning(RECIPE, Weights(0.0, 1.0)) == pytest.approx(by_hand(), rel=1e-6)
 
 
+def test_the_share_of_device_changes_the_cost_from_the_end_of_pruning_on() -> None:
+    def of(**training: object) -> float:
+        both = {"subnets": ("server", "device"), "transducer_start": 0.4, **training}
+        shared = RECIPE.training.model_copy(update=both)
+        return flops_per_audio_second(RECIPE.model_copy(update={"training": shared}))
+
+    before, after = of(device_share=0.5), of(device_share=0.75)
+    assert before != after
+    end = RECIPE.pruning.end
+    weights = [Weights(0.0, 1.0), Weights(1.0, RECIPE.training.ctc_weight)]
+    both = RECIPE.training.model_copy(update={"subnets": ("server", "device")})
+    pruned = both.model_copy(update={"device_share": 0.75})
+    first, last = (RECIPE.model_copy(update={"training": one}) for one in (both, pruned))
+    expected = 0.4 * _finetuning(first, weights[0]) + (end - 0.4) * _finetuning(first, weights[1])
+    expected += (1 - end) * _finetuning(last, weights[1])
+    assert of(device_share_when_pruned=0.75) == pytest.approx(expected, rel=1e-3)
+
+
 def test_stages_of_a_run_are_weighted_by_their_share() -> None:
     alone = _finetuning(RECIPE, Weights(0.0, 1.0))
     full = _finetuning(RECIPE, Weights(1.0, RECIPE.training.ctc_weight))

@@ -24,6 +24,7 @@ STILL = (
     f"training.steps={STEPS}",
     "training.log_every_steps=1",
     "training.distillation=ctc",
+    "pruning.score=taylor",  # from gradients, which each process has only a part of
     "training.step_sharing=all",  # utterances are assigned to recognisers within each process
 )
 CURVES = [

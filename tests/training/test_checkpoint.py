@@ -13,6 +13,7 @@ from dualmode.model.masks import draw_masks
 from dualmode.model.subnet import SERVER
 from dualmode.model.supernet import Supernet
 from dualmode.training.checkpoint import Progress, load_checkpoint, same_training, save_checkpoint
+from dualmode.training.pruning_scores import MagnitudeScore, make_score
 from dualmode.training.setup import make_optimizer
 
 RECIPE = Recipe(name="ours")
@@ -39,12 +40,16 @@ def test_training_goes_on_as_if_it_had_never_stopped(tmp_path):
     net, average, optimizer = make(0)
     draw_masks(net.prunable(), [0.7])
     step(net, optimizer)
-    save_checkpoint(tmp_path / "c.safetensors", net, average, optimizer, PROGRESS, RECIPE)
+    score, other_score = (make_score(net, PruningConfig(score="taylor")) for _ in range(2))
+    score.restore({name: torch.rand_like(value) for name, value in score.state().items()})
+    save_checkpoint(tmp_path / "c.safetensors", net, average, optimizer, score, PROGRESS, RECIPE)
     other, other_average, other_optimizer = make(1)
     progress = load_checkpoint(
-        tmp_path / "c.safetensors", other, other_average, other_optimizer, RECIPE
+        tmp_path / "c.safetensors", other, other_average, other_optimizer, other_score, RECIPE
     )
     assert progress == PROGRESS
+    for ours, theirs in zip(score.blocks(), other_score.blocks(), strict=True):
+        assert torch.equal(ours, theirs)
     for model, opt in ((net, optimizer), (other, other_optimizer)):
         step(model, opt)
     for (name, ours), theirs in zip(
@@ -58,9 +63,9 @@ def test_training_goes_on_as_if_it_had_never_stopped(tmp_path):
 def test_another_recipe_is_refused(tmp_path):
     net, average, optimizer = make(0)
     path = tmp_path / "c.safetensors"
-    save_checkpoint(path, net, average, optimizer, PROGRESS, RECIPE)
+    save_checkpoint(path, net, average, optimizer, MagnitudeScore(net), PROGRESS, RECIPE)
     with pytest.raises(CheckpointError, match="another recipe"):
-        load_checkpoint(path, net, average, optimizer, Recipe(name="theirs"))
+        load_checkpoint(path, net, average, optimizer, MagnitudeScore(net), Recipe(name="theirs"))
 
 
 def test_a_run_goes_on_where_its_folders_have_moved_to_and_on_nothing_else(tmp_path):
@@ -85,16 +90,16 @@ def test_a_key_that_is_newer_than_the_run_counts_as_its_default(tmp_path, monkey
     with monkeypatch.context() as patch:
         older = "\n".join(RECIPE.to_yaml().splitlines()[:1])
         patch.setattr(Recipe, "to_yaml", lambda self: older)
-        save_checkpoint(path, net, average, optimizer, PROGRESS, RECIPE)
-    assert load_checkpoint(path, net, average, optimizer, RECIPE) == PROGRESS
+        save_checkpoint(path, net, average, optimizer, MagnitudeScore(net), PROGRESS, RECIPE)
+    assert load_checkpoint(path, net, average, optimizer, MagnitudeScore(net), RECIPE) == PROGRESS
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
 def test_a_cut_file_is_a_clear_error(tmp_path, share):
     net, average, optimizer = make(0)
     path = tmp_path / "c.safetensors"
-    save_checkpoint(path, net, average, optimizer, PROGRESS, RECIPE)
+    save_checkpoint(path, net, average, optimizer, MagnitudeScore(net), PROGRESS, RECIPE)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(CheckpointError, match="cannot be read"):
-        load_checkpoint(path, net, average, optimizer, RECIPE)
+        load_checkpoint(path, net, average, optimizer, MagnitudeScore(net), RECIPE)

@@ -34,6 +34,25 @@ def test_shares_are_kept_in_every_step_to_one_and_over_steps_exactly(count: int)
         assert total / 4000 / count == pytest.approx(shares[name], abs=0.025)
 
 
+def test_device_has_its_other_share_once_the_masks_are_fixed() -> None:
+    config = TrainingConfig(device_share=0.5, device_share_when_pruned=0.8)
+    heard = {
+        pruned: sum(
+            len(assign_rows(5, NAMES[:2], config, step=s, rank=0, world=1, pruned=pruned)["device"])
+            for s in range(1000)
+        )
+        for pruned in (False, True)
+    }
+    assert heard == {False: pytest.approx(2500, rel=0.04), True: pytest.approx(4000, rel=0.04)}
+    plain = TrainingConfig(device_share=0.5)
+    for step in range(20):
+        before, after = (
+            assign_rows(5, NAMES, plain, step=step, rank=0, world=1, pruned=pruned)
+            for pruned in (False, True)
+        )
+        assert all(torch.equal(before[name], after[name]) for name in NAMES)
+
+
 def test_two_processes_with_an_utterance_each_serve_both_recognisers() -> None:
     for step in range(50):
         assigned = [

@@ -15,6 +15,7 @@ from dualmode.model.supernet import Supernet
 from dualmode.training import step as one_step
 from dualmode.training.checkpoint import Progress
 from dualmode.training.objective import LossDenominators
+from dualmode.training.pruning_scores import make_score
 from dualmode.training.step import update_masks
 
 
@@ -30,7 +31,8 @@ def run() -> Any:
         ),
     )
     model = Supernet(20, recipe.model, recipe.pruning)
-    return SimpleNamespace(recipe=recipe, model=model, average=copy.deepcopy(model))
+    average, score = copy.deepcopy(model), make_score(model, recipe.pruning)
+    return SimpleNamespace(recipe=recipe, model=model, average=average, score=score)
 
 
 def shake(run: Any) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,21 @@ from dualmode.training import step as one_step
 from dualmode.training.step import take_step
 
 BAD = Problem("id", "file", "unreadable", "why")
+
+
+class Counter:
+    """A pruning score that counts the steps that it observes and averages."""
+
+    def __init__(self) -> None:
+        self.observed = self.averaged = 0
+
+    @contextmanager
+    def observing(self) -> Iterator[None]:
+        self.observed += 1
+        yield
+
+    def update(self, total: Any, processes: int) -> None:
+        self.averaged += 1
 
 
 def make_run(gradient: float, **training: Any) -> Any:
@@ -41,6 +57,7 @@ def make_run(gradient: float, **training: Any) -> Any:
         optimizer=optimizer,
         subnets={},
         gradient=gradient,
+        score=Counter(),
         objective=SimpleNamespace(
             accumulate=accumulate, targets=lambda batch: torch.tensor([3.0, 4.0])
         ),
@@ -76,10 +93,20 @@ def test_a_gradient_that_is_not_finite_moves_nothing(gradient: float) -> None:
     assert torch.equal(weights(run.model), before)
     assert torch.equal(weights(run.average), average)
     assert not run.optimizer.state
+    assert not run.score.averaged
     assert all(p.grad is None for p in run.model.parameters())
     run.gradient = 0.1
     assert take_step(run, make_batch(), 1, 0.0, False).finite
     assert not torch.equal(weights(run.model), before), "and the next step moves again"
+    assert run.score.averaged == 1
+
+
+def test_steps_are_observed_until_the_masks_are_fixed() -> None:
+    run = make_run(0.1)
+    end = run.recipe.pruning.end
+    for share in (0.0, end - 0.01, end, 0.9):
+        take_step(run, make_batch(), 0, share, False)
+    assert (run.score.observed, run.score.averaged) == (2, 2)
 
 
 def test_gradients_are_clipped_to_the_norm_of_the_recipe_and_no_further() -> None:

@@ -1,4 +1,4 @@
-"""Block masks: which weights a sparse subnet keeps, and how they are drawn from the weights.
+"""Block masks: which weights a sparse subnet keeps, and how they are drawn from scores of blocks.
 
 A block is ``block_outputs`` consecutive outputs x ``block_inputs`` inputs of a linear map, by
 default 8 x 1: the contents of one SIMD register of a sparse kernel. A mask has one boolean per
@@ -9,11 +9,14 @@ the same ranking, so a sparser mask is a subset of a denser one.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+Observer = Callable[[Tensor, Tensor], None]
+"""Sees the inputs (..., inputs) and the masked weight (outputs, inputs) of a pass."""
 
 
 class PrunableLinear(nn.Module):
@@ -24,9 +27,14 @@ class PrunableLinear(nn.Module):
         bias: whether there is a bias (biases are never pruned).
         targets: number of masks.
         block: (outputs, inputs) of a block; ragged blocks at the edges are allowed.
+
+    Attributes:
+        observer: called in every pass through a mask that computes gradients. It may not change
+            what it sees.
     """
 
     blocks: Tensor
+    observer: Observer | None = None
 
     def __init__(
         self, inputs: int, outputs: int, *, targets: int, block: tuple[int, int], bias: bool = True
@@ -41,7 +49,10 @@ class PrunableLinear(nn.Module):
 
     def forward(self, x: Tensor, mask: int | None) -> Tensor:
         """Map (..., inputs) to (..., outputs) with mask number ``mask``; None runs dense."""
-        return F.linear(x, self.effective_weight(mask), self.bias)
+        weight = self.effective_weight(mask)
+        if self.observer is not None and mask is not None and torch.is_grad_enabled():
+            self.observer(x, weight)
+        return F.linear(x, weight, self.bias)
 
     def effective_weight(self, mask: int | None) -> Tensor:
         """The weight (outputs, inputs) after masking."""
@@ -61,15 +72,26 @@ class PrunableLinear(nn.Module):
         full = kept.repeat_interleave(height, 0).repeat_interleave(width, 1)
         return full[: self.weight.shape[0], : self.weight.shape[1]]
 
-    def scores(self) -> Tensor:
-        """L2 norm of each block (block rows, block columns). Computed in float64, so that the
-        ranking does not depend on the order of summation."""
+    def scores(self, input_squares: Tensor | None = None) -> Tensor:
+        """L2 norm of each block (block rows, block columns), in float64.
+
+        Args:
+            input_squares: (inputs,) mean square of each input. If given, each weight is multiplied
+                by the root mean square of its input (Wanda, Sun et al., arXiv 2306.11695).
+        """
+        squares = self.weight.detach().double().square()
+        if input_squares is not None:
+            squares = squares * input_squares
+        return self.block_sums(squares).sqrt()
+
+    def block_sums(self, values: Tensor) -> Tensor:
+        """Sums (block rows, block columns) of values (outputs, inputs) over each block. Computed in
+        float64, so that a ranking does not depend on the order of summation."""
         outputs, inputs = self.weight.shape
         height, width = self.block
-        squares = self.weight.detach().double().square()
-        padded = F.pad(squares, (0, -inputs % width, 0, -outputs % height))
+        padded = F.pad(values.double(), (0, -inputs % width, 0, -outputs % height))
         rows, columns = self.blocks.shape[1:]
-        return padded.view(rows, height, columns, width).sum(dim=(1, 3)).sqrt()
+        return padded.view(rows, height, columns, width).sum(dim=(1, 3))
 
 
 def prunable(module: nn.Module) -> dict[str, PrunableLinear]:
@@ -105,14 +127,17 @@ def draw_masks(
     layers: Sequence[PrunableLinear],
     sparsities: Sequence[float],
     *,
+    scores: Sequence[Tensor] | None = None,
     allocation: str = "uniform",
     layer_cap: float = 0.95,
 ) -> None:
-    """Draw every mask from the current weights, mask ``i`` with ``sparsities[i]``.
+    """Draw every mask, mask ``i`` with ``sparsities[i]``. Blocks are ranked by the ``scores`` of
+    each layer (block rows, block columns), by default the norms of the current weights.
 
     All targets share one ranking, so masks are nested if ``sparsities`` do not decrease.
     """
-    scores = [layer.scores() for layer in layers]
+    if scores is None:
+        scores = [layer.scores() for layer in layers]
     orders = [score.flatten().argsort(stable=True) for score in scores]
     for index, sparsity in enumerate(sparsities):
         counts = pruned_counts(scores, sparsity, allocation, layer_cap)

@@ -1,8 +1,8 @@
 """Checkpoints of a run: one safetensors file with a JSON header, replaced atomically.
 
 A checkpoint contains everything that the next step depends on: weights and masks, averaged
-weights, the optimiser's moments, and the position in the data. Random states are not needed,
-because each step has its own seed, derived from (seed, step, process).
+weights, the optimiser's moments, the averages of the pruning score, and the position in the data.
+Random states are not needed: each step has its own seed, derived from (seed, step, process).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from dualmode.errors import CheckpointError, ModelError, RecipeError
 from dualmode.model.backbone import Backbone
 from dualmode.model.directory import pack_state, replace_tensors, unpack_state
 from dualmode.recipe_files import parse_recipe
+from dualmode.training.pruning_scores import PruningScore
 
 FILE = "checkpoint.safetensors"
 
@@ -60,12 +61,14 @@ def save_checkpoint(
     model: Backbone,
     average: Backbone,
     optimizer: torch.optim.Optimizer,
+    score: PruningScore,
     progress: Progress,
     recipe: Recipe,
 ) -> None:
     """Write a checkpoint atomically."""
     tensors = {f"model/{k}": v for k, v in pack_state(model).items()}
     tensors |= {f"average/{k}": v for k, v in pack_state(average).items()}
+    tensors |= {f"score/{k}": v for k, v in score.state().items()}
     names = [name for name, _ in model.named_parameters()]
     for name, parameter in zip(names, model.parameters(), strict=True):
         for key, value in optimizer.state.get(parameter, {}).items():
@@ -79,6 +82,7 @@ def load_checkpoint(
     model: Backbone,
     average: Backbone,
     optimizer: torch.optim.Optimizer,
+    score: PruningScore,
     recipe: Recipe,
 ) -> Progress:
     """Restore a checkpoint and return its progress.
@@ -103,6 +107,7 @@ def load_checkpoint(
         unpack_state(model, _under(tensors, "model/"))
         unpack_state(average, _under(tensors, "average/"))
         _restore_moments(model, optimizer, _under(tensors, "optimizer/"))
+        score.restore(_under(tensors, "score/"))
         return TypeAdapter(Progress).validate_json(header["progress"])
     except (ModelError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from None

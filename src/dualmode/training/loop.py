@@ -71,7 +71,9 @@ def _go_on(
     """Train from the beginning or from the checkpoint, then write the plot and the model card."""
     folder, progress, first = run.out / FOLDER, run.begin, run.fabric.is_global_zero
     if resuming:
-        progress = load_checkpoint(folder / FILE, run.model, run.average, run.optimizer, run.recipe)
+        progress = load_checkpoint(
+            folder / FILE, run.model, run.average, run.optimizer, run.score, run.recipe
+        )
     run.source.report.leave_out_new(progress.unreadable)
     if first:
         for name, source in (("train", run.source), ("dev", run.dev)):
@@ -281,5 +283,7 @@ def _validate(run: Run[Model], progress: Progress, share: float, journal: Journa
 def _save(run: Run[Model], progress: Progress) -> None:
     if run.fabric.is_global_zero:
         path = run.out / FOLDER / FILE
-        save_checkpoint(path, run.model, run.average, run.optimizer, progress, run.recipe)
+        save_checkpoint(
+            path, run.model, run.average, run.optimizer, run.score, progress, run.recipe
+        )
         replace_text(run.out / CONFIG, run.recipe.to_yaml())

@@ -26,6 +26,7 @@ from dualmode.text import TOKENS_MODEL, TOKENS_TXT, Tokens, normalize, train_tok
 from dualmode.training.checkpoint import Progress
 from dualmode.training.initialize import recognises, start_from
 from dualmode.training.objective import Model, Objective
+from dualmode.training.pruning_scores import PruningScore, make_score
 
 # The journal reports enough. Set here, because new processes import this module first.
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
@@ -47,6 +48,7 @@ class Run(Generic[Model]):
     model: Model
     average: Model
     optimizer: torch.optim.Optimizer
+    score: PruningScore
     subnets: Mapping[str, Subnet]
     begin: Progress
 
@@ -111,11 +113,19 @@ def set_up(
         begin = Progress(sparsity_kept=start_from(model, Path(recipe.init.model), recipe))
     model.to(fabric.device)
     average = copy.deepcopy(model).requires_grad_(False).eval()
-    optimizer = make_optimizer(model, recipe)
-    subnets = trained_subnets(recipe)
-    source, dev = corpora.source, corpora.dev
     return Run(
-        fabric, recipe, out, objective, source, dev, model, average, optimizer, subnets, begin
+        fabric,
+        recipe,
+        out,
+        objective,
+        corpora.source,
+        corpora.dev,
+        model,
+        average,
+        make_optimizer(model, recipe),
+        make_score(model, recipe.pruning),
+        trained_subnets(recipe),
+        begin,
     )
 
 

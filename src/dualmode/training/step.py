@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -51,14 +52,15 @@ def take_step(run: Run[Model], batch: Batch, step: int, share: float, stopping: 
     moving average, unless the gradient is not finite."""
     config, fabric, model = run.recipe.training, run.fabric, run.model
     subnets = _subnets(run, step)
-    rows = _rows(run, batch, subnets, step)
+    rows = _rows(run, batch, subnets, step, share)
     step_now, seconds, stops, problems = _normalised(run, batch, rows, share, stopping)
     batch = batch.to(fabric.device)
     # The random seed depends on the step, so that a resumed run draws the same numbers.
     torch.manual_seed(_step_seed(config.seed, step, fabric.global_rank))
     model.train()
     _freeze(model, step, run.recipe.init)
-    with fabric.autocast():
+    drawing = share < run.recipe.pruning.end  # later masks are not drawn again
+    with fabric.autocast(), run.score.observing() if drawing else nullcontext():
         losses = run.objective.accumulate(model, batch, subnets, step_now)
     parameters = [p for p in model.parameters() if p.grad is not None]
     gradient = _average_gradients(run, parameters)
@@ -73,12 +75,14 @@ def take_step(run: Run[Model], batch: Batch, step: int, share: float, stopping: 
         with torch.no_grad():
             move = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
             move(list(run.average.parameters()), list(model.parameters()), step)
+        if drawing:
+            run.score.update(partial(_total, run), fabric.world_size)
     run.optimizer.zero_grad(set_to_none=True)
     return StepResult(losses, norm, finite, seconds, stops > 0, problems)
 
 
 def update_masks(run: Run[Model], progress: Progress, share: float) -> Progress:
-    """Redraw the masks from the current weights when they are due, until they are fixed."""
+    """Redraw the masks by their score when they are due, until they are fixed."""
     pruning = run.recipe.pruning
     ended = share >= pruning.end
     due = share > pruning.start and progress.step % pruning.every_steps == 0
@@ -88,6 +92,7 @@ def update_masks(run: Run[Model], progress: Progress, share: float) -> Progress:
     draw_masks(
         run.model.prunable(),
         [target * reached for target in pruning.sparsities],
+        scores=run.score.blocks(),
         allocation=pruning.allocation,
         layer_cap=pruning.layer_cap,
     )
@@ -119,14 +124,17 @@ def _summed(tensor: Tensor) -> Tensor:
 
 
 def _rows(
-    run: Run[Model], batch: Batch, subnets: Mapping[str, Subnet], step: int
+    run: Run[Model], batch: Batch, subnets: Mapping[str, Subnet], step: int, share: float
 ) -> dict[str, Tensor] | None:
     """Rows of this process's batch for each recogniser; None if each trains on all of them."""
     config, fabric = run.recipe.training, run.fabric
     if config.step_sharing == "all" or len(subnets) < 2:
         return None
     rank, world = fabric.global_rank, fabric.world_size
-    return assign_rows(len(batch.ids), list(subnets), config, step=step, rank=rank, world=world)
+    pruned = share >= run.recipe.pruning.end
+    return assign_rows(
+        len(batch.ids), list(subnets), config, step=step, rank=rank, world=world, pruned=pruned
+    )
 
 
 def _normalised(
