@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from dualmode import __version__
 from dualmode.commands import (
+    adapt,
     compare,
     copy,
     evaluate,
@@ -104,6 +105,7 @@ app.command("label")(label.label)
 app.command("read")(read.read)
 app.command("pretrain")(pretrain.pretrain)
 app.command("train")(train.train)
+app.command("adapt")(adapt.adapt)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("transcribe")(transcribe.transcribe)

@@ -117,6 +117,12 @@ class InitConfig(Section):
     learning_rate_factor: float = Field(
         0.3, gt=0, description="factor on training.learning_rate for the trained encoder"
     )
+    weight_pull: float = Field(
+        0.0, ge=0, description="pull of weights towards those of the recogniser (L2-SP)"
+    )
+    output_pull: float = Field(
+        0.0, ge=0, description="weight of the divergence from the recogniser's own outputs"
+    )
 
 
 class DecodingConfig(Section):
@@ -223,6 +229,15 @@ class Recipe(Section):
                 "pruning.sparsities has several targets, but device is trained at one of them: "
                 "set training.sampled_subnet to true"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _pulls_are_of_recognisers(self) -> Recipe:
+        if self.training.objective == "pretrain" and (
+            self.init.weight_pull,
+            self.init.output_pull,
+        ) != (0, 0):
+            raise ValueError("init.weight_pull and init.output_pull apply to fine-tuning only")
         return self
 
     @model_validator(mode="after")

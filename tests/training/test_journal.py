@@ -22,7 +22,7 @@ ALONE: Any = SimpleNamespace(world_size=1, device=torch.device("cpu"))
 
 
 def result(loss: float, norm: float = 1.0) -> StepResult:
-    losses = SubnetLosses(*(torch.tensor(loss * factor) for factor in (1.0, 2.0, 3.0, 4.0)))
+    losses = SubnetLosses(*(torch.tensor(loss * factor) for factor in (1.0, 2.0, 3.0, 4.0, 5.0)))
     gradient_norm = torch.tensor(norm)
     return StepResult({"server": losses}, gradient_norm, bool(gradient_norm.isfinite()), 2.0, False)
 

@@ -28,26 +28,28 @@ def made(band: bool) -> Pass:
 
 
 def test_losses_are_nats_a_token_and_distillation_is_nats_a_frame() -> None:
-    found = measure(made(band=True), torch.tensor(20.0), DENOMINATORS)
+    found = measure(made(band=True), torch.tensor(20.0), torch.tensor(35.0), DENOMINATORS)
     assert found == SubnetLosses(
         transducer=torch.tensor(12 / 8),
         simple=torch.tensor(4 / 8),
         ctc=torch.tensor(2.5 / 8),
         distillation=torch.tensor(20 / 50),
+        output_pull=torch.tensor(35 / 50),
     )
-    without = measure(made(band=False), torch.tensor(0.0), DENOMINATORS)
+    without = measure(made(band=False), torch.tensor(0.0), torch.tensor(0.0), DENOMINATORS)
     assert without.transducer == without.simple == 0
     assert without.ctc == 2.5 / 8
 
 
 def test_every_term_has_its_weight() -> None:
     config = TrainingConfig(simple_weight=0.3, distillation_weight=0.7, ctc_weight=0.11)
-    weights = Weights(0.9, 0.2)
+    weights = Weights(0.9, 0.2, 0.6)
     share = {
         "transducer": 0.9,
         "simple": 0.9 * 0.3,
         "ctc": 0.2,  # that of the schedule, which has the recipe's in it
         "distillation": 0.7,
+        "output_pull": 0.6,
     }
     for term, weight in share.items():
         others = {name: torch.tensor(2.0 * (name == term)) for name in share}

@@ -56,6 +56,7 @@ def make_run(gradient: float, **training: Any) -> Any:
         average=copy.deepcopy(model),
         optimizer=optimizer,
         subnets={},
+        anchors=None,
         gradient=gradient,
         score=Counter(),
         objective=SimpleNamespace(

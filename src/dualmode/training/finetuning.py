@@ -18,6 +18,7 @@ from dualmode.text import Tokens
 from dualmode.training.card import write_card
 from dualmode.training.checkpoint import Progress
 from dualmode.training.objective import LossDenominators, Part, Step, ValidationResult
+from dualmode.training.original import Heard, Original
 from dualmode.training.passes import (
     Pass,
     SubnetLosses,
@@ -40,8 +41,9 @@ from dualmode.training.validation import word_error_counts
 class Finetuning:
     """Fine-tuning as an :class:`dualmode.training.objective.Objective`."""
 
-    def __init__(self, recipe: Recipe, tokens: Tokens) -> None:
+    def __init__(self, recipe: Recipe, tokens: Tokens, original: Original | None = None) -> None:
         self._recipe, self._tokens = recipe, tokens
+        self._original = original if recipe.init.output_pull else None
 
     def build(self) -> Supernet:
         return Supernet(self._tokens.size, self._recipe.model, self._recipe.pruning)
@@ -53,11 +55,16 @@ class Finetuning:
         self, model: Supernet, batch: Batch, subnets: Mapping[str, Subnet], step: Step
     ) -> dict[str, SubnetLosses]:
         config = self._recipe.training
-        weights = loss_weights(step.share, config)
-        if step.parts is None:
-            whole, backward = step.denominators, step.backward
-            return accumulate(model, batch, subnets, config, weights, whole, backward)
-        return accumulate_split(model, batch, subnets, step.parts, config, weights, step.backward)
+        pull = self._recipe.init.output_pull
+        weights = replace(loss_weights(step.share, config), output_pull=pull)
+        heard = None
+        if self._original is not None:
+            heard = self._original.hear(batch.features, batch.feature_lengths)
+        parts, backward = step.parts, step.backward
+        if parts is None:
+            whole = step.denominators
+            return accumulate(model, batch, subnets, config, weights, whole, backward, heard)
+        return accumulate_split(model, batch, subnets, parts, config, weights, backward, heard)
 
     def measure(self, model: Supernet, dev: BatchSource, share: float) -> Tensor:
         return word_error_counts(
@@ -108,6 +115,7 @@ def accumulate(
     weights: Weights,
     denominators: LossDenominators,
     backward: Callable[[Tensor], None],
+    heard: Heard | None = None,
 ) -> dict[str, SubnetLosses]:
     """Accumulate the gradients of ``subnets``; the first is the teacher of the others.
 
@@ -125,7 +133,8 @@ def accumulate(
         taught = leaf.new_zeros(())
         if teacher is not None:
             taught = distill(model, teacher, result, targets, subnet, config)
-        measured = measure(result, taught, denominators)
+        pulled = heard.distance(name, result.ctc_log_probs) if heard else leaf.new_zeros(())
+        measured = measure(result, taught, pulled, denominators)
         backward(weighted(measured, config, weights))
         losses[name] = detached_losses(measured)
         teacher = teacher or detached(result)
@@ -143,6 +152,7 @@ def accumulate_split(
     config: TrainingConfig,
     weights: Weights,
     backward: Callable[[Tensor], None],
+    heard: Heard | None = None,
 ) -> dict[str, SubnetLosses]:
     """Accumulate the gradients of ``subnets``, each over its own part of the batch.
 
@@ -174,7 +184,10 @@ def accumulate_split(
                 of_part, teaching_subnet = batch_targets.of(part), subnets[teacher_name]
                 teacher = _teach(model, leaf[part], of_part, teaching_subnet, config, weights)
                 taught = distill(model, teacher, own, of_part, subnets[name], config)
-            measured = measure(own, taught, parts[name].denominators)
+            pulled = leaf.new_zeros(())
+            if heard:
+                pulled = heard.distance(name, own.ctc_log_probs, part)
+            measured = measure(own, taught, pulled, parts[name].denominators)
             total = total + weighted(measured, config, weights)
             losses[name] = detached_losses(measured)
         backward(total)

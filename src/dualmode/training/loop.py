@@ -28,6 +28,7 @@ from dualmode.training.finetuning import Finetuning
 from dualmode.training.journal import LOG, Journal
 from dualmode.training.meter import Meter
 from dualmode.training.objective import Model
+from dualmode.training.original import read_original
 from dualmode.training.pretraining import Pretraining
 from dualmode.training.schedule import run_share, sparsity_reached
 from dualmode.training.setup import Run, read_corpora, set_up
@@ -49,6 +50,7 @@ def train_here(
         the progress, and whether the run is finished rather than interrupted.
     """
     checkpoint = out / FOLDER / FILE
+    original = read_original(recipe, fabric.device)
     with graceful_stop() as stop:
         if fabric.is_global_zero:
             _check_output(out, recipe, fresh)
@@ -60,8 +62,10 @@ def train_here(
             pretraining = Pretraining(recipe)
             encoder = set_up(fabric, recipe, out, pretraining, corpora, resuming=resuming)
             return _go_on(encoder, resuming, console, stop)
-        finetuning = Finetuning(recipe, corpora.tokens)
-        recogniser = set_up(fabric, recipe, out, finetuning, corpora, resuming=resuming)
+        finetuning = Finetuning(recipe, corpora.tokens, original)
+        recogniser = set_up(
+            fabric, recipe, out, finetuning, corpora, resuming=resuming, original=original
+        )
         return _go_on(recogniser, resuming, console, stop)
 
 

@@ -60,12 +60,13 @@ def utterances(batch: TrainingBatch, frame_lengths: Tensor) -> Utterances:
 
 @dataclass(frozen=True)
 class SubnetLosses(Losses):
-    """Losses of one recogniser in nats per token (distillation: nats per frame)."""
+    """Losses of one recogniser in nats per token (distillation and pull: nats per frame)."""
 
     transducer: Tensor
     simple: Tensor
     ctc: Tensor
     distillation: Tensor
+    output_pull: Tensor
 
 
 @dataclass(frozen=True)
@@ -134,8 +135,11 @@ def forward(
     return Pass(ctc_log_probs, ctc, Band(frames, predictions, loss))
 
 
-def measure(result: Pass, taught: Tensor, denominators: LossDenominators) -> SubnetLosses:
-    """Losses of a pass; ``taught`` is the distillation loss summed over frames."""
+def measure(
+    result: Pass, taught: Tensor, pulled: Tensor, denominators: LossDenominators
+) -> SubnetLosses:
+    """Losses of a pass; ``taught`` and ``pulled``, the divergences from server and from the
+    original recogniser, are summed over frames."""
     transducer = simple = taught.new_zeros(())
     if result.band is not None:
         transducer, simple = result.band.loss.pruned.sum(), result.band.loss.simple.sum()
@@ -144,6 +148,7 @@ def measure(result: Pass, taught: Tensor, denominators: LossDenominators) -> Sub
         simple / denominators.targets,
         result.ctc.sum() / denominators.targets,
         taught / denominators.frames,
+        pulled / denominators.frames,
     )
 
 
@@ -153,6 +158,7 @@ def weighted(losses: SubnetLosses, config: TrainingConfig, weights: Weights) -> 
         weights.transducer * (losses.transducer + config.simple_weight * losses.simple)
         + weights.ctc * losses.ctc
         + config.distillation_weight * losses.distillation
+        + weights.output_pull * losses.output_pull
     )
 
 

@@ -39,10 +39,11 @@ def gumbel_temperature(share: float, pretraining: PretrainingConfig) -> float:
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights of the transducer and CTC losses at some point of a run."""
+    """Weights of the losses at some point of a run."""
 
     transducer: float
     ctc: float
+    output_pull: float = 0.0
 
 
 def loss_weights(share: float, config: TrainingConfig) -> Weights:

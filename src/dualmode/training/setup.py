@@ -14,6 +14,7 @@ from typing import Any, Generic
 import torch
 from lhotse import CutSet
 from lightning_fabric import Fabric
+from torch import Tensor
 from torch.distributed import is_torchelastic_launched
 
 from dualmode.config import Recipe, TrainingConfig
@@ -26,6 +27,7 @@ from dualmode.text import TOKENS_MODEL, TOKENS_TXT, Tokens, normalize, train_tok
 from dualmode.training.checkpoint import Progress
 from dualmode.training.initialize import recognises, start_from
 from dualmode.training.objective import Model, Objective
+from dualmode.training.original import Original
 from dualmode.training.pruning_scores import PruningScore, make_score
 
 # The journal reports enough. Set here, because new processes import this module first.
@@ -37,7 +39,8 @@ _FEWEST_SECONDS = 15.0  # least audio per batch and process
 
 @dataclass(frozen=True)
 class Run(Generic[Model]):
-    """The objects of a run. They are fixed; only the tensors inside change."""
+    """The objects of a run. They are fixed; only the tensors inside change. ``anchors`` has the
+    initial value of each parameter, if the recipe pulls weights towards them."""
 
     fabric: Fabric
     recipe: Recipe
@@ -51,6 +54,7 @@ class Run(Generic[Model]):
     score: PruningScore
     subnets: Mapping[str, Subnet]
     begin: Progress
+    anchors: Mapping[Tensor, Tensor] | None
 
 
 @dataclass(frozen=True)
@@ -93,11 +97,13 @@ def set_up(
     corpora: Corpora,
     *,
     resuming: bool,
+    original: Original | None = None,
 ) -> Run[Model]:
     """Prepare a run in the directory ``out``.
 
     Args:
         resuming: weights will be restored from a checkpoint.
+        original: the recogniser that pulls the weights, if the recipe wants that.
 
     Raises:
         DataError: none of the utterances for the feature statistics can be read.
@@ -113,6 +119,10 @@ def set_up(
         begin = Progress(sparsity_kept=start_from(model, Path(recipe.init.model), recipe))
     model.to(fabric.device)
     average = copy.deepcopy(model).requires_grad_(False).eval()
+    anchors = None
+    if original is not None and recipe.init.weight_pull:
+        initial = dict(original.model.named_parameters())
+        anchors = {parameter: initial[name] for name, parameter in model.named_parameters()}
     return Run(
         fabric,
         recipe,
@@ -126,6 +136,7 @@ def set_up(
         make_score(model, recipe.pruning),
         trained_subnets(recipe),
         begin,
+        anchors,
     )
 
 

@@ -21,6 +21,7 @@ from dualmode.model.masks import draw_masks
 from dualmode.model.subnet import ChunkedContext, Subnet
 from dualmode.training.checkpoint import Progress
 from dualmode.training.objective import LossDenominators, Losses, Model, Part, Step
+from dualmode.training.original import pull_weights
 from dualmode.training.schedule import learning_rate, sparsity_reached
 from dualmode.training.setup import Run
 from dualmode.training.sharing import assign_rows
@@ -71,6 +72,8 @@ def take_step(run: Run[Model], batch: Batch, step: int, share: float, stopping: 
         for group in run.optimizer.param_groups:
             group["lr"] = group["factor"] * learning_rate(step, share, config)
         run.optimizer.step()
+        if run.anchors is not None:
+            pull_weights(run.optimizer.param_groups, run.anchors, run.recipe.init.weight_pull)
         decay = min(config.average_decay, (1 + step) / (10 + step))
         with torch.no_grad():
             move = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]

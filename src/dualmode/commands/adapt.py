@@ -1,0 +1,98 @@
+"""``dualmode adapt``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dualmode.commands.train import INTERRUPTED, FreshOption, OutOption, SetOption
+
+
+def adapt(
+    model: Annotated[str, typer.Argument(help="Model directory, or the name of a shipped model.")],
+    train: Annotated[list[Path], typer.Argument(help="CutSets of your own recordings.")],
+    out: OutOption,
+    dev: Annotated[
+        list[Path] | None,
+        typer.Option("--dev", help="CutSet to validate on; default: the training recordings."),
+    ] = None,
+    replay: Annotated[
+        list[Path] | None,
+        typer.Option("--replay", help="CutSet that the model must not forget; may be repeated."),
+    ] = None,
+    minutes: Annotated[float, typer.Option("--minutes", help="Duration of the training.")] = 10,
+    overrides: SetOption = None,
+    fresh: FreshOption = False,
+) -> None:
+    """Adapt a recogniser to your own recordings, for instance half an hour with transcripts.
+
+    The training starts from the model, with its tokens and masks. So that the model does not forget
+    other speech, weights and outputs are pulled towards their original values. If you have
+    some of the original training data, or any other speech that must stay recognised, give it with
+    --replay: half of the training is then on it, and nothing is pulled.
+
+    \b
+    Examples:
+      dualmode adapt talk data/mine --dev data/dev --out runs/adapted
+      dualmode adapt talk data/mine --replay data/an4 --out runs/adapted --minutes 5
+      dualmode adapt runs/mine data/new --out runs/adapted --set init.weight_pull=0
+    """
+    from dualmode.display import make_console
+    from dualmode.model.shipped import model_folder
+    from dualmode.recipe_files import load_recipe
+    from dualmode.training.launch import train as run_training
+
+    folder = model_folder(model)
+    replay = replay or []
+    changes = [
+        f"init.model={json.dumps(str(folder))}",
+        f"data.train={_listed([*train, *replay])}",
+        f"data.dev={_listed(dev or train)}",
+        f"data.weights={_weights(train, replay)}",
+        f"training.minutes={minutes}",
+        *_SETTINGS,
+        *(() if replay else _PULLS),
+        *(overrides or []),
+    ]
+    console = make_console()
+    if not dev:
+        console.print("[yellow]without --dev, the WER below is that of the training data[/yellow]")
+    recipe = load_recipe(folder / "config.yaml", changes)
+    if not run_training(recipe, out, fresh=fresh, console=console).finished:
+        raise typer.Exit(INTERRUPTED)
+
+
+# A short run from a trained model: no curriculum, no CTC stage, masks as they are, no noise corpus.
+_SETTINGS = (
+    "data.noise=null",
+    "data.curriculum_steps=0",
+    "data.calm_steps=0",
+    "init.masks=keep",
+    "init.learning_rate_factor=1",
+    "training.steps=100000",
+    "training.learning_rate=0.001",
+    "training.warmup_steps=50",
+    "training.transducer_start=0",
+    "training.validate_every_steps=100",
+    "training.checkpoint_every_steps=100",
+)
+_PULLS = ("init.weight_pull=1", "init.output_pull=1")
+
+
+def _listed(paths: Sequence[Path]) -> str:
+    return json.dumps([str(path) for path in paths])
+
+
+def _weights(train: Sequence[Path], replay: Sequence[Path]) -> list[float]:
+    """Repetitions of each CutSet, so that all of ``replay`` together are heard as long as all of
+    ``train``."""
+    from dualmode.data.manifests import read_cuts
+
+    if not replay:
+        return []
+    own, other = (sum(cut.duration for cut in read_cuts(paths)) for paths in (train, replay))
+    return [1.0] * len(train) + [own / other] * len(replay)
