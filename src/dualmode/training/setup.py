@@ -119,7 +119,7 @@ def set_up(
         begin = Progress(sparsity_kept=start_from(model, Path(recipe.init.model), recipe))
     model.to(fabric.device)
     average = copy.deepcopy(model).requires_grad_(False).eval()
-    anchors = None
+    anchors: dict[Tensor, Tensor] | None = None
     if original is not None and recipe.init.weight_pull:
         initial = dict(original.model.named_parameters())
         anchors = {parameter: initial[name] for name, parameter in model.named_parameters()}
