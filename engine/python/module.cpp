@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <set>
 
 #include "bytes.h"
 #include "error.h"
@@ -258,9 +259,28 @@ nb::object segment(Session& self) {
   return transcript_dict(taken);
 }
 
-void push_all(const std::vector<Session*>& sessions, const std::vector<Samples>& samples) {
+nb::dict finish(Session& self) {
+  dualmode::Transcript found;
+  {
+    nb::gil_scoped_release release;
+    found = self.finish();
+  }
+  return transcript_dict(found);
+}
+
+std::vector<bool> push_all(const std::vector<Session*>& sessions,
+                           const std::vector<Samples>& samples) {
   if (sessions.size() != samples.size()) {
     throw Error(DUALMODE_INVALID_ARGUMENT, "streams and samples must have the same length");
+  }
+  const std::set<Session*> distinct(sessions.begin(), sessions.end());
+  if (distinct.size() != sessions.size() || distinct.count(nullptr) > 0) {
+    throw Error(DUALMODE_INVALID_ARGUMENT, "every stream must be given once");
+  }
+  for (const Session* session : sessions) {
+    if (&session->model() != &sessions[0]->model()) {
+      throw Error(DUALMODE_INVALID_ARGUMENT, "the streams belong to different models");
+    }
   }
   std::vector<const float*> pointers;
   std::vector<size_t> counts;
@@ -268,7 +288,8 @@ void push_all(const std::vector<Session*>& sessions, const std::vector<Samples>&
     pointers.push_back(s.data());
     counts.push_back(s.size());
   }
-  Session::push_all(sessions, pointers.data(), counts.data());
+  nb::gil_scoped_release release;
+  return Session::push_all(sessions, pointers.data(), counts.data());
 }
 
 }  // namespace
@@ -314,7 +335,8 @@ NB_MODULE(_engine, m) {
           arg("samples"))
       .def("partial", [](const Session& self) { return transcript_dict(self.partial()); })
       .def("segment", &segment)
-      .def("finish", [](Session& self) { return transcript_dict(self.finish()); })
+      .def("finish", &finish)
+      .def_prop_ro("missing", &Session::missing)
       .def("reset", &Session::reset);
   m.def("push_all", &push_all, arg("streams"), arg("samples"));
 }

@@ -1,4 +1,5 @@
 // The C API over the C++ parts: handles, codes and messages. No exception crosses it.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -182,7 +183,8 @@ int dualmode_stream_push_int16(dualmode_stream* stream, const int16_t* samples, 
 }
 
 int dualmode_streams_push(dualmode_stream* const* streams, const float* const* samples,
-                          const size_t* counts, size_t stream_count, dualmode_error* error) {
+                          const size_t* counts, size_t stream_count, int* changed,
+                          dualmode_error* error) {
   return guarded(error, [&] {
     require((streams != nullptr && samples != nullptr && counts != nullptr) || stream_count == 0,
             "streams, samples or counts is a null pointer");
@@ -193,7 +195,8 @@ int dualmode_streams_push(dualmode_stream* const* streams, const float* const* s
       require(samples[i] != nullptr || counts[i] == 0, "samples is a null pointer");
       for (size_t j = 0; j < i; ++j) require(streams[i] != streams[j], "a stream is given twice");
     }
-    dualmode::Session::push_all(sessions, samples, counts);
+    const std::vector<bool> text_changed = dualmode::Session::push_all(sessions, samples, counts);
+    if (changed != nullptr) std::copy(text_changed.begin(), text_changed.end(), changed);
   });
 }
 

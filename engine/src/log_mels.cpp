@@ -147,6 +147,14 @@ void OnlineFeatures::emit(size_t frames, bool ended, std::vector<float>& mels) {
   }
 }
 
+size_t OnlineFeatures::missing(size_t rows) const {
+  if (rows == 0) return 0;
+  const long long total = frames_ + static_cast<long long>(rows);
+  const long long end = start_of(total - 1) + static_cast<long long>(kLength);
+  const long long begun = total * kShift - static_cast<long long>(kShift) / 2;
+  return static_cast<size_t>(std::max(0LL, std::max(end, begun) - samples_));
+}
+
 void OnlineFeatures::reset() {
   waiting_.clear();
   first_ = samples_ = frames_ = 0;

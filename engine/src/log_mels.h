@@ -40,6 +40,8 @@ class OnlineFeatures {
   // Append the last rows, whose windows extend beyond the end of the stream.
   void finish(std::vector<float>& mels);
   void reset();
+  // Samples that are still needed for `rows` more rows.
+  size_t missing(size_t rows) const;
 
  private:
   void emit(size_t frames, bool ended, std::vector<float>& mels);

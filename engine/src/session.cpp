@@ -108,7 +108,11 @@ bool Session::push(const float* samples, size_t count) {
     add_samples(samples + at, std::min(kPiece, count - at));
     advanced = run(false) || advanced;
   }
-  if (!advanced) return false;
+  return advanced && text_changed();
+}
+
+// Whether the text differs from that of the last call, or a segment has ended since.
+bool Session::text_changed() {
   std::vector<Word> words = words_of(*model_, search_->best());
   const bool changed = segment_ended_ || !(words == shown_);
   shown_ = std::move(words);
@@ -116,9 +120,15 @@ bool Session::push(const float* samples, size_t count) {
   return changed;
 }
 
-void Session::push_all(const std::vector<Session*>& sessions, const float* const* samples,
-                       const size_t* counts) {
-  if (sessions.empty()) return;
+size_t Session::missing() const {
+  const size_t rows = 4 * (model_->settings.window() - known_) + 3, have = mels_.size() / kMels;
+  return features_.missing(rows - std::min(rows, have));
+}
+
+std::vector<bool> Session::push_all(const std::vector<Session*>& sessions,
+                                    const float* const* samples, const size_t* counts) {
+  std::vector<bool> advanced(sessions.size());
+  if (sessions.empty()) return advanced;
   for (size_t i = 0; i < sessions.size(); ++i) sessions[i]->check(samples[i], counts[i]);
   for (size_t i = 0; i < sessions.size(); ++i) sessions[i]->add_samples(samples[i], counts[i]);
   const Model& model = *sessions[0]->model_;
@@ -126,18 +136,24 @@ void Session::push_all(const std::vector<Session*>& sessions, const float* const
   Workspace& workspace = sessions[0]->workspace_;
   for (;;) {
     std::vector<Window> windows;
-    std::vector<Session*> running;
-    for (Session* session : sessions) {
-      if (!session->ready(false)) continue;
-      windows.push_back(session->next_window());
-      running.push_back(session);
+    std::vector<size_t> running;
+    for (size_t i = 0; i < sessions.size(); ++i) {
+      if (!sessions[i]->ready(false)) continue;
+      windows.push_back(sessions[i]->next_window());
+      running.push_back(i);
+      advanced[i] = true;
     }
-    if (running.empty()) return;
+    if (running.empty()) break;
     run_windows(model, windows, frames, model.settings.chunk, workspace);
     for (size_t i = 0; i < running.size(); ++i) {
-      running[i]->take(workspace.frames.data() + i * padded, workspace.stride, windows[i]);
+      sessions[running[i]]->take(workspace.frames.data() + i * padded, workspace.stride,
+                                 windows[i]);
     }
   }
+  for (size_t i = 0; i < sessions.size(); ++i) {
+    if (advanced[i]) advanced[i] = sessions[i]->text_changed();
+  }
+  return advanced;
 }
 
 Transcript Session::finish() {

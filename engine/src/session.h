@@ -19,9 +19,11 @@ class Session {
   // Process more samples. Returns whether the text changed or a segment ended. Throws Error, and
   // leaves the session unchanged, for samples that are not finite or after finish.
   bool push(const float* samples, size_t count);
-  // The same for many sessions of one model.
-  static void push_all(const std::vector<Session*>& sessions, const float* const* samples,
-                       const size_t* counts);
+  // The same for many sessions of one model, each given once.
+  static std::vector<bool> push_all(const std::vector<Session*>& sessions,
+                                    const float* const* samples, const size_t* counts);
+  // Samples that are still needed before the next window can run, at least 1.
+  size_t missing() const;
   Transcript finish();
   void reset();
 
@@ -40,6 +42,7 @@ class Session {
   Window next_window();
   void take(const float* frames, size_t stride, const Window& window);
   bool run(bool ended);
+  bool text_changed();
   void end_segment_if_due();
   void cut(size_t tokens);
   void check(const float* samples, size_t count) const;

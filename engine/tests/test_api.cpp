@@ -140,11 +140,15 @@ void many_at_once() {
     pointers[i] = audio[i].data();
     counts[i] = audio[i].size();
   }
-  CHECK(dualmode_streams_push(streams, pointers, counts, 3, &error) == DUALMODE_OK);
+  int changed[] = {-1, -1, -1};
+  CHECK(dualmode_streams_push(streams, pointers, counts, 3, changed, &error) == DUALMODE_OK);
   dualmode_stream* twice[] = {streams[0], streams[0]};
-  CHECK(dualmode_streams_push(twice, pointers, counts, 2, &error) == DUALMODE_INVALID_ARGUMENT);
+  CHECK(dualmode_streams_push(twice, pointers, counts, 2, nullptr, &error) ==
+        DUALMODE_INVALID_ARGUMENT);
   for (uint32_t i = 0; i < 3; ++i) {
     dualmode_text text;
+    CHECK(dualmode_stream_partial(streams[i], &text, &error) == DUALMODE_OK);
+    CHECK(changed[i] == (text.word_count > 0));
     CHECK(dualmode_stream_finish(streams[i], &text, &error) == DUALMODE_OK);
     CHECK(whole(model, audio[i]) == text.text);
     dualmode_stream_free(streams[i]);

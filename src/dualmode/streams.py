@@ -57,6 +57,11 @@ class GroupedStream:
         return self._past.ended and not self._past.buffer.ready
 
     @property
+    def ready(self) -> bool:
+        """Whether :meth:`StreamGroup.advance` may have something to do."""
+        return bool(self._waiting or self._ended or self._past.buffer.ready)
+
+    @property
     def waiting_s(self) -> float:
         """Seconds of audio that :meth:`StreamGroup.advance` has taken but not decoded yet."""
         return len(self._past.buffer) * MEL_FRAME_SAMPLES / SAMPLE_RATE_HZ

@@ -64,7 +64,8 @@ def run_service(
     live: Recognizer | None = None,
     browser: BrowserEngine | None = None,
 ) -> Iterator[Running]:
-    service = Service([("babbler", recognizer)], settings, live, browser)
+    lives = {} if live is None else {"babbler": live}
+    service = Service([("babbler", recognizer)], settings, lives, browser)
     server = make_server(service, "127.0.0.1", 0)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
     thread.start()

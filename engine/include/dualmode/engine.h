@@ -110,10 +110,11 @@ DUALMODE_API int dualmode_stream_push(dualmode_stream* stream, const float* samp
                                       int* changed, dualmode_error* error);
 DUALMODE_API int dualmode_stream_push_int16(dualmode_stream* stream, const int16_t* samples,
                                             size_t count, int* changed, dualmode_error* error);
-/* Push to many streams of one model as a batch, which reads the weights only once. */
+/* Push to many streams of one model as a batch, which reads the weights only once. `changed` (may
+ * be NULL) has a place for each stream. */
 DUALMODE_API int dualmode_streams_push(dualmode_stream* const* streams,
                                        const float* const* samples, const size_t* counts,
-                                       size_t stream_count, dualmode_error* error);
+                                       size_t stream_count, int* changed, dualmode_error* error);
 /* Words since the last endpoint. */
 DUALMODE_API int dualmode_stream_partial(dualmode_stream* stream, dualmode_text* text,
                                          dualmode_error* error);

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +26,7 @@ import numpy.typing as npt
 from dualmode_engine import _engine
 from dualmode_engine._engine import Encoder, EngineError, Features
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "Encoder",
     "EngineError",
@@ -171,6 +172,11 @@ class Stream:
         found = self.handle.partial()
         return Partial(_words(found), found["stable"], tuple(finished))
 
+    @property
+    def missing(self) -> int:
+        """Number of samples that the stream still needs before it can advance, at least 1."""
+        return int(self.handle.missing)
+
     def finish(self) -> Transcript:
         """End the stream and return its transcript, including the last words.
 
@@ -184,13 +190,21 @@ class Stream:
         self.handle.reset()
 
 
-def push_all(streams: list[Stream], samples: list[Samples]) -> None:
-    """Push to many streams of one model as a batch; :meth:`Stream.partial` returns their text.
+def push_all(streams: Sequence[Stream], samples: Sequence[Samples]) -> list[bool]:
+    """Push to many streams of one model as a batch, in one pass over the weights. Other Python
+    threads run meanwhile.
+
+    Returns:
+        for each stream whether its text changed or a segment ended; :meth:`Stream.partial` is the
+        text.
 
     Raises:
-        EngineError: samples are not finite, or a stream was finished; all streams are unchanged.
+        EngineError: samples are not finite, a stream was finished or is given twice, or the
+            streams are of different models; all streams are unchanged.
     """
-    _engine.push_all([stream.handle for stream in streams], [_checked(s) for s in samples])
+    handles = [stream.handle for stream in streams]
+    changed: list[bool] = _engine.push_all(handles, [_checked(s) for s in samples])
+    return changed
 
 
 def _checked(samples: Samples) -> Samples:

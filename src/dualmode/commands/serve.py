@@ -12,6 +12,7 @@ import typer
 from dualmode.errors import DualmodeError
 
 if TYPE_CHECKING:
+    from dualmode.recognizer import Recognizer
     from dualmode.serving.browser import BrowserEngine
 
 _KEYS = "DUALMODE_API_KEYS"
@@ -29,8 +30,13 @@ def serve(
         typer.Option("--runtime", help="torch, onnx or engine; default: the one for MODEL."),
     ] = None,
     live: Annotated[
-        Path | None,
-        typer.Option("--live", help="An export of the first MODEL, used for live streams."),
+        str | None,
+        typer.Option(
+            "--live",
+            metavar="engine|model|PATH",
+            help="What recognises live streams: device of MODEL in the engine (the default if it "
+            "is installed), MODEL itself, or an export of the first MODEL.",
+        ),
     ] = None,
     browser: Annotated[
         Path | None,
@@ -66,6 +72,7 @@ def serve(
     \b
     Examples:
       dualmode serve runs/quickstart/model
+      dualmode serve MODEL --live model
       dualmode serve MODEL --live device.dual
       dualmode serve MODEL --browser build/web
       dualmode serve MODEL --port 9000 --keys keys.txt --host 0.0.0.0
@@ -96,7 +103,7 @@ def serve(
     # Captions and second passes run at the same time; more threads of each would compete.
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     named = [(path.resolve().name, Recognizer.load(path, runtime)) for path in models]
-    speaking = None if live is None else Recognizer.load(live)
+    speaking = _live(named, live)
     offered = None if browser is None else _browser_engine(browser, models[0], live)
     service = Service(named, settings, speaking, offered)
     log_as_json()
@@ -104,15 +111,35 @@ def serve(
     make_server(service, host, port).run()
 
 
-def _browser_engine(folder: Path, model: Path, live: Path | None) -> BrowserEngine:
+def _live(named: list[tuple[str, Recognizer]], live: str | None) -> dict[str, Recognizer]:
+    """The recognisers of live streams that are not those of the models, by name."""
+    from dualmode.serving.live_recognizer import device_in_engine, load_live
+
+    if live == "model":
+        return {}
+    found = {}
+    for number, (name, recognizer) in enumerate(named):
+        if live not in (None, "engine") and number == 0:
+            found[name] = load_live(Path(live), recognizer)
+        elif (device := device_in_engine(recognizer)) is not None:
+            found[name] = device
+        elif live == "engine":
+            raise DualmodeError(
+                f"--live engine needs the package dualmode-engine (`make engine`) and a model "
+                f"directory with device, which {name} may not be"
+            )
+    return found
+
+
+def _browser_engine(folder: Path, model: Path, live: str | None) -> BrowserEngine:
     """The engine in ``folder`` with the artifact that --live or MODEL is, or else with device of
     the model, exported here."""
     from dualmode.recognizer import Recognizer
     from dualmode.serving.browser import BrowserEngine, read_engine_files
 
     files = read_engine_files(folder)
-    for path in (live, model):
-        if path is not None and path.is_file():
+    for path in (Path(live or ""), model):
+        if path.is_file():
             subnet = Recognizer.load(path).subnet("device")
             return BrowserEngine(files, path.read_bytes(), subnet)
     from dualmode.export.engine import engine_artifact

@@ -43,9 +43,10 @@ class EngineModel:
 
     def __init__(self, path: Path) -> None:
         try:
-            self._runtime = EngineRuntime(dualmode_engine.Model(path))
+            self.artifact = dualmode_engine.Model(path)
         except dualmode_engine.EngineError as error:
             raise ModelError(f"{path}: {error}") from None
+        self._runtime = EngineRuntime(self.artifact)
         self.tokens: Tokens = PieceTokens(self._runtime.model.pieces)
         self.recipe: Recipe = _recipe(self._runtime)
         self._name = self.recipe.training.subnets[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Any
@@ -55,8 +55,8 @@ class Service:
     Args:
         recognizers: names and recognisers; the first is the default.
         settings: limits, API keys and allowed origins.
-        live: recogniser of the default model's live streams in place of its own; it may run an
-            export or an artifact of the engine.
+        live: recognisers of the live streams of models, by name, in place of their own; they may
+            run an export or an artifact of the engine.
         browser: the engine and the model with which the page can recognise by itself; None: it
             does not offer to.
     """
@@ -65,7 +65,7 @@ class Service:
         self,
         recognizers: Sequence[tuple[str, Recognizer]],
         settings: Settings = Settings(),
-        live: Recognizer | None = None,
+        live: Mapping[str, Recognizer] | None = None,
         browser: BrowserEngine | None = None,
     ) -> None:
         self.settings = settings

@@ -7,22 +7,20 @@ them.
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from dualmode.audio import SAMPLE_RATE_HZ, Samples
-from dualmode.decoding.stream import Endpointing, Partial
+from dualmode.decoding.stream import Partial
 from dualmode.decoding.transcript import Transcript
-from dualmode.errors import DualmodeError
 from dualmode.features import FRAME_MS
 from dualmode.recognizer import Recognizer
 from dualmode.serving.metrics import Metrics
-from dualmode.streams import GroupedStream
 
 BATCH_SEGMENTS = 8
 BATCH_SECONDS = 60.0
@@ -43,22 +41,72 @@ class Progress:
     waiting_s: float
 
 
+class CaptionStream(Protocol):
+    """A live stream of a group; ``push``, ``end`` and ``close`` are called by other threads."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether :meth:`CaptionGroup.advance` may have something to do."""
+        ...
+
+    @property
+    def done(self) -> bool:
+        """Whether the stream has ended and all of its audio is decoded."""
+        ...
+
+    @property
+    def waiting_s(self) -> float:
+        """Seconds of audio that are not decoded yet."""
+        ...
+
+    def push(self, samples: Samples) -> None:
+        """Push samples (S,) at 16 kHz."""
+        ...
+
+    def end(self) -> None:
+        """Mark the end of the audio."""
+        ...
+
+    def close(self) -> None:
+        """Leave the group at once."""
+        ...
+
+    def partial(self) -> Partial | None:
+        """The current text, or None if nothing changed since the last call."""
+        ...
+
+    def transcript(self) -> Transcript:
+        """The transcript since the last segment of a stream that is done."""
+        ...
+
+
+class CaptionGroup(Protocol):
+    """Live streams that advance as a batch: a :class:`dualmode.streams.StreamGroup`, or an
+    :class:`dualmode.serving.engine_group.EngineGroup`."""
+
+    def open(self) -> CaptionStream:
+        """Add a stream."""
+        ...
+
+    def advance(self) -> Sequence[CaptionStream]:
+        """Compute one step. Returns the streams that advanced or are done."""
+        ...
+
+
 class CaptionLane:
     """The thread in which device advances all live streams of a model."""
 
-    def __init__(self, recognizer: Recognizer, endpointing: Endpointing, metrics: Metrics) -> None:
-        self._group = recognizer.stream_group(
-            "device", endpointing=endpointing, keep_finished=False
-        )
+    def __init__(self, group: CaptionGroup, metrics: Metrics) -> None:
+        self._group = group
         self._metrics = metrics
         self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._listeners: dict[int, Callable[[Progress], None]] = {}
         self._thread = threading.Thread(target=self._run, name="captions", daemon=True)
         self._thread.start()
 
-    def open(self, listener: Callable[[Progress], None]) -> Future[GroupedStream]:
+    def open(self, listener: Callable[[Progress], None]) -> Future[CaptionStream]:
         """Add a stream; ``listener`` is called in this thread with its progress."""
-        opened: Future[GroupedStream] = Future()
+        opened: Future[CaptionStream] = Future()
 
         def add() -> None:
             stream = self._group.open()
@@ -68,30 +116,22 @@ class CaptionLane:
         self._commands.put(add)
         return opened
 
-    def push(self, stream: GroupedStream, samples: Samples) -> None:
+    def push(self, stream: CaptionStream, samples: Samples) -> None:
         """Push samples (S,) at 16 kHz to a stream."""
+        stream.push(samples)
+        if stream.ready:  # otherwise the thread need not wake up
+            self._commands.put(_nothing)
 
-        def take() -> None:
-            # The stream may have been closed meanwhile.
-            with contextlib.suppress(DualmodeError):
-                stream.push(samples)
-
-        self._commands.put(take)
-
-    def end(self, stream: GroupedStream) -> None:
+    def end(self, stream: CaptionStream) -> None:
         """End a stream; the listener is called when all of its audio is processed."""
+        stream.end()
+        self._commands.put(_nothing)
 
-        def finish() -> None:
-            with contextlib.suppress(DualmodeError):
-                stream.end()
-
-        self._commands.put(finish)
-
-    def close(self, stream: GroupedStream) -> None:
+    def close(self, stream: CaptionStream) -> None:
         """Discard a stream whose client has disconnected."""
+        stream.close()
 
         def leave() -> None:
-            stream.close()
             self._listeners.pop(id(stream), None)
 
         self._commands.put(leave)
@@ -126,7 +166,7 @@ class CaptionLane:
                 return False
             command()
 
-    def _notify(self, stream: GroupedStream) -> None:
+    def _notify(self, stream: CaptionStream) -> None:
         listener = self._listeners.get(id(stream))
         partial = stream.partial()
         rest = stream.transcript() if stream.done else None
@@ -134,6 +174,10 @@ class CaptionLane:
             self._listeners.pop(id(stream), None)
         if listener is not None:
             listener(Progress(partial, rest, stream.waiting_s))
+
+
+def _nothing() -> None:
+    """A command that only wakes the thread."""
 
 
 class RevisionLane:

@@ -15,11 +15,10 @@ from dualmode.decoding.stream import Partial
 from dualmode.decoding.transcript import Transcript, Word
 from dualmode.features import FRAME_S
 from dualmode.serving import protocol
-from dualmode.serving.lanes import Progress
+from dualmode.serving.lanes import CaptionStream, Progress
 from dualmode.serving.metrics import Metrics
 from dualmode.serving.models import ServedModel
 from dualmode.serving.settings import Limits
-from dualmode.streams import GroupedStream
 
 BEFORE_S = 1.0  # audio before the first word that server receives, as device emits words late
 AFTER_S = 1.0  # audio after the last word that server receives; 0.3 s cost 1.5 points of WER
@@ -58,7 +57,7 @@ class LiveStream:
         self._loop = asyncio.get_running_loop()
         self._room = asyncio.Event()
         self._room.set()
-        self._stream: GroupedStream | None = None
+        self._stream: CaptionStream | None = None
         self._behind_s = 0.0
         self._pushed_at = time.perf_counter()
         self._segments = 0

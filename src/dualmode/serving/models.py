@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from dualmode.errors import DualmodeError
 from dualmode.model.subnet import Subnet, chunked_context
 from dualmode.recognizer import Recognizer
 from dualmode.serving.lanes import CaptionLane, RevisionLane
+from dualmode.serving.live_recognizer import caption_group
 from dualmode.serving.metrics import Metrics
 
 
@@ -63,7 +64,7 @@ class Models:
     """All models of a service, by name; the first is the default.
 
     Args:
-        live: recogniser of the first model's live streams, in place of its own.
+        live: recognisers of the live streams of models, by name, in place of their own.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Models:
         recognizers: Sequence[tuple[str, Recognizer]],
         endpointing: Endpointing,
         metrics: Metrics,
-        live: Recognizer | None = None,
+        live: Mapping[str, Recognizer] | None = None,
     ) -> None:
         self._models: dict[str, ServedModel] = {}
         for name, recognizer in recognizers:
@@ -79,8 +80,8 @@ class Models:
                 raise DualmodeError(f"two models are named {name!r}: rename the folder of one")
             trained = recognizer.recipe.training.subnets
             revisions = RevisionLane(recognizer, metrics) if "server" in trained else None
-            speaking, live = live or recognizer, None
-            captions = CaptionLane(speaking, endpointing, metrics)
+            speaking = (live or {}).get(name, recognizer)
+            captions = CaptionLane(caption_group(speaking, endpointing), metrics)
             self._models[name] = ServedModel(name, recognizer, speaking, captions, revisions)
 
     def __iter__(self) -> Iterator[ServedModel]:
