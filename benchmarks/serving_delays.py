@@ -127,8 +127,8 @@ def capacity(options: argparse.Namespace) -> None:
     """Caption delay and processor time by the number of streams, against sherpa-onnx's server."""
     from benchmarks.serving_peers import peers, prepare
 
-    prepare(options.recipe, options.folder)
     whole = long_recording(options.cuts)
+    prepare(options.recipe, options.folder, whole[: 30 * SECOND])
     context: Any = Recognizer.load(options.folder / "device.dual").subnet("device").context
     print(f"chunk {context.chunk_ms} ms, look-ahead {context.lookahead_ms} ms")
     print("| round | service | streams | caption 50 % | 95 % | processor s per stream and s |")

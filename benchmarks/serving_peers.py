@@ -1,6 +1,7 @@
 """Services that are compared: ours with every runtime, and sherpa-onnx's Python streaming server.
 
-All have the same network of random weights, calibrated to emit a token in about every eighth frame.
+All have the same network of random weights, calibrated to emit a token in about every eighth frame
+of the recordings.
 """
 
 from __future__ import annotations
@@ -25,53 +26,59 @@ from benchmarks.engine import random_model, recipe_of
 from benchmarks.serving_clients import BLOCK_S, SECOND, service, shifted
 from dualmode.export.engine import export_engine
 from dualmode.export.sherpa_onnx import export_sherpa_onnx
-from dualmode.features import fbank
 from dualmode.model.directory import LoadedModel, save_model
+from dualmode.recognizer import Recognizer
+from dualmode.runtime.pytorch import TorchModel
 
 EMITTING = 0.12  # share of frames
 
 
-def prepare(recipe_name: str, folder: Path) -> None:
-    """Write ``model``, ``export`` and ``device.dual`` to ``folder``, unless they are there."""
+def prepare(recipe_name: str, folder: Path, speech: np.ndarray) -> None:
+    """Write ``model``, ``export`` and ``device.dual`` to ``folder``, unless they are there.
+
+    Args:
+        speech: (S,) samples on which the network emits tokens as often as others do on speech.
+    """
     if (folder / "device.dual").is_file():
         return
     (folder / "model").mkdir(parents=True, exist_ok=True)
     loaded = random_model(recipe_of(recipe_name, (8, 1)), folder / "model")
-    emit_some(loaded)
+    emit_some(loaded, speech)
     save_model(folder / "model", loaded.model, loaded.recipe)
     subnet = loaded.device_subnet
     export_sherpa_onnx(loaded, folder / "export", {"device": subnet}, int8=True)
     export_engine(loaded, subnet, folder / "device.dual")
 
 
-def emit_some(loaded: LoadedModel) -> None:
-    """Make about every eighth frame emit a token, as speech does, by what noise gives."""
-    rng = np.random.default_rng(0)
-    loud = np.repeat(rng.uniform(0, 0.3, 40), SECOND // 5)
-    mels = torch.from_numpy(fbank((rng.standard_normal(len(loud)) * loud).astype(np.float32)))
+def emit_some(loaded: LoadedModel, speech: np.ndarray) -> None:
+    """Make the network emit a token in about every eighth frame of ``speech`` (S,)."""
     net, subnet = loaded.model, loaded.device_subnet
+    recognizer = Recognizer(TorchModel(net, loaded.tokens, loaded.recipe))
     joiner = net.joiner
     with torch.no_grad():
-        frames = net.recognize(mels.unsqueeze(0), torch.tensor([len(mels)]), subnet)[0][0]
+        frames = torch.from_numpy(recognizer.frames([speech], subnet)[0][0])
         mean, deviation = frames.mean(dim=0), frames.std(dim=0)
-        bias = joiner.from_frames.bias
+        bias, blank = joiner.from_frames.bias, joiner.out.bias
         assert bias is not None
+        assert blank is not None
         joiner.from_frames.weight.div_(deviation.unsqueeze(1))
         bias.sub_(mean).div_(deviation)
-        none = torch.zeros(1, net.predictor.context_tokens, dtype=torch.long)
-        predictions = joiner.from_predictions(net.predictor(none, None), None)
-        logits = joiner((frames - mean) / deviation, predictions, None)
-        margin = logits[:, 1:].max(dim=1).values - logits[:, 0]
-        bias = joiner.out.bias
-        assert bias is not None
-        bias[0] += margin.quantile(1 - EMITTING)
+        # Each token changes the prediction, and so how likely the next one is: try and see.
+        encoded, lengths = recognizer.frames([speech], subnet)
+        low, high = float(blank[0]) - 20, float(blank[0]) + 20
+        for _ in range(12):
+            blank[0] = (low + high) / 2
+            (outcome,) = recognizer.decode(encoded, lengths, subnet)
+            rare = len(outcome.tokens) < EMITTING * int(lengths[0])
+            low, high = (low, float(blank[0])) if rare else (float(blank[0]), high)
 
 
 def peers(folder: Path, sherpa: Path | None) -> dict[str, Any]:
     """Context managers that run each service and yield its address and process id, by name."""
     ours = {"engine": "device.dual", "onnx": "export", "torch": "model"}
     found: dict[str, Any] = {
-        f"dualmode, {name}": partial(service, folder / place) for name, place in ours.items()
+        f"dualmode, {name}": partial(service, folder / place, "--live", "model")
+        for name, place in ours.items()
     }
     if sherpa is not None:
         for suffix in ("", ".int8"):

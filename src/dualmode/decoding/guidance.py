@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -128,7 +129,8 @@ def shifted(outcome: Outcome, frames: int) -> Outcome:
 
 
 class Compiler:
-    """Compiles options for one vocabulary, and caches recent results."""
+    """Compiles options for one vocabulary, and caches recent results; may be used by several
+    threads."""
 
     def __init__(
         self, tokens: Tokens, text: TextConfig, decoding: DecodingConfig | None = None
@@ -141,6 +143,7 @@ class Compiler:
         self._text = text.model_copy(update={"digits": "spell"})
         self._kept: dict[object, PhraseAutomaton | Hotwords | NGram] = {}
         self._fusions: tuple[Fusion, ...] = ()
+        self._lock = threading.RLock()
 
     def compile(self, options: Guidance) -> Compiled:
         """Check and compile options.
@@ -148,6 +151,10 @@ class Compiler:
         Raises:
             LanguageError: phrases, hotwords or the language model are invalid.
         """
+        with self._lock:
+            return self._compile(options)
+
+    def _compile(self, options: Guidance) -> Compiled:
         nbest = options.get("nbest", 1)
         if nbest < 1:
             raise LanguageError(f"nbest must be at least 1, not {nbest}")
@@ -202,10 +209,11 @@ class Compiler:
             return phrases
         lines = read_phrases(phrases) if isinstance(phrases, (str, Path)) else phrases or []
         key = ("phrases", *lines)
-        kept = self._kept.get(key)
-        if not isinstance(kept, PhraseAutomaton):
-            kept = compile_phrases(lines, self._tokens, self._normalized)
-            self._keep(key, kept)
+        with self._lock:
+            kept = self._kept.get(key)
+            if not isinstance(kept, PhraseAutomaton):
+                kept = compile_phrases(lines, self._tokens, self._normalized)
+                self._keep(key, kept)
         return kept
 
     def _hotwords(self, hotwords: Mapping[str, float] | Sequence[str]) -> Hotwords:

@@ -16,6 +16,10 @@ from dualmode.language.slots import BUILT_IN
 
 _SYNTAX = re.compile(r"[()\[\]{}|]")
 _PIECE = re.compile(r"\s*(\{\s*(\w+)\s*\}|[()\[\]|]|[^()\[\]{}|]+)")
+# Limits of automata, far above those of useful grammars: ten thousand phrases have about as many
+# states as words.
+MOST_STATES = 200_000
+_MOST_WORK = 10 * MOST_STATES  # sizes of all sets of states of the subset construction
 _DEFINITION = re.compile(r"\s*(\w+)\s*=(.*)", re.DOTALL)
 
 Normalize = Callable[[str], str]
@@ -50,7 +54,7 @@ def word_automaton(lines: Sequence[str], normalize: Normalize) -> WordAutomaton:
 
     Raises:
         LanguageError: there is no phrase, a line is invalid, a slot is unknown, repeated or
-            recursive, or a phrase may be empty.
+            recursive, a phrase may be empty, or the automaton would be too large.
     """
     phrases, slots = _split_lines(lines)
     if not phrases:
@@ -107,6 +111,8 @@ class _Builder:
     _open: list[str] = field(default_factory=list)  # slots being expanded
 
     def state(self) -> int:
+        if len(self.arcs) >= MOST_STATES:
+            raise _too_large()
         self.arcs.append({})
         self.free.append([])
         return len(self.arcs) - 1
@@ -199,11 +205,18 @@ def _pieces(text: str) -> list[str]:
     return pieces
 
 
+def _too_large() -> LanguageError:
+    return LanguageError(
+        "the grammar is too large: slots that repeat slots multiply; write fewer alternatives"
+    )
+
+
 def _determinized(
     builder: _Builder, start: int, end: int
 ) -> tuple[list[dict[str, int]], list[bool]]:
     """Subset construction."""
     closures: dict[int, frozenset[int]] = {}
+    work = 0
 
     def closure(states: Iterable[int]) -> frozenset[int]:
         reached: set[int] = set()
@@ -213,6 +226,10 @@ def _determinized(
             if state not in reached:
                 reached.add(state)
                 waiting.extend(builder.free[state])
+        nonlocal work
+        work += len(reached)
+        if work > _MOST_WORK:
+            raise _too_large()
         return frozenset(reached)
 
     def closed(states: list[int]) -> frozenset[int]:
@@ -235,6 +252,8 @@ def _determinized(
         for word, into in moves.items():
             target = closed(into)
             if target not in numbers:
+                if len(numbers) >= MOST_STATES:
+                    raise _too_large()
                 numbers[target] = len(numbers)
                 waiting.append(target)
             row[word] = numbers[target]

@@ -11,7 +11,7 @@ with CaptionClient("ws://127.0.0.1:8000") as client:
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -79,16 +79,34 @@ class CaptionClient:
         sample_rate_hz: int = 16000,
         model: str | None = None,
         revise: bool = True,
+        phrases: Sequence[str] | None = None,
+        hotwords: Mapping[str, float] | Sequence[str] | None = None,
+        threshold: float | None = None,
+        written: bool = False,
     ) -> None:
-        """Open a stream and select it for :meth:`send`."""
+        """Open a stream and select it for :meth:`send`.
+
+        Args:
+            model: name of a model of the service; None is the first.
+            revise: whether server recognises each segment again.
+            phrases: the only possible texts: phrases, or lines of a grammar.
+            hotwords: words and phrases to prefer, with their strength in nats per token.
+            threshold: least margin of a phrase; see ``Transcript.margin``.
+            written: whether segments also have the written form.
+        """
         message = {
             "type": "start",
             "stream": stream,
             "sample_rate_hz": sample_rate_hz,
             "encoding": "pcm_s16le",
             "revise": revise,
+            "written": written,
+            "model": model,
+            "phrases": None if phrases is None else list(phrases),
+            "hotwords": dict(hotwords) if isinstance(hotwords, Mapping) else hotwords,
+            "threshold": threshold,
         }
-        self._say(message if model is None else {**message, "model": model})
+        self._say({name: value for name, value in message.items() if value is not None})
 
     def select(self, stream: str) -> None:
         """Select the stream that :meth:`send` sends to."""

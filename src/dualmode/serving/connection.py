@@ -12,6 +12,7 @@ from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from dualmode.errors import DualmodeError
 from dualmode.serving import protocol
 from dualmode.serving.live import LiveStream
 from dualmode.serving.metrics import Metrics
@@ -178,7 +179,10 @@ class Connection:
         if len(self._streams) > 100:  # names of streams that ended long ago
             self._streams = {n: s for n, s in self._streams.items() if not s.done.is_set()}
         stream = LiveStream(start, model, self._limits, self._metrics, self._outbox.put)
-        await stream.open()
+        try:
+            await stream.open()
+        except DualmodeError as error:
+            raise ProtocolError(protocol.BAD_MESSAGE, str(error)) from None
         self._streams[start.stream] = self._chosen = stream
         self._outbox.put(protocol.ready(start.stream, model.name, model.describe()))
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from dualmode.audio import SAMPLE_RATE_HZ, Samples
+from dualmode.decoding.guidance import Guidance
 from dualmode.decoding.stream import Partial
 from dualmode.decoding.transcript import Transcript
 from dualmode.features import FRAME_MS
@@ -84,6 +85,10 @@ class CaptionGroup(Protocol):
     """Live streams that advance as a batch: a :class:`dualmode.streams.StreamGroup`, or an
     :class:`dualmode.serving.engine_group.EngineGroup`."""
 
+    def __len__(self) -> int:
+        """Number of streams that are neither done nor closed."""
+        ...
+
     def open(self) -> CaptionStream:
         """Add a stream."""
         ...
@@ -98,18 +103,29 @@ class CaptionLane:
 
     def __init__(self, group: CaptionGroup, metrics: Metrics) -> None:
         self._group = group
+        self._guided: dict[str, CaptionGroup] = {}
         self._metrics = metrics
         self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._listeners: dict[int, Callable[[Progress], None]] = {}
         self._thread = threading.Thread(target=self._run, name="captions", daemon=True)
         self._thread.start()
 
-    def open(self, listener: Callable[[Progress], None]) -> Future[CaptionStream]:
-        """Add a stream; ``listener`` is called in this thread with its progress."""
+    def open(
+        self, listener: Callable[[Progress], None], guided: tuple[str, CaptionGroup] | None = None
+    ) -> Future[CaptionStream]:
+        """Add a stream; ``listener`` is called in this thread with its progress.
+
+        Args:
+            guided: a name of the guidance of the stream and a new group with this guidance, which
+                serves all streams of the same name.
+        """
         opened: Future[CaptionStream] = Future()
 
         def add() -> None:
-            stream = self._group.open()
+            if not opened.set_running_or_notify_cancel():
+                return
+            group = self._guided.setdefault(*guided) if guided else self._group
+            stream = group.open()
             self._listeners[id(stream)] = listener
             opened.set_result(stream)
 
@@ -147,13 +163,20 @@ class CaptionLane:
             while True:
                 if not self._take_commands():
                     return
-                began = time.perf_counter()
-                moved = self._group.advance()
-                if not moved:
+                moved = [self._advance(group) for group in (self._group, *self._guided.values())]
+                if not any(moved):
                     break
-                self._metrics.step(time.perf_counter() - began, len(moved))
-                for stream in moved:
-                    self._notify(stream)
+            self._guided = {name: group for name, group in self._guided.items() if len(group)}
+
+    def _advance(self, group: CaptionGroup) -> bool:
+        """Compute one step of a group; returns False if there was nothing to do."""
+        began = time.perf_counter()
+        moved = group.advance()
+        if moved:
+            self._metrics.step(time.perf_counter() - began, len(moved))
+        for stream in moved:
+            self._notify(stream)
+        return bool(moved)
 
     def _take_commands(self) -> bool:
         """Run the queued commands; returns False when the thread has to end."""
@@ -191,12 +214,20 @@ class RevisionLane:
         self._thread.start()
 
     def submit(
-        self, samples: Samples, start_frame: int, listener: Callable[[Transcript], None]
+        self,
+        samples: Samples,
+        start_frame: int,
+        listener: Callable[[Transcript], None],
+        guided: tuple[str, Guidance] | None = None,
     ) -> None:
         """Recognise samples (S,) that begin at a frame (40 ms) of their stream; ``listener`` is
-        called in this thread with the transcript, in times of the stream."""
+        called in this thread with the transcript, in times of the stream.
+
+        Args:
+            guided: a name of the guidance of the stream, and the guidance.
+        """
         self._metrics.waiting_segments.inc()
-        self._waiting.put(_Revision(samples, start_frame, listener, time.perf_counter()))
+        self._waiting.put(_Revision(samples, start_frame, listener, time.perf_counter(), guided))
 
     def stop(self) -> None:
         """End the thread after the queued segments."""
@@ -206,18 +237,25 @@ class RevisionLane:
     def _run(self) -> None:
         while (first := self._waiting.get()) is not None:
             batch, stopping = self._more(first)
-            began = time.perf_counter()
-            results = self._recognizer.transcribe_batch([job.samples for job in batch], "server")
-            now = time.perf_counter()
-            self._metrics.waiting_segments.dec(len(batch))
-            self._metrics.revised(now - began, [now - job.asked for job in batch])
-            for job, result in zip(batch, results, strict=True):
-                if isinstance(result, Transcript):
-                    job.listener(shifted(result, job.start_frame))
-                else:  # not the client's fault: its samples were checked before
-                    job.listener(Transcript((), 0.0))
+            for name in dict.fromkeys(job.guidance_name for job in batch):
+                self._recognize([job for job in batch if job.guidance_name == name])
             if stopping:
                 return
+
+    def _recognize(self, batch: list[_Revision]) -> None:
+        """Recognise segments with the same guidance."""
+        began = time.perf_counter()
+        guidance = batch[0].guided[1] if batch[0].guided else Guidance()
+        samples = [job.samples for job in batch]
+        results = self._recognizer.transcribe_batch(samples, "server", **guidance)
+        now = time.perf_counter()
+        self._metrics.waiting_segments.dec(len(batch))
+        self._metrics.revised(now - began, [now - job.asked for job in batch])
+        for job, result in zip(batch, results, strict=True):
+            if isinstance(result, Transcript):
+                job.listener(shifted(result, job.start_frame))
+            else:  # not the client's fault: its samples were checked before
+                job.listener(Transcript((), 0.0))
 
     def _more(self, first: _Revision) -> tuple[list[_Revision], bool]:
         """A batch of ``first`` and the queued segments that fit, and whether to stop after it."""
@@ -240,13 +278,19 @@ class _Revision:
     start_frame: int
     listener: Callable[[Transcript], None]
     asked: float
+    guided: tuple[str, Guidance] | None
+
+    @property
+    def guidance_name(self) -> str:
+        return self.guided[0] if self.guided else ""
 
 
 def shifted(transcript: Transcript, frames: int) -> Transcript:
     """The same transcript, later by ``frames`` frames of 40 ms."""
     seconds = frames * FRAME_MS / 1000
-    return Transcript(
-        tuple(
+    return replace(
+        transcript,
+        words=tuple(
             replace(
                 word,
                 start_s=round(word.start_s + seconds, 3),
@@ -254,6 +298,6 @@ def shifted(transcript: Transcript, frames: int) -> Transcript:
             )
             for word in transcript.words
         ),
-        transcript.seconds + seconds,
-        tuple(replace(token, frame=token.frame + frames) for token in transcript.tokens),
+        seconds=transcript.seconds + seconds,
+        tokens=tuple(replace(token, frame=token.frame + frames) for token in transcript.tokens),
     )

@@ -6,15 +6,17 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from math import floor
 
 import numpy as np
 
 from dualmode.audio import SAMPLE_RATE_HZ, Samples, StreamResampler
 from dualmode.decoding.stream import Partial
-from dualmode.decoding.transcript import Transcript, Word
+from dualmode.decoding.transcript import Transcript
 from dualmode.features import FRAME_S
 from dualmode.serving import protocol
+from dualmode.serving.guided import Guided
 from dualmode.serving.lanes import CaptionStream, Progress
 from dualmode.serving.metrics import Metrics
 from dualmode.serving.models import ServedModel
@@ -52,6 +54,9 @@ class LiveStream:
         self._metrics = metrics
         self._emit = emit
         self._revise = start.revise and model.revisions is not None
+        self._given = start.guidance
+        self._written = start.written
+        self._guided: Guided | None = None
         self._resampler = StreamResampler(start.sample_rate_hz)
         self._audio = _RecentAudio()
         self._loop = asyncio.get_running_loop()
@@ -66,13 +71,34 @@ class LiveStream:
         self._processed = False  # device has processed all audio
 
     async def open(self) -> None:
-        """Join the other live streams of the model."""
+        """Join the other live streams of the model.
+
+        Raises:
+            DualmodeError: the phrases or hotwords of the stream are invalid.
+        """
 
         def listen(progress: Progress) -> None:
             self._loop.call_soon_threadsafe(self._progress, progress)
 
-        self._stream = await asyncio.wrap_future(self._model.captions.open(listen))
+        if self._given or self._written:
+            guide = self._model.guide
+            self._guided = await self._loop.run_in_executor(
+                guide.thread, guide.compile, self._given, self._written
+            )
+        guided = None if self._guided is None else (self._guided.name, self._guided.group)
+        opened = self._model.captions.open(listen, guided)
+        try:
+            stream: CaptionStream = await asyncio.wrap_future(opened)
+        except asyncio.CancelledError:
+            opened.add_done_callback(self._discard)
+            raise
+        self._stream = stream
         self._metrics.streams.inc()
+
+    def _discard(self, opened: Future[CaptionStream]) -> None:
+        """Close a stream whose client disconnected before it was open."""
+        if not opened.cancelled():
+            self._model.captions.close(opened.result())
 
     def push(self, samples: Samples) -> None:
         """Push samples (S,) at the sample rate of the stream."""
@@ -117,30 +143,48 @@ class LiveStream:
             self._partial(progress.partial)
         if progress.rest is not None:
             if progress.rest.words:
-                self._segment(progress.rest.words, self.seconds)
+                self._segment(progress.rest, self.seconds)
+            elif progress.rest.rejected:
+                self._rejected(progress.rest)
             self._processed = True
         self._update_room()
         self._end_if_done()
 
     def _partial(self, partial: Partial) -> None:
         for transcript in partial.finished:
+            if not transcript.words:
+                self._rejected(transcript)
+                continue
             following = partial.words[0].start_s if partial.words else transcript.seconds
             middle = (transcript.words[-1].end_s + following) / 2
-            self._segment(transcript.words, max(middle, transcript.words[-1].end_s))
+            self._segment(transcript, max(middle, transcript.words[-1].end_s))
         if partial.words:
             self._metrics.caption_delay.observe(time.perf_counter() - self._pushed_at)
             event = protocol.partial(self.name, self._segments, partial.words, partial.stable)
             self._emit(event)
 
-    def _segment(self, words: tuple[Word, ...], end_s: float) -> None:
+    def _segment(self, transcript: Transcript, end_s: float) -> None:
+        """Emit a segment with words, which has ended."""
+        words = transcript.words
+        start_s = max(self._segment_end_s, words[0].start_s - BEFORE_S)
+        self._end_segment(transcript, start_s, min(end_s, words[-1].end_s + AFTER_S))
+
+    def _rejected(self, transcript: Transcript) -> None:
+        """Emit a segment in which device heard speech that is none of the phrases."""
+        start_s = max(self._segment_end_s, transcript.seconds - KEPT_S)
+        self._end_segment(transcript, start_s, transcript.seconds)
+
+    def _end_segment(self, transcript: Transcript, start_s: float, end_s: float) -> None:
         """Emit a segment that has ended, and have server recognise it again."""
         number, self._segments = self._segments, self._segments + 1
         # Whole frames, so that the frames of server are frames of the stream.
-        start_frame = floor(max(self._segment_end_s, words[0].start_s - BEFORE_S) / FRAME_S)
+        start_frame = floor(start_s / FRAME_S)
         start_s = start_frame * FRAME_S
-        end_s = min(end_s, words[-1].end_s + AFTER_S)
         self._segment_end_s = end_s
-        self._emit(protocol.segment("segment", self.name, number, (start_s, end_s), words))
+        span_s = start_s, end_s
+        self._emit(
+            protocol.segment("segment", self.name, number, span_s, transcript, self._written)
+        )
         if not self._revise or self._model.revisions is None:
             return
         samples = self._audio.between(start_s, end_s)
@@ -150,13 +194,17 @@ class LiveStream:
 
         self._revising += 1
         self._metrics.audio.labels("server").inc(len(samples) / SAMPLE_RATE_HZ)
-        self._model.revisions.submit(samples, start_frame, revised)
+        guided = None if self._guided is None else (self._guided.name, self._guided.guidance)
+        self._model.revisions.submit(samples, start_frame, revised, guided)
 
     def _revised(self, number: int, start_s: float, end_s: float, transcript: Transcript) -> None:
         self._revising -= 1
         if self._stream is not None:
-            span_s = (start_s, end_s)
-            self._emit(protocol.segment("revised", self.name, number, span_s, transcript.words))
+            span_s = start_s, end_s
+            event = protocol.segment(
+                "revised", self.name, number, span_s, transcript, self._written
+            )
+            self._emit(event)
             self._update_room()
             self._end_if_done()
 

@@ -10,6 +10,7 @@ from dualmode.decoding.stream import Endpointing
 from dualmode.errors import DualmodeError
 from dualmode.model.subnet import Subnet, chunked_context
 from dualmode.recognizer import Recognizer
+from dualmode.serving.guided import Guide
 from dualmode.serving.lanes import CaptionLane, RevisionLane
 from dualmode.serving.live_recognizer import caption_group
 from dualmode.serving.metrics import Metrics
@@ -25,6 +26,7 @@ class ServedModel:
         live: recogniser of captions; the same, or one of another runtime.
         captions: thread of device.
         revisions: thread of server; None if the model has no server.
+        guide: compiles phrases and hotwords.
     """
 
     name: str
@@ -32,6 +34,7 @@ class ServedModel:
     live: Recognizer
     captions: CaptionLane
     revisions: RevisionLane | None
+    guide: Guide
 
     @property
     def recognisers(self) -> tuple[str, ...]:
@@ -45,6 +48,7 @@ class ServedModel:
 
     def stop(self) -> None:
         """End the threads."""
+        self.guide.stop()
         self.captions.stop()
         if self.revisions is not None:
             self.revisions.stop()
@@ -82,7 +86,8 @@ class Models:
             revisions = RevisionLane(recognizer, metrics) if "server" in trained else None
             speaking = (live or {}).get(name, recognizer)
             captions = CaptionLane(caption_group(speaking, endpointing), metrics)
-            self._models[name] = ServedModel(name, recognizer, speaking, captions, revisions)
+            guide = Guide(speaking, endpointing)
+            self._models[name] = ServedModel(name, recognizer, speaking, captions, revisions, guide)
 
     def __iter__(self) -> Iterator[ServedModel]:
         return iter(self._models.values())

@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Literal
 
 import numpy as np
 
 from dualmode.audio import Samples
 from dualmode.decoding.formats import to_dict
-from dualmode.decoding.transcript import Transcript, Word
+from dualmode.decoding.guidance import Guidance
+from dualmode.decoding.transcript import Transcript, Word, in_writing
 
 Event = dict[str, Any]
 Encoding = Literal["pcm_s16le", "pcm_f32le"]
 
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 8000, 192_000
+MOST_PHRASES, MOST_HOTWORDS = 1000, 500
+LONGEST_PHRASE = 200  # characters of a phrase, a line of a grammar or a hotword
+STRONGEST = 20.0  # strength of a hotword, in nats per token
 
 # Close codes: 4000 plus the HTTP status with the same meaning.
 BAD_MESSAGE = 4400
@@ -50,6 +55,8 @@ class Start:
         encoding: encoding of the samples, little-endian.
         revise: whether server recognises each segment again.
         key: API key, for clients that cannot send headers.
+        guidance: the phrases and hotwords that the client expects; empty if there are none.
+        written: whether segments also have the written form.
     """
 
     stream: str
@@ -58,6 +65,8 @@ class Start:
     encoding: Encoding
     revise: bool
     key: str | None
+    guidance: Guidance
+    written: bool
 
 
 @dataclass(frozen=True)
@@ -112,10 +121,66 @@ def _start(message: dict[str, Any], stream: str) -> Start:
     for name in ("model", "key"):
         if not isinstance(message.get(name), str | None):
             raise ProtocolError(BAD_MESSAGE, f"{name} must be a string")
-    revise = message.get("revise", True)
-    if not isinstance(revise, bool):
-        raise ProtocolError(BAD_MESSAGE, "revise must be true or false")
-    return Start(stream, message.get("model"), rate, encoding, revise, message.get("key"))
+    revise, written = message.get("revise", True), message.get("written", False)
+    for name, value in (("revise", revise), ("written", written)):
+        if not isinstance(value, bool):
+            raise ProtocolError(BAD_MESSAGE, f"{name} must be true or false")
+    model, key = message.get("model"), message.get("key")
+    return Start(stream, model, rate, encoding, revise, key, _guidance(message), written)
+
+
+def _guidance(message: dict[str, Any]) -> Guidance:
+    """Phrases and hotwords of a start message, of the right types and within the limits."""
+    found: Guidance = {}
+    phrases, hotwords = message.get("phrases"), message.get("hotwords")
+    threshold = message.get("threshold")
+    if phrases is not None:
+        # Never a string, which would be the path of a file.
+        if not isinstance(phrases, list):
+            raise ProtocolError(BAD_MESSAGE, "phrases must be a list of strings")
+        found["phrases"] = _texts("phrases", phrases, MOST_PHRASES)
+    if hotwords is not None:
+        if isinstance(hotwords, dict):
+            words = _texts("hotwords", list(hotwords), MOST_HOTWORDS)
+            found["hotwords"] = {word: _strength(word, hotwords[word]) for word in words}
+        elif isinstance(hotwords, list):
+            found["hotwords"] = _texts("hotwords", hotwords, MOST_HOTWORDS)
+        else:
+            raise ProtocolError(
+                BAD_MESSAGE, "hotwords must be a list of strings, or an object of strengths"
+            )
+    if threshold is not None:
+        if phrases is None or not _is_number(threshold) or threshold > 0:
+            raise ProtocolError(
+                BAD_MESSAGE, "threshold must be a number of at most 0, and needs phrases"
+            )
+        found["threshold"] = float(threshold)
+    return found
+
+
+def _texts(name: str, texts: list[Any], most: int) -> list[str]:
+    if len(texts) > most:
+        raise ProtocolError(BAD_MESSAGE, f"at most {most} {name}, not {len(texts)}")
+    for text in texts:
+        if not isinstance(text, str) or len(text) > LONGEST_PHRASE:
+            raise ProtocolError(
+                BAD_MESSAGE, f"{name} must be strings of at most {LONGEST_PHRASE} characters"
+            )
+    return texts
+
+
+def _strength(word: str, strength: Any) -> float:
+    if not _is_number(strength) or abs(strength) > STRONGEST:
+        raise ProtocolError(
+            BAD_MESSAGE,
+            f"the strength of {word!r} must be a number from {-STRONGEST:g} to {STRONGEST:g}",
+        )
+    return float(strength)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a JSON value is a finite number; Python's JSON also reads NaN and infinity."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
 
 
 def decode_samples(data: bytes, encoding: Encoding) -> Samples:
@@ -161,9 +226,15 @@ def segment(
     stream: str,
     number: int,
     span_s: tuple[float, float],
-    words: tuple[Word, ...],
+    transcript: Transcript,
+    written: bool = False,
 ) -> Event:
-    """Event: the final text of a segment by device (``segment``) or by server (``revised``)."""
+    """Event: the final text of a segment by device (``segment``) or by server (``revised``), also
+    in written form if requested, and whether it is none of the phrases."""
+    words = transcript.words
+    extra: dict[str, Any] = {"rejected": True} if transcript.rejected else {}
+    if written:
+        extra["written"] = " ".join(word.text for word in in_writing(words))
     return {
         "type": kind,
         "stream": stream,
@@ -172,6 +243,7 @@ def segment(
         "end": round(span_s[1], 3),
         "text": " ".join(word.text for word in words),
         "words": to_dict(Transcript(words, 0.0))["words"],
+        **extra,
     }
 
 
