@@ -24,6 +24,7 @@ with --rows split,
 
 with --rows scores, C-split and E-split with masks drawn by other scores, with all four corners
 (full context and streaming, each dense and sparse), and C-split with another share for device;
+with --rows objectives, E-split pre-trained by BEST-RQ;
 
 and, with --rows ablations or all, E with one change at a time. If it is interrupted by Ctrl-C,
 --budget-minutes or a crash, the same command resumes, also after OUT has been moved. The results of
@@ -150,7 +151,7 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--rows",
         default="main",
-        help="main, split, scores, ablations, all, or names; with commas: main,E-corners",
+        help="main, split, scores, objectives, ablations, all, or names, with commas between them",
     )
     parser.add_argument(
         "--set",

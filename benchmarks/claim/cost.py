@@ -17,10 +17,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.supernet_step import make_batch
 from dualmode.config import Recipe
 from dualmode.data.spans import hide
+from dualmode.model.best_rq import BestRq
 from dualmode.model.subnet import Subnet, device_subnet, trained_subnets
 from dualmode.model.supernet import Supernet
 from dualmode.model.wav2vec import Wav2Vec
-from dualmode.training import finetuning, pretraining
+from dualmode.training import best_rq, finetuning, pretraining
 from dualmode.training.objective import LossDenominators, Part, Step
 from dualmode.training.schedule import Weights
 from dualmode.training.sharing import assign_rows
@@ -108,11 +109,15 @@ def _pretraining(recipe: Recipe, pruned: bool) -> float:
     frames = [length // 4 - 1 for length in batch.feature_lengths.tolist()]
     rngs = [np.random.default_rng(row) for row in range(len(frames))]
     hidden = hide(frames, rngs, recipe.pretraining, noisy=True)
-    model = Wav2Vec(recipe.model, recipe.pruning, recipe.pretraining)
     subnets = _subnets(recipe)
     step = Step(0.5, _ONE, parts=_parts(recipe, list(subnets), len(batch.ids), pruned))
-    with _counter() as counter:
-        pretraining.accumulate(
-            model, replace(batch, hidden=hidden), subnets, recipe.pretraining, 1.0, step
-        )
+    masked, config = replace(batch, hidden=hidden), recipe.pretraining
+    if config.objective == "best_rq":
+        predictor = BestRq(recipe.model, recipe.pruning, config, recipe.training.seed)
+        with _counter() as counter:
+            best_rq.accumulate(predictor, masked, subnets, step)
+    else:
+        model = Wav2Vec(recipe.model, recipe.pruning, config)
+        with _counter() as counter:
+            pretraining.accumulate(model, masked, subnets, config, 1.0, step)
     return float(counter.get_total_flops()) / batch.seconds

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.claim import corpora
 from benchmarks.claim.corpora import Corpora, Prepare
-from benchmarks.claim.rows import MAIN, SCORES, SPLIT, Row, Stage, ablations
+from benchmarks.claim.rows import MAIN, OBJECTIVES, SCORES, SPLIT, Row, Stage, ablations
 from dualmode.config import Recipe
 from dualmode.recipe_files import load_recipe
 
@@ -36,7 +36,7 @@ class Profile:
     def rows(self) -> tuple[Row, ...]:
         """All rows: those of the claim, and E with one change each."""
         base = load_recipe(self.recipes["finetune"], list(self.changes))
-        return (*MAIN, *SPLIT, *SCORES, *ablations(base))
+        return (*MAIN, *SPLIT, *SCORES, *OBJECTIVES, *ablations(base))
 
     def steps_of(self, stage: Stage, scale: float) -> int:
         return max(1, round(self.steps[stage.kind] * stage.length * scale))

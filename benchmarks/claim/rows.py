@@ -175,6 +175,20 @@ SCORES = (
 )
 """What sparsity costs: full context and streaming, each dense and sparse."""
 
+OBJECTIVES = (
+    Row(
+        "E-split-best-rq",
+        "E-split, pre-trained by BEST-RQ",
+        replace(
+            _E_SPLIT,
+            name="E-split-best-rq",
+            init=Stage(
+                "pretrain-split-best-rq", "pretrain", (_SPLIT, "pretraining.objective=best_rq")
+            ),
+        ),
+    ),
+)
+
 
 def ablations(base: Recipe) -> tuple[Row, ...]:
     """Rows that differ from E in one setting; ``base`` is E's recipe of fine-tuning."""
@@ -256,7 +270,7 @@ def _sparsity_rows(target: float) -> list[Row]:
 
 def choose(rows: Iterable[Row], wanted: str) -> list[Row]:
     """Rows by name, with commas between them; the groups are ``main``, ``split``, ``scores``,
-    ``ablations`` and ``all``.
+    ``objectives``, ``ablations`` and ``all``.
 
     Raises:
         ValueError: no row has such a name.
@@ -265,7 +279,12 @@ def choose(rows: Iterable[Row], wanted: str) -> list[Row]:
     names = {row.name for row in rows}
     groups = {
         group: {row.name for row in members} & names
-        for group, members in (("main", MAIN), ("split", SPLIT), ("scores", SCORES))
+        for group, members in (
+            ("main", MAIN),
+            ("split", SPLIT),
+            ("scores", SCORES),
+            ("objectives", OBJECTIVES),
+        )
     }
     groups |= {"ablations": names.difference(*groups.values()), "all": names}
     chosen: set[str] = set()

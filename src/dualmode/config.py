@@ -10,7 +10,13 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, field_validator, model_validator
 
-from dualmode.sections import ModelConfig, PretrainingConfig, PruningConfig, Section
+from dualmode.sections import (
+    ModelConfig,
+    PretrainingConfig,
+    PruningConfig,
+    RandomQuantizerConfig,
+    Section,
+)
 
 __all__ = [
     "DataConfig",
@@ -20,6 +26,7 @@ __all__ = [
     "ModelConfig",
     "PretrainingConfig",
     "PruningConfig",
+    "RandomQuantizerConfig",
     "Recipe",
     "Section",
     "TextConfig",

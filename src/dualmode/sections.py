@@ -90,9 +90,27 @@ class PruningConfig(Section):
         return self
 
 
-class PretrainingConfig(Section):
-    """wav2vec 2.0 (Baevski et al., arXiv 2006.11477): masking, quantisation and contrast."""
+class RandomQuantizerConfig(Section):
+    """The frozen quantiser of BEST-RQ (Chiu et al., arXiv 2202.01855)."""
 
+    codebooks: int = Field(1, ge=1, le=64, description="each with a projection of its own")
+    entries: int = Field(1024, ge=2, le=_WIDEST, description="codewords in a codebook")
+    width: int = Field(16, ge=2, le=_WIDEST, description="width of a codeword")
+    stacked_mels: int = Field(
+        4, ge=1, le=7, description="mel frames in a target, of the seven that a frame reads"
+    )
+
+
+class PretrainingConfig(Section):
+    """The objective of pre-training and the masking of frames; the other keys belong to wav2vec 2.0
+    (Baevski et al., arXiv 2006.11477), ``random_quantizer`` to BEST-RQ."""
+
+    objective: Literal["wav2vec2", "best_rq"] = Field(
+        "wav2vec2",
+        description="identify the quantised latents of masked frames among distractors, or predict "
+        "the codes of a frozen random quantiser",
+    )
+    random_quantizer: RandomQuantizerConfig = RandomQuantizerConfig()
     mask_probability: float = Field(
         0.65, gt=0, le=1, description="share of an utterance that spans would mask without overlap"
     )

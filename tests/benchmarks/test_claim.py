@@ -37,6 +37,7 @@ from dualmode.recognizer import Recognizer, load
 QUIET = Console(quiet=True)
 NOWHERE = Corpora((Path("train"),), (Path("dev"),), (Path("test"),), (Path("more"),))
 HIDING = {"entries": 12, "code_width": 16, "projection_width": 16, "distractors": 8}
+GROUPS = ("main", "split", "scores", "objectives", "ablations")
 ONE_PROCESS = ("training.processes=1", "data.workers=0")
 
 
@@ -428,8 +429,23 @@ def test_rows_are_chosen_by_name_or_group() -> None:
     with pytest.raises(ValueError, match="no row F"):
         choose(rows, "A1,F")
     everything = PROFILES["small"].rows
-    groups = [choose(everything, group) for group in ("main", "split", "scores", "ablations")]
+    groups = [choose(everything, group) for group in GROUPS]
     assert sorted(row.name for row in everything) == sorted(r.name for g in groups for r in g)
+
+
+def test_the_other_objective_changes_pre_training_alone() -> None:
+    profile = PROFILES["small"]
+    stages = {row.name: row.stage for row in profile.rows}
+    for ours, theirs, changed in (
+        (stages["E-split-best-rq"], stages["E-split"], set()),
+        (stages["E-split-best-rq"].init, stages["E-split"].init, {"pretraining.objective"}),
+    ):
+        assert ours is not None
+        assert theirs is not None
+        first, second = (
+            leaves(profile.recipe(stage, 1, NOWHERE, None).model_dump()) for stage in (ours, theirs)
+        )
+        assert {key for key, value in first.items() if value != second[key]} == changed
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,22 @@ def test_the_count_of_the_ctc_part_is_that_by_hand() -> None:
     assert _finetuning(RECIPE, Weights(0.0, 1.0)) == pytest.approx(by_hand(), rel=1e-6)
 
 
+def test_codewords_of_the_random_quantiser_cost_the_same_each() -> None:
+    def of(entries: int, objective: str = "best_rq") -> float:
+        random = RECIPE.pretraining.random_quantizer.model_copy(update={"entries": entries})
+        update = {"objective": objective, "random_quantizer": random}
+        pretraining = RECIPE.pretraining.model_copy(update=update)
+        training = RECIPE.training.model_copy(update={"objective": "pretrain"})
+        return flops_per_audio_second(
+            RECIPE.model_copy(update={"pretraining": pretraining, "training": training})
+        )
+
+    few, more, most = of(64), of(128), of(192)
+    assert most - more == pytest.approx(more - few, rel=1e-6)
+    assert most > more
+    assert of(64, "wav2vec2") == of(192, "wav2vec2")
+
+
 def test_the_share_of_device_changes_the_cost_from_the_end_of_pruning_on() -> None:
     def of(**training: object) -> float:
         both = {"subnets": ("server", "device"), "transducer_start": 0.4, **training}

@@ -19,7 +19,7 @@ def pretrain(
     init: InitOption = None,
     fresh: FreshOption = False,
 ) -> None:
-    """Pre-train the encoder of a supernet on audio without transcripts (wav2vec 2.0).
+    """Pre-train the encoder of a supernet on audio without transcripts (wav2vec 2.0 or BEST-RQ).
 
     Server and device train in the same steps, and pruning starts here. Transcripts are ignored.
     Ctrl-C saves after the current step and stops; run the same command again to resume.

@@ -27,7 +27,7 @@ from dualmode.data.manifests import WEIGHT
 from dualmode.data.planning import PlannedBatch, Planner
 from dualmode.data.spans import Hidden, hide
 from dualmode.data.usable import confidence_of, usable_cuts
-from dualmode.errors import AudioError, DualmodeError
+from dualmode.errors import AudioError, DataError, DualmodeError
 from dualmode.features import encoder_frames
 from dualmode.text import Tokens
 
@@ -90,6 +90,17 @@ class _Task:
 
     planned: PlannedBatch
     after: Position
+
+
+def hidden_of(batch: Batch) -> Hidden:
+    """The masked frames of a batch.
+
+    Raises:
+        DataError: the batch was not made for pre-training.
+    """
+    if batch.hidden is None:
+        raise DataError("the batch was not made for pre-training: it masks no frames")
+    return batch.hidden
 
 
 class BatchSource:

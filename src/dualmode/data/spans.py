@@ -27,7 +27,7 @@ class Hidden:
         frames: (B, K) int64, ascending, padded with 0.
         valid: (B, K) True where a masked frame exists.
         distractors: (B, K, N) int64 indices 0 .. K - 1 of other masked frames of the utterance.
-        noise: (B, K, G, E) Gumbel noise for sampling codewords; None in evaluation.
+        noise: (B, K, G, E) Gumbel noise for sampling codewords; None in evaluation and BEST-RQ.
     """
 
     frames: Tensor
@@ -56,18 +56,23 @@ class Hidden:
 def hide(
     lengths: Sequence[int], rngs: Sequence[Random], config: PretrainingConfig, *, noisy: bool
 ) -> Hidden:
-    """Draw spans for utterances of ``lengths`` frames; ``noisy`` adds Gumbel noise for training."""
+    """Draw spans for utterances of ``lengths`` frames; ``noisy`` adds Gumbel noise for training.
+
+    Distractors and noise are for wav2vec 2.0 only; with BEST-RQ there are none (N is 0).
+    """
+    contrast = config.objective == "wav2vec2"
+    others = config.distractors if contrast else 0
     chosen = [draw_spans(length, config, rng) for length, rng in zip(lengths, rngs, strict=True)]
     rows, most = len(lengths), max(1, max(map(len, chosen)))
     frames = np.zeros((rows, most), np.int64)
     valid = np.zeros((rows, most), bool)
-    distractors = np.zeros((rows, most, config.distractors), np.int64)
+    distractors = np.zeros((rows, most, others), np.int64)
     shape = (config.codebooks, config.entries)
-    noise = np.zeros((rows, most, *shape), np.float32) if noisy else None
+    noise = np.zeros((rows, most, *shape), np.float32) if noisy and contrast else None
     for row, (drawn, rng) in enumerate(zip(chosen, rngs, strict=True)):
         count = len(drawn)
         frames[row, :count], valid[row, :count] = drawn, True
-        distractors[row, :count] = draw_distractors(count, config.distractors, rng)
+        distractors[row, :count] = draw_distractors(count, others, rng)
         if noise is not None:
             exponential = rng.standard_exponential((count, *shape), dtype=np.float32)
             noise[row, :count] = -np.log(np.maximum(exponential, 1e-20))

@@ -6,32 +6,26 @@ latents with spans masked. All subnets share the targets.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dualmode.config import ModelConfig, PretrainingConfig, PruningConfig
-from dualmode.model.backbone import Backbone
+from dualmode.model.masked import MaskedEncoder, pick
 from dualmode.model.quantizer import Codes, Quantizer
 
 
-class Wav2Vec(Backbone):
+class Wav2Vec(MaskedEncoder):
     """An encoder, a quantizer of its latents, and projections for comparing the two."""
 
     def __init__(
         self, model: ModelConfig, pruning: PruningConfig, pretraining: PretrainingConfig
     ) -> None:
         super().__init__(model, pruning)
-        self.hidden = nn.Parameter(torch.rand(model.width))
         self.quantizer = Quantizer(
             model.width, pretraining.codebooks, pretraining.entries, pretraining.code_width
         )
         self.from_frames = nn.Linear(model.width, pretraining.projection_width)
         self.from_codes = nn.Linear(pretraining.code_width, pretraining.projection_width)
-
-    def hide(self, latents: Tensor, mask: Tensor) -> Tensor:
-        """Replace latents (B, T, D) by one learnt vector where ``mask`` (B, T) is True."""
-        return torch.where(mask[..., None], self.hidden.to(latents.dtype), latents)
 
     def quantize(
         self, latents: Tensor, frames: Tensor, noise: Tensor | None, temperature: float
@@ -51,8 +45,3 @@ class Wav2Vec(Backbone):
         """Predictions (B, K, P) from encoded frames (B, T, D), at ``frames`` (B, K)."""
         output: Tensor = self.from_frames(pick(encoded, frames))
         return output
-
-
-def pick(sequence: Tensor, frames: Tensor) -> Tensor:
-    """Select the elements (B, K, D) of a sequence (B, T, D) at ``frames`` (B, K)."""
-    return sequence.gather(1, frames[..., None].expand(-1, -1, sequence.shape[-1]))

@@ -75,28 +75,25 @@ def write_pretraining_card(
     records = [r for r in read_log(out / "training" / LOG) if "dev/codes/used_1" in r]
     last = records[-1] if records else {}
     right = _percentages(recipe, {n: f"dev/{n}/accuracy" for n in _NAMES}, last, 1)
-    codes = ", ".join(
-        f"{last[f'dev/codes/perplexity_{number}']:.0f}"
-        for number in range(1, recipe.pretraining.codebooks + 1)
-        if last
-    )
+    numbers = sorted(key for key in last if key.startswith("dev/codes/perplexity_"))
+    codes = ", ".join(f"{last[key]:.0f}" for key in numbers)
+    method, choices, entries = _method(recipe)
     replace_text(
         out / "README.md",
         f"""# {recipe.name}: a pre-trained dualmode encoder
 
-wav2vec 2.0 in supernet form: one encoder, trained dense with full context (server) and sparse in
+{method} in supernet form: one encoder, trained dense with full context (server) and sparse in
 chunks (device). It has to be fine-tuned before it recognises speech.
 
 | | server | device |
 |---|---|---|
 | encoder weights pruned | none | {measured_sparsity(model.prunable(), index):.1%} |
-| right choices among {recipe.pretraining.distractors + 1}, development set | {right["server"]} \
-| {right["device"]} |
+| right choices among {choices}, development set | {right["server"]} | {right["device"]} |
 
 - parameters of the encoder: {encoder / 1e6:.2f} million
 - trained on {data_seconds / 3600:.2f} h of audio ({progress.audio_seconds / 3600:.1f} h with \
 repetitions) in {progress.step} steps and {progress.seconds / 60:.0f} minutes
-- perplexity of each codebook of {recipe.pretraining.entries} codewords: {codes}
+- perplexity of each codebook of {entries} codewords: {codes}
 - training sets: {", ".join(recipe.data.train)}
 
 ## Use
@@ -108,6 +105,15 @@ repetitions) in {progress.step} steps and {progress.seconds / 60:.0f} minutes
 
 {_credits(recipe)}""",
     )
+
+
+def _method(recipe: Recipe) -> tuple[str, str, int]:
+    """The name of the objective, the choices of a prediction, and the size of a codebook."""
+    pretraining = recipe.pretraining
+    if pretraining.objective == "best_rq":
+        entries = pretraining.random_quantizer.entries
+        return "BEST-RQ", f"{entries} codes", entries
+    return "wav2vec 2.0", str(pretraining.distractors + 1), pretraining.entries
 
 
 def _credits(recipe: Recipe) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ _ENCODER_KEYS = (
 )
 _RECOGNISER_KEYS = ("predictor_width", "context_tokens", "joiner_width")
 _CONTRAST_KEYS = ("codebooks", "entries", "code_width", "projection_width")
+_RANDOM_QUANTIZER_KEYS = ("codebooks", "entries", "width", "stacked_mels")
 _MASK_KEYS = ("block_outputs", "block_inputs")
 
 
@@ -46,6 +48,8 @@ def start_from(model: Backbone, folder: Path, recipe: Recipe) -> float:
     source, packed = read_weights(folder)
     keep = recipe.init.masks == "keep"
     whole = source.training.objective == recipe.training.objective
+    if recipe.training.objective == "pretrain":
+        whole = whole and source.pretraining.objective == recipe.pretraining.objective
     _check(folder, source, recipe, whole, keep)
     state = pack_state(model)
     state |= {
@@ -75,12 +79,14 @@ def _check(folder: Path, source: Recipe, recipe: Recipe, whole: bool, keep: bool
     compared: list[tuple[str, tuple[str, ...]]] = [("model", _ENCODER_KEYS)]
     if whole and recipe.training.objective == "finetune":
         compared.append(("model", _RECOGNISER_KEYS))
+    elif whole and recipe.pretraining.objective == "best_rq":
+        compared.append(("pretraining.random_quantizer", _RANDOM_QUANTIZER_KEYS))
     elif whole:
         compared.append(("pretraining", _CONTRAST_KEYS))
     if keep:
         compared.append(("pruning", _MASK_KEYS))
     pairs: list[tuple[str, Any, Any]] = [
-        (f"{section}.{key}", *(getattr(getattr(of, section), key) for of in (source, recipe)))
+        (f"{section}.{key}", *map(attrgetter(f"{section}.{key}"), (source, recipe)))
         for section, keys in compared
         for key in keys
     ]

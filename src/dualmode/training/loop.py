@@ -23,6 +23,7 @@ from dualmode.data.manifests import cuts_file
 from dualmode.errors import CheckpointError, DataError, DualmodeError, ModelError
 from dualmode.model.directory import CONFIG, WEIGHTS, save_model
 from dualmode.text import TOKENS_MODEL, TOKENS_TXT
+from dualmode.training.best_rq import BestRqPretraining
 from dualmode.training.checkpoint import FILE, Progress, load_checkpoint, save_checkpoint
 from dualmode.training.finetuning import Finetuning
 from dualmode.training.journal import LOG, Journal
@@ -58,6 +59,10 @@ def train_here(
         fabric.barrier()
         resuming = checkpoint.is_file()
         corpora = read_corpora(fabric, recipe, out, shares)
+        if corpora.tokens is None and recipe.pretraining.objective == "best_rq":
+            best_rq = BestRqPretraining(recipe)
+            predictor = set_up(fabric, recipe, out, best_rq, corpora, resuming=resuming)
+            return _go_on(predictor, resuming, console, stop)
         if corpora.tokens is None:
             pretraining = Pretraining(recipe)
             encoder = set_up(fabric, recipe, out, pretraining, corpora, resuming=resuming)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
-from dualmode.config import PretrainingConfig
+from dualmode.config import PretrainingConfig, RandomQuantizerConfig
 from dualmode.plots import load_pyplot, save_plot
 from dualmode.training.journal import LOG, read_log
 
@@ -74,6 +75,43 @@ def draw_pretraining(folder: Path, config: PretrainingConfig) -> Path | None:
     codes.set(ylabel="perplexity of codes", ylim=(0, config.entries))
     used.set(ylabel="codes in use (%)", ylim=(0, 105))
     cosines.set(ylabel="cosine with the target", xlabel="step")
+    gradient.set(ylabel="gradient norm", xlabel="step", yscale="log")
+    for axis in grid.flat:
+        axis.legend()
+        axis.grid(alpha=0.3)
+    return save_plot(figure, folder / FILE)
+
+
+def draw_masked_prediction(folder: Path, config: RandomQuantizerConfig) -> Path | None:
+    """Plot cross-entropy, accuracy, code perplexity and gradient norm of BEST-RQ over the steps of
+    a run.
+
+    Returns:
+        the path of the PNG, or None if nothing has been logged yet.
+    """
+    records = read_log(folder / LOG)
+    if not records:
+        return None
+    pyplot = load_pyplot()
+    figure, grid = pyplot.subplots(2, 2, figsize=(11, 7), sharex=True)
+    (losses, right), (codes, gradient) = grid
+    for name, color in _recognisers(records, "cross_entropy"):
+        losses.plot(*_series(records, f"{name}/cross_entropy"), color=color, label=name)
+        right.plot(*_series(records, f"{name}/accuracy", 100), color=color, label=name)
+        dev = _series(records, f"dev/{name}/accuracy", 100)
+        right.plot(*dev, color=color, ls="", marker=".", label=f"{name}, dev")
+    losses.axhline(math.log(config.entries), color="tab:gray", ls="--", label="chance")
+    most = _series(records, "dev/codes/most_frequent", 100)
+    right.plot(*most, color="tab:gray", ls="--", label="most frequent code, dev")
+    for number in range(1, config.codebooks + 1):
+        label = f"codebook {number} of {config.entries}"
+        codes.plot(*_series(records, f"codes/perplexity_{number}"), label=label)
+        dev = _series(records, f"dev/codes/perplexity_{number}")
+        codes.plot(*dev, ls="", marker=".", label=f"codebook {number}, dev")
+    gradient.plot(*_series(records, "gradient_norm"), color="tab:green", label="before clipping")
+    losses.set(ylabel="cross-entropy (nats)")
+    right.set(ylabel="right codes (%)")
+    codes.set(ylabel="perplexity of targets", xlabel="step")
     gradient.set(ylabel="gradient norm", xlabel="step", yscale="log")
     for axis in grid.flat:
         axis.legend()

@@ -1,4 +1,4 @@
-"""The pre-training objective: server and device predict the same quantised latents."""
+"""The objective of wav2vec 2.0: server and device predict the same quantised latents."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dualmode.config import PretrainingConfig, Recipe
-from dualmode.data.batches import Batch, BatchSource
+from dualmode.data.batches import Batch, BatchSource, hidden_of
 from dualmode.data.spans import Hidden
 from dualmode.errors import DataError
 from dualmode.losses.contrastive import (
@@ -55,7 +55,7 @@ class CodeLosses(Losses):
 
 
 class Pretraining:
-    """Pre-training as an :class:`dualmode.training.objective.Objective`."""
+    """wav2vec 2.0 as an :class:`dualmode.training.objective.Objective`."""
 
     def __init__(self, recipe: Recipe) -> None:
         self._recipe = recipe
@@ -64,7 +64,7 @@ class Pretraining:
         return Wav2Vec(self._recipe.model, self._recipe.pruning, self._recipe.pretraining)
 
     def targets(self, batch: Batch) -> Tensor:
-        return _hidden(batch).valid.sum(dim=1)
+        return hidden_of(batch).valid.sum(dim=1)
 
     def accumulate(
         self, model: Wav2Vec, batch: Batch, subnets: Mapping[str, Subnet], step: Step
@@ -113,7 +113,7 @@ def accumulate(
     gradients at the end. The graph of a subnet is freed before the next is built. In a split step
     each subnet encodes its own utterances; code diversity is computed over the whole batch.
     """
-    hidden, denominators = _hidden(batch), step.denominators
+    hidden, denominators = hidden_of(batch), step.denominators
     latents, lengths = model.latents(batch.features, batch.feature_lengths)
     codes = model.quantize(latents, hidden.frames, hidden.noise, temperature)
     targets = model.targets(codes)
@@ -204,7 +204,7 @@ def measure(
     used = torch.zeros(config.codebooks, config.entries, dtype=torch.float64)
     for batch, _ in dev.batches():
         moved = batch.to(place)
-        hidden = _hidden(moved)
+        hidden = hidden_of(moved)
         latents, lengths = model.latents(moved.features, moved.feature_lengths)
         codes = model.quantize(latents, hidden.frames, None, 1.0)
         targets = model.targets(codes)
@@ -278,9 +278,3 @@ def _collapsed_predictions(values: dict[str, float], names: Sequence[str]) -> li
                 "training.learning_rate, or raise training.warmup_steps"
             )
     return warnings
-
-
-def _hidden(batch: Batch) -> Hidden:
-    if batch.hidden is None:
-        raise DataError("the batch was not made for pre-training: it masks no frames")
-    return batch.hidden
