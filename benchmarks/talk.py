@@ -30,7 +30,8 @@ from dualmode.data.loading import load_noise, load_samples
 from dualmode.data.manifests import read_cuts
 from dualmode.decoding.transcript import Transcript
 from dualmode.errors import AudioError
-from dualmode.evaluation.wer import bootstrap_interval, word_errors
+from dualmode.evaluation.significance import bootstrap_interval
+from dualmode.evaluation.wer import word_errors
 from dualmode.recognizer import Recognizer, load
 from dualmode.text import normalize
 from dualmode.whole_files import replace_text

@@ -34,7 +34,8 @@ from dualmode.data.manifests import read_cuts
 from dualmode.data.phrases import cardinal
 from dualmode.decoding.transcript import Transcript
 from dualmode.errors import TextError
-from dualmode.evaluation.wer import bootstrap_interval, word_errors
+from dualmode.evaluation.significance import bootstrap_interval
+from dualmode.evaluation.wer import word_errors
 from dualmode.model.shipped import model_folder
 from dualmode.recognizer import Recognizer, load
 from dualmode.teaching.teachers import WhisperTeacher

@@ -57,6 +57,7 @@ def test_the_difference_is_second_minus_first(tmp_path: Path) -> None:
     """So a second model that is better has a negative one, and a worse one a positive."""
     good = read_utterances(write(tmp_path / "good", ["one two"] * 40))
     poor = read_utterances(write(tmp_path / "poor", ["one", "one two"] * 20))
+    poor["1"], poor["4"] = {**poor["1"], "server": "one"}, {**poor["4"], "server": "one two"}
     better = paired_difference(poor, good, list(good), "server")
     worse = paired_difference(good, poor, list(good), "server")
     assert (better.first, better.second, better.difference) == (0.25, 0.0, -0.25)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from dualmode.errors import DataError
-from dualmode.evaluation.wer import compare, word_errors
+from dualmode.evaluation.significance import compare
+from dualmode.evaluation.wer import word_errors
 
 _NOT_RECOGNISERS = {"id", "corpus", "speaker", "ref"}
 
@@ -22,10 +23,11 @@ class PairedDifference:
     Attributes:
         first, second: word error rates.
         difference: second minus first; ``relative`` to the first.
-        ci95: 95 % interval of the difference, by a paired bootstrap that draws speakers where
-            every speaker is known, and utterances otherwise.
-        p_value: two-sided.
-        speakers: None where utterances were drawn.
+        ci95: 95 % interval of the difference, by a bootstrap of speakers within each corpus where
+            every speaker is known, and of utterances otherwise.
+        p_value: two-sided, by exchanging the models in each speaker or utterance at random.
+        speakers: None where utterances were drawn. Speakers of the same name in two corpora are
+            two speakers.
     """
 
     first: float
@@ -82,8 +84,9 @@ def paired_difference(
         for lines in (first, second)
     )
     speakers = [first[name]["speaker"] for name in ids]
-    groups = speakers if all(speakers) and len(set(speakers)) > 1 else None
-    comparison = compare(after, before, groups)
+    corpora = [first[name]["corpus"] for name in ids]
+    known = len(set(zip(corpora, speakers, strict=True))) if all(speakers) else 0
+    comparison = compare(after, before, speakers if known > 1 else None, corpora)
     return PairedDifference(
         before.rate,
         after.rate,
@@ -92,7 +95,7 @@ def paired_difference(
         comparison.ci95,
         comparison.p_value,
         len(ids),
-        len(set(speakers)) if groups else None,
+        known if known > 1 else None,
     )
 
 

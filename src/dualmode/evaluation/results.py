@@ -12,24 +12,21 @@ from typing import Any
 from rich.table import Table
 
 from dualmode.evaluation.latency import EmissionDelay
+from dualmode.evaluation.significance import bootstrap_interval
 from dualmode.evaluation.utterances import Skipped, Utterance
-from dualmode.evaluation.wer import (
-    ErrorCounts,
-    bootstrap_interval,
-    character_errors,
-    word_errors,
-)
+from dualmode.evaluation.wer import ErrorCounts, character_errors, word_errors
 from dualmode.model.subnet import ChunkedContext, Subnet
 from dualmode.whole_files import replace_text, replacing
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Word and character errors of N utterances, with their speakers."""
+    """Word and character errors of N utterances, with their speakers and corpora."""
 
     words: ErrorCounts
     characters: ErrorCounts
     speakers: tuple[str, ...]
+    corpora: tuple[str, ...]
 
     @staticmethod
     def of(utterances: Sequence[Utterance], hypotheses: Sequence[str]) -> Scores:
@@ -38,6 +35,7 @@ class Scores:
             word_errors(references, hypotheses),
             character_errors(references, hypotheses),
             tuple(u.speaker for u in utterances),
+            tuple(u.corpus for u in utterances),
         )
 
     def select(self, rows: Sequence[int]) -> Scores:
@@ -46,17 +44,20 @@ class Scores:
             self.words.select(rows),
             self.characters.select(rows),
             tuple(self.speakers[row] for row in rows),
+            tuple(self.corpora[row] for row in rows),
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Convert to a dict. Rates are fractions; the interval by speakers needs all speakers."""
+        """Convert to a dict. Rates are fractions; the interval by speakers needs all speakers. Both
+        intervals draw within corpora."""
         scores: dict[str, Any] = {
             "wer": self.words.rate,
             "cer": self.characters.rate,
-            "ci95": list(bootstrap_interval(self.words)),
+            "ci95": list(bootstrap_interval(self.words, strata=self.corpora)),
         }
         if all(self.speakers) and len(set(self.speakers)) > 1:
-            scores["ci95_speakers"] = list(bootstrap_interval(self.words, self.speakers))
+            by_speaker = bootstrap_interval(self.words, self.speakers, self.corpora)
+            scores["ci95_speakers"] = list(by_speaker)
         return scores | {
             "utterances": len(self.speakers),
             "words": int(self.words.reference.sum()),

@@ -1,13 +1,8 @@
-"""Word and character errors, with confidence intervals.
-
-Alignments are computed by jiwer. Intervals are percentile bootstraps (Bisani and Ney, "Bootstrap
-estimates for confidence intervals in ASR performance evaluation", ICASSP 2004): utterances, or
-speakers with all their utterances, are drawn with replacement, and the rate is computed again.
-"""
+"""Word and character errors of utterances, by the alignments of jiwer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jiwer
@@ -15,9 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 Counts = npt.NDArray[np.int64]
-
-RESAMPLES = 10_000
-_DRAWS_AT_ONCE = 4_000_000  # draws held in memory together: 32 MB of indices
 
 
 @dataclass(frozen=True)
@@ -55,21 +47,6 @@ class ErrorCounts:
         )
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Two systems on the same utterances; rates are fractions.
-
-    Attributes:
-        difference: rate of the first minus rate of the second.
-        ci95: its 95 % interval.
-        p_value: two-sided; probability of a difference at least as large if there were none.
-    """
-
-    difference: float
-    ci95: tuple[float, float]
-    p_value: float
-
-
 def word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorCounts:
     """Count the word errors of each utterance; words are separated by spaces.
 
@@ -92,58 +69,6 @@ def character_errors(references: Sequence[str], hypotheses: Sequence[str]) -> Er
     if not references:
         return _no_utterances()
     return _count(jiwer.process_characters(list(references), list(hypotheses)))
-
-
-def bootstrap_interval(
-    counts: ErrorCounts,
-    groups: Sequence[str] | None = None,
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """95 % interval of the error rate, as fractions.
-
-    Args:
-        counts: errors of N utterances.
-        groups: N names (speakers) whose utterances are drawn together; None draws utterances.
-            Speakers differ more than sentences do, so use speakers to estimate the error rate
-            on other speakers.
-        resamples: number of bootstrap samples.
-        seed: random seed; the same seed gives the same interval.
-    """
-    if int(counts.reference.sum()) == 0:
-        return (float("nan"), float("nan"))
-    sums = _sum_by_group(np.stack([counts.errors, counts.reference], axis=1), groups)
-    rates = np.concatenate([s[:, 0] / s[:, 1] for s in _resampled(sums, resamples, seed)])
-    return _percentiles(rates)
-
-
-def compare(
-    first: ErrorCounts,
-    second: ErrorCounts,
-    groups: Sequence[str] | None = None,
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Comparison:
-    """Paired bootstrap between two systems on the same N utterances.
-
-    The p-value recentres the drawn differences on zero (Efron and Tibshirani, "An Introduction
-    to the Bootstrap", chapter 16).
-
-    Raises:
-        ValueError: the references differ: the systems were not scored on the same utterances.
-    """
-    if not np.array_equal(first.reference, second.reference):
-        raise ValueError("the two systems were not scored on the same references")
-    if int(first.reference.sum()) == 0:
-        return Comparison(float("nan"), (float("nan"), float("nan")), float("nan"))
-    table = np.stack([first.errors - second.errors, first.reference], axis=1)
-    sums = _sum_by_group(table, groups)
-    drawn = np.concatenate([s[:, 0] / s[:, 1] for s in _resampled(sums, resamples, seed)])
-    difference = first.rate - second.rate
-    as_far = np.count_nonzero(np.abs(drawn - difference) >= abs(difference))
-    return Comparison(difference, _percentiles(drawn), (int(as_far) + 1) / (resamples + 1))
 
 
 def _same_length(references: Sequence[str], hypotheses: Sequence[str]) -> None:
@@ -171,34 +96,3 @@ def _count(output: jiwer.WordOutput | jiwer.CharacterOutput) -> ErrorCounts:
                 )
                 table[row, column[chunk.type]] += span
     return ErrorCounts(table[:, 0], table[:, 1], table[:, 2], table[:, 3])
-
-
-def _sum_by_group(table: Counts, groups: Sequence[str] | None) -> Counts:
-    """(N, 2) -> (G, 2): one row for each unit that the bootstrap draws."""
-    if groups is None:
-        return table
-    if len(groups) != len(table):
-        raise ValueError(f"{len(table)} utterances but {len(groups)} groups")
-    names, index = np.unique(np.asarray(groups), return_inverse=True)
-    sums = np.zeros((len(names), 2), dtype=np.int64)
-    np.add.at(sums, index, table)
-    return sums
-
-
-def _resampled(sums: Counts, resamples: int, seed: int) -> Iterator[npt.NDArray[np.float64]]:
-    """Sums (samples, 2) of bootstrap samples, in pieces that fit in memory.
-
-    A sample whose references are all empty has no rate; its reference counts as one unit.
-    """
-    generator = np.random.default_rng(seed)
-    piece = max(1, _DRAWS_AT_ONCE // len(sums))
-    for start in range(0, resamples, piece):
-        size = (min(piece, resamples - start), len(sums))
-        drawn = sums[generator.integers(0, len(sums), size=size)].sum(axis=1).astype(np.float64)
-        drawn[:, 1] = np.maximum(drawn[:, 1], 1.0)
-        yield drawn
-
-
-def _percentiles(rates: npt.NDArray[np.float64]) -> tuple[float, float]:
-    low, high = np.percentile(rates, [2.5, 97.5])
-    return float(low), float(high)
