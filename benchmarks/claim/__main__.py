@@ -19,8 +19,10 @@ recogniser, and are scored on the same test set:
 with --rows split,
 
     A1-half, A2-half  A1 and A2 with half the batch and twice the steps, for the same work
-    F                 a small dense streaming recogniser with as many weights as device keeps
+    B1-half, B2-half  B1 and B2 with the same change of fine-tuning
+    F, F-pretrained   a small dense streaming recogniser with as many weights as device keeps
     C-split           C, where each utterance of a step goes to one recogniser: 1.5 times the steps
+    E-split           E, with split steps in pre-training too and 1.5 times the steps of fine-tuning
 
 with --rows scores, C-split and E-split with masks drawn by other scores, with all four corners
 (full context and streaming, each dense and sparse), and C-split with another share for device;
@@ -29,7 +31,8 @@ with --rows objectives, E-split pre-trained by BEST-RQ;
 and, with --rows ablations or all, E with one change at a time. If it is interrupted by Ctrl-C,
 --budget-minutes or a crash, the same command resumes, also after OUT has been moved. The results of
 all rows in OUT are written after every row: OUT/results.json, OUT/results.md, OUT/wer.png,
-OUT/curves.png, OUT/sparsity.png.
+OUT/curves.png, OUT/sparsity.png. If the
+test set has changed since, --score-only scores the finished trainings again.
 
 Seeds are independent of each other. On a CPU, one process per core with --only-seed and
 OMP_NUM_THREADS=1 is faster than one process with all cores; --report-only then combines the
@@ -55,8 +58,9 @@ from typing import Any
 import torch
 
 from benchmarks.claim.corpora import Corpora
+from benchmarks.claim.plots import draw
 from benchmarks.claim.profiles import PROFILES, Profile
-from benchmarks.claim.report import draw, markdown
+from benchmarks.claim.report import markdown
 from benchmarks.claim.results import collect
 from benchmarks.claim.rows import Row, choose
 from benchmarks.claim.stages import Comparison, first_process
@@ -72,11 +76,9 @@ def run(comparison: Comparison, rows: Sequence[Row], seeds: Sequence[int]) -> bo
             for number, row in enumerate(rows, start=1):
                 where = f"seed {seed}, row {number} of {len(rows)}"
                 comparison.console.print(f"[bold]{where}: {row.name}, {row.title}[/bold]")
-                known = comparison.scores_path(row, seed).is_file()
                 for stage in row.stage.chain:
                     comparison.train(stage, seed)
-                comparison.score(row, seed)
-                if not known:
+                if comparison.score(row, seed):
                     write(comparison)
         finished = True
     except KeyboardInterrupt:
@@ -86,15 +88,35 @@ def run(comparison: Comparison, rows: Sequence[Row], seeds: Sequence[int]) -> bo
     return finished
 
 
+def score(comparison: Comparison, rows: Sequence[Row]) -> None:
+    """Score all finished trainings that have no scores on this test set; train nothing."""
+    for row in rows:
+        for seed in comparison.trained(row.stage):
+            comparison.score(row, seed)
+    write(comparison)
+
+
 def write(comparison: Comparison) -> None:
     """Write tables and plots of all results so far."""
     if not first_process():
         return
     results = {**_circumstances(), **collect(comparison)}
     if results["rows"]:
-        replace_text(comparison.out / "results.json", json.dumps(results, indent=1) + "\n")
+        replace_text(comparison.out / "results.json", _as_json(results))
         replace_text(comparison.out / "results.md", markdown(results))
         draw(results, comparison.out)
+
+
+def _as_json(results: dict[str, Any]) -> str:
+    """An object with one line for each entry, and for each row."""
+
+    def lines(entries: dict[str, str]) -> str:
+        listed = (f"{json.dumps(key)}: {value}" for key, value in entries.items())
+        return "{\n" + ",\n".join(listed) + "\n}"
+
+    rows = lines({name: json.dumps(row) for name, row in results["rows"].items()})
+    entries = {key: json.dumps(value) for key, value in results.items()}
+    return lines({**entries, "rows": rows}) + "\n"
 
 
 def _circumstances() -> dict[str, Any]:
@@ -170,6 +192,12 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
         "--prepare-only", action="store_true", help="only prepare the corpora, before torchrun"
     )
     parser.add_argument(
+        "--score-only",
+        action="store_true",
+        help="train nothing; score finished trainings of --rows, all seeds, where scores of the "
+        "present test set are missing",
+    )
+    parser.add_argument(
         "--report-only",
         action="store_true",
         help="only write the results of all rows in OUT",
@@ -193,12 +221,17 @@ def main(given: Sequence[str] | None = None) -> int:
             finished = True
         else:
             speech = profile.prepare(out / "data", arguments.data, console)
-            if arguments.prepare_only:
-                return 0
+            comparison = replace(comparison, speech=speech)
             only = arguments.only_seed
             seeds = range(1, arguments.seeds + 1) if only is None else [only]
-            with _budget(arguments.budget_minutes):
-                finished = run(replace(comparison, speech=speech), rows, seeds)
+            if arguments.prepare_only:
+                return 0
+            if arguments.score_only:
+                score(comparison, rows)
+                finished = True
+            else:
+                with _budget(arguments.budget_minutes):
+                    finished = run(comparison, rows, seeds)
     except (DualmodeError, ValueError) as error:
         console.print(f"[red]{error}[/red]")
         return 1

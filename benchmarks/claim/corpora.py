@@ -12,6 +12,7 @@ from lhotse.cut import Cut
 from lhotse.recipes.librispeech import prepare_librispeech
 from rich.console import Console
 
+from benchmarks.claim.more_voices import more_voices
 from dualmode.data.manifests import CUTS, prepare_tsv, read_cuts, write_cuts
 from dualmode.data.synth import synthesize
 from dualmode.errors import DataError
@@ -53,19 +54,20 @@ Prepare = Callable[[Path, Path | None, Console], Corpora]
 
 
 def small(out: Path, tables: Path | None, console: Console) -> Corpora:
-    """The synthetic corpus, and AN4 if ``tables`` contains it."""
+    """The synthetic corpus with more voices in its test set, and AN4 if ``tables`` contains it."""
     folder = out / "synthetic"
     synthesize(folder)
-    found = Corpora((folder / "train",), (folder / "dev",), (folder / "test",))
+    tested = (folder / "test", more_voices(folder, out / "synthetic-more"))
+    found = Corpora((folder / "train",), (folder / "dev",), tested)
     if tables is None:
         console.print("[yellow]without --data there is no AN4, only synthetic speech[/yellow]")
         return found
-    learnt, tested = (
+    learnt, an4 = (
         _from_table(tables / f"{split}.tsv", out / f"an4-{split}", only="an4")
         for split in ("train", "test")
     )
     train, dev = _split_speakers(learnt, out)
-    return Corpora((*found.train, train), (*found.dev, dev), (*found.test, tested))
+    return Corpora((*found.train, train), (*found.dev, dev), (*found.test, an4))
 
 
 def speech(out: Path, tables: Path | None, console: Console) -> Corpora:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from lhotse import CutSet
 from rich.console import Console
 
 from benchmarks.claim.corpora import Corpora
@@ -77,7 +80,7 @@ class Comparison:
         if not result.finished:
             raise KeyboardInterrupt
         if not first_process():
-            _wait_for(folder / COST)
+            _wait_until((folder / COST).is_file)
             return
         progress = result.progress
         cost = {
@@ -88,23 +91,40 @@ class Comparison:
         }
         replace_text(folder / COST, json.dumps(cost, indent=2) + "\n")
 
-    def score(self, row: Row, seed: int) -> None:
-        """Score the recognisers of a row on the test set, and store their sizes."""
+    def trained(self, stage: Stage) -> list[int]:
+        """Seeds for which the training of a stage is finished."""
+        return _seeds(self.out.glob(f"seed-*/{stage.name}/{COST}"))
+
+    @cached_property
+    def test(self) -> tuple[CutSet, str]:
+        """The cuts of the test set, and a digest of their ids, texts, speakers and corpora."""
+        cuts = read_cuts([str(part) for part in self.speech.test]).to_eager()
+        listed = sorted(
+            (cut.id, s.text, s.speaker, (s.custom or {}).get("corpus"))
+            for cut in cuts
+            for s in cut.supervisions
+        )
+        return cuts, hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:16]
+
+    def score(self, row: Row, seed: int) -> bool:
+        """Score the recognisers of a row on the test set, and store their sizes; False if they have
+        been scored on this test set before."""
         path = self.scores_path(row, seed)
-        if path.is_file():
-            return
+        cuts, digest = self.test
+        if _is_of(path, digest):
+            return False
         if not first_process():
-            _wait_for(path)
-            return
+            _wait_until(lambda: _is_of(path, digest))
+            return True
         folder = self.folder(row.stage, seed)
         subnets = row.subnets(_trained_by(folder))
-        cuts = read_cuts([str(part) for part in self.speech.test])
         self.console.rule(f"scoring {row.name}", align="left")
         with scoring_bar(self.console) as bar:
             where = "cuda" if torch.cuda.is_available() else "cpu"
             found = evaluate(load(folder, where), cuts, subnets, progress=bar)
         self.console.print(found.table())
         scores = {
+            "test": digest,
             "utterances": {
                 "id": [u.id for u in found.utterances],
                 "speaker": [u.speaker for u in found.utterances],
@@ -115,14 +135,14 @@ class Comparison:
             "size": _sizes(folder, subnets),
         }
         replace_text(path, json.dumps(scores) + "\n")
+        return True
 
     def scores_path(self, row: Row, seed: int) -> Path:
-        return self.folder(row.stage, seed) / f"scores-{row.name}.json"
+        return self.folder(row.stage, seed) / f"errors-{row.name}.json"
 
     def seeds_of(self, row: Row) -> list[int]:
         """Seeds for which the row has been scored."""
-        found = self.out.glob(f"seed-*/{row.stage.name}/scores-{row.name}.json")
-        return sorted(int(path.parent.parent.name.removeprefix("seed-")) for path in found)
+        return _seeds(self.out.glob(f"seed-*/{row.stage.name}/errors-{row.name}.json"))
 
     def cost(self, stage: Stage, seed: int) -> dict[str, float]:
         """Total cost of a stage and of the stages that it is initialised from.
@@ -170,11 +190,23 @@ def first_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def _wait_for(path: Path) -> None:
+def _wait_until(done: Callable[[], bool]) -> None:
     """Wait until the first process has written a file. Otherwise the others would find an
     unfinished stage, or time out in the process group of the next training."""
-    while not path.is_file():
+    while not done():
         time.sleep(0.5)
+
+
+def _seeds(files: Iterable[Path]) -> list[int]:
+    """Seeds of files in the folders of stages."""
+    return sorted(int(path.parent.parent.name.removeprefix("seed-")) for path in files)
+
+
+def _is_of(path: Path, digest: str) -> bool:
+    """Whether a file has scores of the test set with this digest."""
+    if not path.is_file():
+        return False
+    return bool(json.loads(path.read_text(encoding="utf-8"))["test"] == digest)
 
 
 def _kinds(counts: ErrorCounts) -> dict[str, list[int]]:
@@ -186,20 +218,20 @@ def _trained_by(folder: Path) -> Recipe:
 
 
 def _sizes(folder: Path, subnets: Mapping[str, Subnet]) -> dict[str, dict[str, Any]]:
-    """Parameters that recognisers use, and sizes in bytes: dense fp32 or sparse int8."""
+    """Parameters that recognisers use, and their bytes in each format."""
     inspection = inspect_model(load_model(folder).model)
     bytes_of = {(f.recogniser, f.format): f.total_bytes for f in inspection.footprints}
     targets = dict(zip(inspection.sparsities, inspection.measured, strict=True))
+    dense = {form: size for (who, form), size in bytes_of.items() if who == "server"}
     sizes = {}
     for name, subnet in subnets.items():
-        who = f"device at {subnet.sparsity:g}" if subnet.sparsity else "server"
-        kind = "sparse int8" if subnet.sparsity else "dense fp32"
         removed = targets.get(subnet.sparsity, 0.0) * inspection.prunable
-        dense = bytes_of["server", "dense fp32"] // 4
         sizes[name] = {
-            "parameters": round(dense - removed),
-            "bytes": bytes_of[who, kind],
-            "format": kind,
+            "parameters": round(dense["dense fp32"] // 4 - removed),
             "sparsity": subnet.sparsity,
+            "bytes": dense,
         }
+        if subnet.sparsity:
+            form = "sparse int8"
+            sizes[name]["bytes"] = {**dense, form: bytes_of[f"device at {subnet.sparsity:g}", form]}
     return sizes

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,17 +19,23 @@ from lhotse import CutSet
 from rich.console import Console
 
 from benchmarks.claim import __main__ as claim
-from benchmarks.claim import corpora, report, stages
+from benchmarks.claim import corpora, plots, stages
+from benchmarks.claim.comparisons import APART, comparisons, over_seeds
 from benchmarks.claim.corpora import Corpora
+from benchmarks.claim.more_voices import VOICES, more_voices
+from benchmarks.claim.plots import cost_points
 from benchmarks.claim.profiles import PROFILES, Profile
-from benchmarks.claim.report import cost_points, markdown
-from benchmarks.claim.results import Scored, _over_seeds, cost_to_match
-from benchmarks.claim.rows import MAIN, SPARSITIES, ablations, choose
+from benchmarks.claim.report import markdown
+from benchmarks.claim.results import cost_to_match
+from benchmarks.claim.rows import MAIN, SPARSITIES, SPLIT, ablations, choose
+from benchmarks.claim.scores import Scored, Utterances
 from benchmarks.claim.stages import Comparison
+from dualmode.data import render
 from dualmode.data.manifests import read_cuts
 from dualmode.errors import CheckpointError, DataError
 from dualmode.evaluation.results import Evaluation, Scores
 from dualmode.evaluation.scoring import evaluate
+from dualmode.evaluation.significance import compare, holm
 from dualmode.evaluation.wer import ErrorCounts
 from dualmode.model.subnet import Subnet
 from dualmode.recipe_files import load_recipe
@@ -120,9 +127,10 @@ def test_every_row_has_the_recognisers_that_it_trained(results: dict[str, Any]) 
     server, device = (
         results["rows"]["E"][recogniser]["size"] for recogniser in ("server", "device")
     )
-    assert server["bytes"] == 4 * server["parameters"]
+    assert server["bytes"]["dense fp32"] == 4 * server["parameters"]
+    assert "sparse int8" not in server["bytes"]
     assert device["parameters"] < server["parameters"]
-    assert device["bytes"] < server["bytes"]
+    assert device["bytes"]["sparse int8"] < server["bytes"]["dense int8"]
 
 
 def test_rates_are_those_of_the_models_that_rows_left(
@@ -140,7 +148,7 @@ def test_rates_are_those_of_the_models_that_rows_left(
         )
         errors = counted.substitutions + counted.deletions + counted.insertions
         scored = results["rows"][row][who]
-        assert sum(scored["errors"]["1"]) == errors
+        assert sum(map(sum, scored["errors"]["1"].values())) == errors
         assert scored["wer"]["mean"] == pytest.approx(errors / words)
         assert scored["wer"]["seeds"] == [scored["wer"]["mean"]]
         low, high = scored["wer"]["ci95"]
@@ -187,7 +195,8 @@ def test_all_rows_are_compared_on_the_same_utterances(results: dict[str, Any]) -
         len(errors)
         for row in results["rows"].values()
         for recogniser in {"server", "device"} & set(row)
-        for errors in row[recogniser]["errors"].values()
+        for kinds in row[recogniser]["errors"].values()
+        for errors in kinds.values()
     }
     assert lengths == {6}
 
@@ -201,9 +210,9 @@ def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str
 
         axes: dict[str, Any] = {}
         monkeypatch.setattr(
-            report, "_saved", lambda figure, path: axes.update({path.name: figure.axes}) or path
+            plots, "_saved", lambda figure, path: axes.update({path.name: figure.axes}) or path
         )
-        report.draw(results, tmp_path)
+        plots.draw(results, tmp_path)
         pyplot.close("all")
         return axes
 
@@ -266,6 +275,41 @@ def test_what_is_done_is_not_done_again(
     assert claim.run(comparison, MAIN, [1])
     again = json.loads((comparison.out / "results.json").read_text())
     assert again["rows"] == results["rows"]
+
+
+def test_another_test_set_is_scored_again_without_training(
+    comparison: Comparison,
+    results: dict[str, Any],
+    tiny_corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(stages, "train", never)
+    out = tmp_path / "copy"
+    shutil.copytree(comparison.out, out)
+    wider = Corpora(
+        comparison.speech.train,
+        comparison.speech.dev,
+        (tiny_corpus / "test", tiny_corpus / "dev"),
+    )
+    profile = replace(comparison.profile, prepare=lambda *_: wider)
+    monkeypatch.setitem(PROFILES, "tiny", profile)
+    given = ["--profile", "tiny", "--out", str(out), "--score-only", "--rows"]
+    # Rows of two test sets are not put into one table.
+    assert claim.main([*given, "A1"]) == 1
+    assert claim.main([*given, "main"]) == 0
+    found = json.loads((out / "results.json").read_text())
+    assert len(found["utterances"]["id"]) == 10
+    assert set(found["rows"]) == {row.name for row in MAIN}
+    old, new = (table["rows"]["E"]["device"]["errors"]["1"] for table in (results, found))
+    place = {name: at for at, name in enumerate(found["utterances"]["id"])}
+    kept = [place[name] for name in results["utterances"]["id"]]
+    assert {kind: [new[kind][at] for at in kept] for kind in new} == old
+    monkeypatch.setattr(stages, "evaluate", never)
+    assert claim.main([*given, "main"]) == 0
 
 
 def test_results_of_other_settings_are_not_taken_for_ours(
@@ -360,7 +404,10 @@ def test_corners_and_several_sparsities_are_scored(
     results = json.loads((comparison.out / "results.json").read_text())
     found = results["rows"]
     assert {"full context, sparse", "streaming, dense"} <= set(found["E-corners"])
-    sparsities = {found["E-sparsities"][f"device at {s:g}"]["size"]["bytes"] for s in SPARSITIES}
+    sparsities = {
+        found["E-sparsities"][f"device at {s:g}"]["size"]["bytes"]["sparse int8"]
+        for s in SPARSITIES
+    }
     assert len(sparsities) == len(SPARSITIES)
     # A sampled subnet counts as device, which shares nothing but the front end.
     third = (
@@ -415,8 +462,9 @@ def test_the_command_says_how_it_ended(
 
 
 def test_speakers_that_are_not_known_do_not_make_seeds_independent() -> None:
-    found = Scored((1, 2), (counts([1, 5]), counts([1, 5])), ("", ""), ("x", "x"), {})
-    once = Scored((1,), (counts([1, 5]),), ("", ""), ("x", "x"), {})
+    nobody = utterances(["", ""], "xx")
+    found = Scored(nobody, (1, 2), (counts([1, 5]), counts([1, 5])), {})
+    once = Scored(nobody, (1,), (counts([1, 5]),), {})
     assert found.summary()["wer"]["ci95"] == once.summary()["wer"]["ci95"] == [0.1, 0.5]
 
 
@@ -475,6 +523,12 @@ def counts(errors: list[int]) -> ErrorCounts:
     return ErrorCounts(none + 10, none, none, np.asarray(errors, dtype=np.int64))
 
 
+def utterances(speakers: Sequence[str], corpora: Sequence[str]) -> Utterances:
+    """A test set of ten words an utterance."""
+    ids = tuple(str(at) for at in range(len(speakers)))
+    return Utterances("", ids, tuple(speakers), tuple(corpora), (10,) * len(ids))
+
+
 def test_a_recogniser_trained_alone_is_charged_for_the_other_as_well() -> None:
     def row(flops: float, **curve: float) -> dict[str, Any]:
         return {"cost": {"flops": flops}, "curves": {"1": [{"flops": flops / 2, **curve}]}}
@@ -483,21 +537,29 @@ def test_a_recogniser_trained_alone_is_charged_for_the_other_as_well() -> None:
     rows = {"A1": row(2e12, server=0.3), "A2": row(4e12, device=0.6), "C": row(6e12, **both)}
     assert cost_points({"rows": rows}, "server") == {"A1": [[(3.0, 0.3)]], "C": [[(3.0, 0.4)]]}
     assert cost_points({"rows": rows}, "device") == {"A2": [[(3.0, 0.6)]], "C": [[(3.0, 0.5)]]}
+    split = {"F": row(2e12, device=0.3), "C-split": row(6e12, **both), "A1-half": rows["A1"]}
+    assert cost_points({"rows": split}, "device") == {
+        "F": [[(2.0, 0.3)]],
+        "C-split": [[(3.0, 0.5)]],
+    }
+    del split["A1-half"]
+    assert cost_points({"rows": split}, "device") == {
+        "F (without A1-half)": [[(1.0, 0.3)]],
+        "C-split": [[(3.0, 0.5)]],
+    }
 
 
 def test_seeds_are_averaged_and_speakers_drawn_together() -> None:
-    found = Scored(
-        (1, 2),
-        (counts([1, 1, 5, 5]), counts([3, 3, 7, 7])),
-        ("ann", "ann", "bob", "bob"),
-        ("x", "x", "x", "y"),
-        {},
-    ).summary()
-    assert found["wer"]["mean"] == pytest.approx(0.4)
-    assert found["wer"]["seeds"] == pytest.approx([0.3, 0.5])
-    # Two speakers: a bootstrap draws one, the other or both, whatever the seeds.
-    assert found["wer"]["ci95"] == pytest.approx([0.2, 0.6])
-    assert found["corpora"]["y"]["mean"] == pytest.approx(0.6)
+    speakers = ["ann", "ann", "bob", "bob", "ann", "bob"]
+    each = (counts([1, 1, 5, 5, 9, 0]), counts([3, 3, 7, 7, 9, 0]))
+    found = Scored(utterances(speakers, "xxxxyy"), (1, 2), each, {}).summary()
+    assert found["wer"]["mean"] == pytest.approx(0.416667, abs=1e-6)
+    assert found["wer"]["seeds"] == pytest.approx([21 / 60, 29 / 60])
+    assert found["corpora"]["x"]["mean"] == pytest.approx(0.4)
+    # Two speakers: the bootstrap draws one or the other, whatever the seeds, in each corpus.
+    assert found["corpora"]["x"]["ci95"] == pytest.approx([0.2, 0.6])
+    assert found["corpora"]["y"]["ci95"] == pytest.approx([0.0, 0.9])
+    assert found["wer"]["ci95"] == pytest.approx([(4 * 0.2) / 6, (4 * 0.6 + 2 * 0.9) / 6])
 
 
 def test_cost_to_match_is_read_off_the_curves() -> None:
@@ -517,15 +579,78 @@ def test_cost_to_match_is_read_off_the_curves() -> None:
         "E": row(96.0, server=[0.1, 0.2, 0.1, 0.1], device=[0.1, 0.4, 0.3, 0.2]),
     }
     reached = {"reached": pytest.approx(0.72), "earliest": pytest.approx(0.48)}
-    assert cost_to_match(table) == {"1": reached}
+    assert cost_to_match(table) == {"E": {"1": reached}}
     table["E"] = row(96.0, server=[0.5] * 4, device=[0.1] * 4)
-    assert cost_to_match(table) == {"1": {**reached, "reached": None}}
+    assert cost_to_match(table) == {"E": {"1": {**reached, "reached": None}}}
+    table = {"A1-half": table["B1"], "A2-half": table["B2"], "C-split": table["E"]}
+    assert cost_to_match(table) == {"C-split": {"1": {**reached, "reached": None}}}
+
+
+def test_a_row_is_compared_with_the_cost_of_both_it_replaces() -> None:
+    """And on common seeds only: F has none of seed 2."""
+    test = utterances("abcdef", "xxxyyy")
+
+    def scored(*seeds: int) -> Scored:
+        return Scored(test, seeds, tuple(counts([s] * 6) for s in seeds), {"sparsity": 0.0})
+
+    def costs(**flops: float) -> dict[str, Any]:
+        each = {seed[1:]: {"flops": f, "minutes": 2 * f} for seed, f in flops.items()}
+        return {"costs": each}
+
+    table = {
+        "A1-half": costs(s1=20.0, s2=30.0),
+        "A2-half": costs(s1=30.0, s2=30.0),
+        "C-split": costs(s1=40.0, s2=50.0),
+        "F": costs(s1=12.0),
+    }
+    found = comparisons(
+        {
+            ("A1-half", "server"): scored(1, 2),
+            ("A2-half", "device"): scored(1, 2),
+            ("C-split", "server"): scored(1, 2),
+            ("C-split", "device"): scored(1, 2),
+            ("F", "device"): scored(1),
+        },
+        table,
+    )
+    assert [(pair["first"], pair["second"]) for pair in found] == [
+        ("C-split", "A1-half"),
+        ("C-split", "A2-half"),
+        ("C-split", "F"),
+    ]
+    server, device, small = (pair["cost"] for pair in found)
+    assert server == {"of": ["A1-half", "A2-half"], "flops": 90 / 110, "minutes": 90 / 110}
+    assert device == {**server, "of": ["A2-half", "A1-half"]}
+    assert small == {"of": ["F", "A1-half"], "flops": 40 / 32, "minutes": 40 / 32}
+    names = {row.name for row in (*MAIN, *SPLIT)}
+    assert {*APART, *APART.values()} <= names
+
+
+def test_all_figures_can_be_computed_again(results: dict[str, Any]) -> None:
+    """From what the file lists of every utterance."""
+    listed = results["utterances"]
+    assert len(listed["id"]) == len(set(listed["id"])) == 6
+    assert all(len(column) == 6 for column in listed.values())
+
+    def errors(row: str, who: str) -> ErrorCounts:
+        kinds = results["rows"][row][who]["errors"]["1"]
+        columns = (kinds[kind] for kind in ("insertions", "deletions", "substitutions"))
+        return ErrorCounts(np.array(listed["words"]), *map(np.array, columns))
+
+    for pair in results["comparisons"]:
+        first = errors(pair["first"], pair["recogniser"])
+        second = errors(pair["second"], pair["second_recogniser"])
+        found = compare(first, second, listed["speaker"], listed["corpus"])
+        assert pair["difference"] == pytest.approx(found.difference)
+        assert (pair["p_value"], tuple(pair["ci95"])) == (found.p_value, found.ci95)
+    p_values = [pair["p_value"] for pair in results["comparisons"]]
+    assert [pair["p_holm"] for pair in results["comparisons"]] == holm(p_values)
 
 
 def test_seeds_have_an_interval_of_their_own(results: dict[str, Any]) -> None:
     assert all(pair["ci95_over_seeds"] is None for pair in results["comparisons"])
     # Two seeds whose differences are -0.1 and -0.3: Student's 12.7 standard errors of 0.1.
-    assert _over_seeds([-0.1, -0.3]) == pytest.approx([-0.2 - 1.2706, -0.2 + 1.2706], abs=1e-4)
+    assert over_seeds([-0.1, -0.3]) == pytest.approx([-0.2 - 1.2706, -0.2 + 1.2706], abs=1e-4)
 
 
 def test_rows_that_had_other_amounts_of_audio_a_step_are_warned_of(
@@ -590,6 +715,34 @@ def test_librispeech_trains_and_is_scored_by_its_parts(unpacked: Path, tmp_path:
 def test_librispeech_without_its_folder_says_so(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the folder LibriSpeech"):
         corpora.librispeech(tmp_path, tmp_path / "none", QUIET)
+
+
+def test_more_voices_read_new_sentences(tiny_corpus: Path, tmp_path: Path) -> None:
+    folder = more_voices(tiny_corpus, tmp_path / "more", each=2)
+    cuts = read_cuts(folder)
+    spoken = [cut.supervisions[0] for cut in cuts]
+    assert {s.speaker for s in spoken} == {voice.name for voice in VOICES}
+    texts = [s.text for s in spoken]
+    assert len(texts) == len(set(texts)) == 2 * len(VOICES)
+    known = read_cuts([tiny_corpus / split for split in ("train", "dev", "test")])
+    assert not set(texts) & {cut.supervisions[0].text for cut in known}
+    levels = {cut.id: float(np.abs(cut.load_audio()).max()) for cut in cuts}
+    assert min(levels.values()) > 0.15
+    heard = {s.speaker: soundfile.read(folder / "audio" / f"{s.id}.flac")[0] for s in spoken}
+    assert len({samples.tobytes() for samples in heard.values()}) == len(VOICES)
+    before = (folder / "cuts.jsonl.gz").stat().st_mtime_ns
+    more_voices(tiny_corpus, folder, each=2)
+    assert (folder / "cuts.jsonl.gz").stat().st_mtime_ns == before
+
+
+def test_more_voices_are_of_no_other_part() -> None:
+    """Neither name nor variant; an accent without a variant is a voice, too."""
+    others = [voice for voices in render.VOICES.values() for voice in voices]
+    used = {voice.espeak.partition("+")[2] or voice.espeak for voice in others}
+    new = {voice.espeak.partition("+")[2] or voice.espeak for voice in VOICES}
+    assert len(new) == len(VOICES) == 20
+    assert not new & used
+    assert not {voice.name for voice in VOICES} & {voice.name for voice in others}
 
 
 def test_an_4_is_taken_from_the_tables_with_speakers_apart(tmp_path: Path) -> None:
