@@ -56,13 +56,17 @@ def _rows(results: dict[str, Any]) -> list[str]:
 
 def _warnings(results: dict[str, Any]) -> list[str]:
     """Warn if rows differ in the number of processes in addition to their titles."""
-    seconds = [found for row in results["rows"].values() for found in row["step_seconds"]]
-    low, high = min(seconds), max(seconds)
+    filled = [
+        seconds / row["batch_seconds"]
+        for row in results["rows"].values()
+        for seconds in row["step_seconds"]
+    ]
+    low, high = min(filled), max(filled)
     if high <= 1.5 * low:
         return []
     return [
-        f"**Not all rows are comparable**: a step had {low:.0f} s to {high:.0f} s of audio. "
-        "`data.batch_seconds` is per process; was the number of processes the same?",
+        f"**Not all rows are comparable**: a step had {low:.1f} to {high:.1f} times the audio of a "
+        "batch of its recipe, which is per process; was the number of processes the same?",
         "",
     ]
 

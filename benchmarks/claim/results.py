@@ -42,6 +42,7 @@ def collect(comparison: Comparison) -> dict[str, Any]:
                 for key in costs[str(done[0])]
             },
             "costs": costs,
+            "batch_seconds": comparison.batch_seconds(row.stage, done[0]),
             "step_seconds": [comparison.step_seconds(row.stage, seed) for seed in done],
             "curves": {str(seed): comparison.curve(row.stage, seed) for seed in done},
         }

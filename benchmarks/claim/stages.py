@@ -158,6 +158,10 @@ class Comparison:
         own = self._own_cost(stage, seed)
         return 3600 * own["audio_hours"] / own["steps"]
 
+    def batch_seconds(self, stage: Stage, seed: int) -> float:
+        """Audio of a batch by the recipe of a stage, in seconds, for each process."""
+        return _trained_by(self.folder(stage, seed)).data.batch_seconds
+
     def _own_cost(self, stage: Stage, seed: int) -> dict[str, float]:
         path = self.folder(stage, seed) / COST
         cost: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
