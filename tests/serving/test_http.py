@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
+from dualmode.audio import read_audio
 from dualmode.decoding.formats import to_srt, to_vtt
 from dualmode.recognizer import Recognizer
 from dualmode.serving.settings import Limits, Settings
@@ -101,6 +102,70 @@ def test_streamed(client: Any, recognizer: Recognizer, recording: Path, which: s
     assert len(deltas) >= 2
     assert events[-1].type == "transcript.text.done"
     assert events[-1].text == wanted
+
+
+def encoded(samples: npt.NDArray[np.float32], ending: str) -> bytes:
+    """A recording as browsers (WebM, Opus) or phones (MP4, AAC) make it."""
+    av = pytest.importorskip("av", reason="needs the extra [media]")
+    kinds = {"webm": ("webm", "libopus", 48000), "m4a": ("mp4", "aac", 44100)}
+    kind, codec, rate_hz = kinds[ending]
+    written = io.BytesIO()
+    with av.open(written, "w", format=kind) as out:
+        stream = out.add_stream(codec, rate=rate_hz, layout="mono")
+        frame = av.AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
+        frame.sample_rate = 16000
+        converter = av.AudioResampler(
+            stream.format, "mono", rate_hz, frame_size=stream.codec_context.frame_size or 960
+        )
+        for part in (*converter.resample(frame), *converter.resample(None), None):
+            out.mux(stream.encode(part))
+    return written.getvalue()
+
+
+def samples_of(data: bytes, path: Path) -> npt.NDArray[np.float32]:
+    """What it sounds like, decoded as a whole."""
+    import av
+
+    with av.open(io.BytesIO(data)) as container:
+        rate_hz = container.streams.audio[0].rate
+        parts = [frame.to_ndarray()[0] for frame in container.decode(audio=0)]
+    soundfile.write(path, np.concatenate(parts), rate_hz, subtype="FLOAT")
+    return read_audio(path)
+
+
+@pytest.mark.parametrize("ending", ["webm", "m4a"])
+@pytest.mark.parametrize("which", ["server", "device"])
+def test_what_browsers_and_phones_record(
+    client: Any, recognizer: Recognizer, babble: Babble, tmp_path: Path, ending: str, which: str
+) -> None:
+    data = encoded(babble(7.0, 5), ending)
+    samples = samples_of(data, tmp_path / "whole.wav")
+    assert 6.9 < len(samples) / 16000 < 7.1
+    wanted = recognizer.transcribe(samples, which)
+    found = client.audio.transcriptions.create(model=which, file=(f"talk.{ending}", data))
+    assert found.text == wanted.text
+    assert len(wanted.words) > 3
+
+
+@pytest.mark.parametrize("ending", ["webm", "m4a"])
+def test_damaged_recordings(client: Any, babble: Babble, ending: str) -> None:
+    """A text or a complaint, and never an internal error."""
+    data = encoded(babble(1.0, 5), ending)
+    rng = np.random.default_rng(0)
+    damaged = [b"", b"\0" * 5000, rng.bytes(5000), data[:40], data[: len(data) // 2]]
+    for share in (0.001, 0.01, 0.1):
+        flipped = np.frombuffer(data, np.uint8).copy()
+        places = rng.random(len(flipped)) < share
+        flipped[places] = rng.integers(0, 256, places.sum())
+        damaged.append(flipped.tobytes())
+    complaints = []
+    for content in damaged:
+        try:
+            client.audio.transcriptions.create(model="device", file=(f"talk.{ending}", content))
+        except openai.BadRequestError as error:
+            complaints.append(str(error))
+    assert len(complaints) >= 3
+    assert not any("/tmp" in complaint for complaint in complaints)
 
 
 def test_what_is_wrong_is_said(client: Any, recording: Path) -> None:

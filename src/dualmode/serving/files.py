@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from dualmode.audio import SAMPLE_RATE_HZ, stream_audio
+from dualmode.audio import SAMPLE_RATE_HZ
 from dualmode.decoding.pieces import LONGEST_S, cut_pieces
 from dualmode.decoding.transcript import Transcript, transcript_of
 from dualmode.recognizer import Recognizer
+from dualmode.serving.containers import stream_upload
 from dualmode.serving.lanes import shifted
 
 _BLOCK_S = 5.0
@@ -30,7 +31,7 @@ def transcripts(recognizer: Recognizer, path: Path, subnet: str) -> Iterator[Tra
 
 def _pieces(recognizer: Recognizer, path: Path, subnet: str) -> Iterator[Transcript]:
     longest_s = max(2.0, min(LONGEST_S, recognizer.recipe.data.max_seconds))
-    for piece in cut_pieces(stream_audio(path), longest_s):
+    for piece in cut_pieces(stream_upload(path), longest_s):
         transcript = recognizer.transcribe(piece.samples, subnet)
         yield shifted(transcript, piece.start)
 
@@ -38,7 +39,7 @@ def _pieces(recognizer: Recognizer, path: Path, subnet: str) -> Iterator[Transcr
 def _segments(recognizer: Recognizer, path: Path, subnet: str) -> Iterator[Transcript]:
     session = recognizer.stream(subnet, keep_finished=False)
     samples = 0
-    for block in stream_audio(path, _BLOCK_S):
+    for block in stream_upload(path, _BLOCK_S):
         samples += len(block)
         partial = session.push(block)
         yield from partial.finished if partial is not None else ()

@@ -22,13 +22,14 @@ from starlette.types import Message
 from dualmode.decoding.formats import to_srt, to_vtt
 from dualmode.decoding.transcript import Transcript
 from dualmode.errors import AudioError
+from dualmode.serving.containers import DEMUXERS
 from dualmode.serving.files import begins_word, joined, transcripts
 from dualmode.serving.metrics import Metrics
 from dualmode.serving.models import Models, ServedModel
 from dualmode.serving.settings import Settings
 
 FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
-_ENDINGS = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".oga"}
+_ENDINGS = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".oga", *DEMUXERS}
 
 
 @dataclass(frozen=True)
