@@ -5,6 +5,8 @@ The clips are read by eSpeak NG, in voices that no training set of dualmode's ha
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import yaml
@@ -75,3 +77,11 @@ def test_an_export_of_a_shipped_model_carries_its_card(monkeypatch, tmp_path) ->
     result = CliRunner().invoke(app, ["export", "sherpa-onnx", "talk", str(tmp_path)])
     assert result.exit_code == 0, result.output
     assert "Speech Commands" in given["card"]
+
+
+def test_a_language_model_is_made_for_it_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "sentences.txt").write_text("turn the volume up\nset a timer\n", encoding="utf-8")
+    words = ["lm", str(tmp_path / "sentences.txt"), str(tmp_path / "own.lm"), "--model", "talk"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "own.lm").stat().st_size > 0

@@ -18,7 +18,7 @@ def lm(
     ],
     out: Annotated[Path, typer.Argument(help="The file to write.")],
     model: Annotated[
-        Path, typer.Option("--model", help="The model directory whose tokens are used.")
+        Path, typer.Option("--model", help="A model, or a shipped one's name, for its tokens.")
     ],
     order: Annotated[int, typer.Option("--order", help="Tokens in the longest n-gram.")] = 6,
     megabytes: Annotated[
@@ -36,11 +36,12 @@ def lm(
       dualmode lm kenlm.arpa.gz english.lm --model runs/mine
     """
     from dualmode.language.ngram_build import build
+    from dualmode.model.shipped import model_folder
     from dualmode.text import Tokens
     from dualmode.whole_files import check_writable
 
     check_writable(out)
-    tokens = Tokens.load(model)
+    tokens = Tokens.load(model_folder(model))
     if text.name.endswith((".arpa", ".arpa.gz")):
         from dualmode.language.arpa import read_arpa
 
