@@ -77,7 +77,7 @@ def _curved(results: dict[str, Any]) -> list[str]:
 def _draw_curves(results: dict[str, Any], path: Path) -> Path:
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.5), sharey=True)
+    figure, axes = pyplot.subplots(1, 2, figsize=(11, 5.2), sharey=True)
     colors = {name: f"C{place}" for place, name in enumerate(_curved(results))}
     for axis, recogniser in zip(axes, _COLORS, strict=True):
         for label, seeds in cost_points(results, recogniser).items():
@@ -91,7 +91,7 @@ def _draw_curves(results: dict[str, Any], path: Path) -> Path:
         axis.set(title=recogniser, xlabel="TFLOP spent on both recognisers", ylim=(0, 105))
         axis.grid(alpha=0.3)
         if axis.get_lines():
-            axis.legend()
+            axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=4, fontsize="small")
     axes[0].set(ylabel="WER on the development set (%)")
     return _saved(figure, path)
 
