@@ -30,15 +30,15 @@ def adapt(
 ) -> None:
     """Adapt a recogniser to your own recordings, for instance half an hour with transcripts.
 
-    The training starts from the model, with its tokens and masks. So that the model does not forget
-    other speech, weights and outputs are pulled towards their original values. If you have
-    some of the original training data, or any other speech that must stay recognised, give it with
-    --replay: half of the training is then on it, and nothing is pulled.
+    The training starts from the model, with its tokens and masks. A model forgets what it no longer
+    hears: give speech that must stay recognised with --replay, recorded or read by a synthesiser,
+    and half of the training is on it. In addition, weights and outputs are pulled towards their
+    original values, which alone does not prevent forgetting.
 
     \b
     Examples:
-      dualmode adapt talk data/mine --dev data/dev --out runs/adapted
-      dualmode adapt talk data/mine --replay data/an4 --out runs/adapted --minutes 5
+      dualmode read talk data/replay --hours 0.5
+      dualmode adapt talk data/mine --dev data/dev --replay data/replay --out runs/adapted
       dualmode adapt runs/mine data/new --out runs/adapted --set init.weight_pull=0
     """
     from dualmode.display import make_console
@@ -55,7 +55,6 @@ def adapt(
         f"data.weights={_weights(train, replay)}",
         f"training.minutes={minutes}",
         *_SETTINGS,
-        *(() if replay else _PULLS),
         *(overrides or []),
     ]
     console = make_console()
@@ -79,8 +78,9 @@ _SETTINGS = (
     "training.transducer_start=0",
     "training.validate_every_steps=100",
     "training.checkpoint_every_steps=100",
+    "init.weight_pull=1",
+    "init.output_pull=1",
 )
-_PULLS = ("init.weight_pull=1", "init.output_pull=1")
 
 
 def _listed(paths: Sequence[Path]) -> str:
