@@ -1,14 +1,21 @@
 // The command dualmode-engine: transcribe files, stream from standard input, measure, describe.
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <exception>
 #include <string>
 #include <vector>
 
 #if defined(_WIN32)
+#define WIN32_LEAN_AND_MEAN
+#ifndef NOMINMAX
+#define NOMINMAX
+#endif
+#include <windows.h>
+// After windows.h.
 #include <fcntl.h>
 #include <io.h>
+#include <shellapi.h>
 #endif
 
 #include "bench.h"
@@ -39,16 +46,38 @@ struct Arguments {
   bool words = false;
 };
 
-Arguments parse(int count, char** values) {
+// What follows the name of the program, in UTF-8.
+std::vector<std::string> given(int count, [[maybe_unused]] char** values) {
+#if defined(_WIN32)
+  // `values` has the code page of the system, which may lack characters of a path.
+  SetConsoleOutputCP(CP_UTF8);
+  LPWSTR* const wide = CommandLineToArgvW(GetCommandLineW(), &count);
+  if (wide == nullptr) throw std::runtime_error("the arguments cannot be read");
+  std::vector<std::string> arguments;
+  for (int i = 1; i < count; ++i) {
+    const int bytes = WideCharToMultiByte(CP_UTF8, 0, wide[i], -1, nullptr, 0, nullptr, nullptr);
+    std::string argument(static_cast<size_t>(bytes), '\0');
+    WideCharToMultiByte(CP_UTF8, 0, wide[i], -1, argument.data(), bytes, nullptr, nullptr);
+    argument.pop_back();  // the zero at the end
+    arguments.push_back(argument);
+  }
+  LocalFree(wide);
+  return arguments;
+#else
+  return std::vector<std::string>(values + std::min(count, 1), values + count);
+#endif
+}
+
+Arguments parse(const std::vector<std::string>& values) {
   Arguments a;
   dualmode_default_options(&a.options);
   if (const char* chosen = std::getenv("DUALMODE_ENGINE_KERNELS")) a.kernels = chosen;
   std::vector<std::string> places;
-  for (int i = 1; i < count; ++i) {
-    const std::string value = values[i];
+  for (size_t i = 0; i < values.size(); ++i) {
+    const std::string& value = values[i];
     const auto next = [&] {
-      if (i + 1 == count) throw std::runtime_error(value + " needs a value");
-      return std::string(values[++i]);
+      if (i + 1 == values.size()) throw std::runtime_error(value + " needs a value");
+      return values[++i];
     };
     if (value == "--words") {
       a.words = true;
@@ -148,11 +177,12 @@ void describe(const ModelHandle& model) {
 
 int main(int count, char** values) {
   try {
-    if (count < 2 || std::strcmp(values[1], "--help") == 0) {
-      std::fputs(kUsage, count < 2 ? stderr : stdout);
-      return count < 2 ? 2 : 0;
+    const std::vector<std::string> arguments = given(count, values);
+    if (arguments.empty() || arguments[0] == "--help") {
+      std::fputs(kUsage, arguments.empty() ? stderr : stdout);
+      return arguments.empty() ? 2 : 0;
     }
-    const Arguments a = parse(count, values);
+    const Arguments a = parse(arguments);
     if (a.command == "bench") {
       bench(a.model.c_str(), a.kernels.c_str(), a.seconds, a.files.empty() ? "" : a.files[0]);
       return 0;

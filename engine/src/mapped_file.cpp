@@ -6,6 +6,9 @@
 
 #if defined(_WIN32)
 #define WIN32_LEAN_AND_MEAN
+#ifndef NOMINMAX
+#define NOMINMAX
+#endif
 #include <windows.h>
 #elif !defined(__EMSCRIPTEN__)
 #define DUALMODE_HAS_MMAP
@@ -21,6 +24,17 @@ namespace {
 [[noreturn]] void cannot_open(const std::string& path) {
   throw Error(DUALMODE_CANNOT_OPEN, path + ": no such file, or it cannot be read");
 }
+
+#if defined(_WIN32)
+// Paths are UTF-8, which Windows takes only as wide characters.
+std::wstring wide(const std::string& path) {
+  const int bytes = static_cast<int>(path.size());
+  const int count = MultiByteToWideChar(CP_UTF8, 0, path.data(), bytes, nullptr, 0);
+  std::wstring characters(static_cast<size_t>(count), L'\0');
+  MultiByteToWideChar(CP_UTF8, 0, path.data(), bytes, characters.data(), count);
+  return characters;
+}
+#endif
 
 }  // namespace
 
@@ -41,12 +55,12 @@ std::shared_ptr<const Mapping> Mapping::open(const std::string& path) {
   mapping->view_ = view;
   mapping->bytes_ = static_cast<const uint8_t*>(view);
 #elif defined(_WIN32)
-  HANDLE file = CreateFileA(path.c_str(), GENERIC_READ, FILE_SHARE_READ, nullptr, OPEN_EXISTING,
-                            FILE_ATTRIBUTE_NORMAL, nullptr);
+  HANDLE file = CreateFileW(wide(path).c_str(), GENERIC_READ, FILE_SHARE_READ, nullptr,
+                            OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL, nullptr);
   if (file == INVALID_HANDLE_VALUE) cannot_open(path);
   LARGE_INTEGER size{};
   GetFileSizeEx(file, &size);
-  HANDLE section = CreateFileMappingA(file, nullptr, PAGE_READONLY, 0, 0, nullptr);
+  HANDLE section = CreateFileMappingW(file, nullptr, PAGE_READONLY, 0, 0, nullptr);
   CloseHandle(file);
   if (section == nullptr) cannot_open(path);
   mapping->view_ = MapViewOfFile(section, FILE_MAP_READ, 0, 0, 0);

@@ -1,6 +1,7 @@
 // The C API: codes, text, threads, samples of any kind.
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <limits>
 #include <thread>
 
@@ -11,9 +12,11 @@ namespace {
 
 const std::string kData = DUALMODE_TEST_DATA;
 
-dualmode_model* open(const char* name, const char* kernels = nullptr) {
+// With the kernels of the variable, as the command does, or the best ones.
+dualmode_model* open(const char* name) {
   dualmode_model* model = nullptr;
   dualmode_error error;
+  const char* kernels = std::getenv("DUALMODE_ENGINE_KERNELS");
   const int code = dualmode_open((kData + name).c_str(), kernels, &model, &error);
   if (code != DUALMODE_OK) std::fprintf(stderr, "%s\n", error.message);
   CHECK(code == DUALMODE_OK);
@@ -157,6 +160,20 @@ void many_at_once() {
 }
 
 #if !defined(__EMSCRIPTEN__)
+void paths_are_utf8() {
+  const std::string name = "dualmode-\xc3\xa9\xe6\x9d\xb1.dual";  // two bytes, then three
+  const std::filesystem::path path =
+      std::filesystem::temp_directory_path() / std::filesystem::u8path(name);
+  std::filesystem::copy_file(kData + "/device-int8.dual", path,
+                             std::filesystem::copy_options::overwrite_existing);
+  dualmode_model* model = nullptr;
+  dualmode_error error;
+  const int code = dualmode_open(path.u8string().c_str(), nullptr, &model, &error);
+  dualmode_close(model);
+  std::filesystem::remove(path);
+  CHECK(code == DUALMODE_OK);
+}
+
 void threads_share_a_model() {
   dualmode_model* model = open("/device-int8.dual");
   const std::vector<float> samples = babble(2.0, 6);
@@ -185,6 +202,7 @@ int main() {
   strange_sounds();
   many_at_once();
 #if !defined(__EMSCRIPTEN__)
+  paths_are_utf8();
   threads_share_a_model();
 #endif
   std::printf("C API: ok with %s\n", dualmode_kernel_names());

@@ -87,8 +87,9 @@ typedef struct dualmode_options {
 
 DUALMODE_API void dualmode_default_options(dualmode_options* options);
 
-/* Open an artifact by mapping its file. `kernels` is the name of the kernels to run; NULL or ""
- * selects the best that this processor supports. Environment variables are not read. */
+/* Open an artifact by mapping its file; on Windows `path` is UTF-8. `kernels` is the name of the
+ * kernels to run; NULL or "" selects the best that this processor supports. Environment variables
+ * are not read. */
 DUALMODE_API int dualmode_open(const char* path, const char* kernels, dualmode_model** model,
                                dualmode_error* error);
 /* The same for an artifact in memory, aligned to 4 bytes, which must outlive the model. */
