@@ -54,8 +54,9 @@ void normalise(const Run& run, const Norm& norm) {
 // A product over all lanes of a run.
 void multiply(const Run& run, const Matrix& matrix, const Plane& x, Plane& y, Finish finish,
               float factor = 1.0f) {
+  const size_t window = run.padded - run.frames >= 4 ? run.padded : 0;
   apply(run.model.kernels, matrix, x.data(), run.lanes, run.lanes, y.data(), run.lanes, finish,
-        factor, run.w);
+        factor, run.w, window);
 }
 
 void feed_forward(const Run& run, const Norm& norm, const Matrix& expand, const Matrix& contract) {
@@ -235,16 +236,17 @@ void EncoderState::reset() {
 }
 
 void apply(const Kernels& kernels, const Matrix& matrix, const float* x, size_t stride,
-           size_t lanes, float* y, size_t y_stride, Finish finish, float factor, Workspace& w) {
+           size_t lanes, float* y, size_t y_stride, Finish finish, float factor, Workspace& w,
+           size_t window) {
   if (!matrix.int8()) {
-    kernels.product_fp32({&matrix, x, stride, lanes, nullptr, y, y_stride, finish, factor});
+    kernels.product_fp32({&matrix, x, stride, lanes, nullptr, y, y_stride, finish, factor, window});
     return;
   }
   w.quantized.resize(matrix.inputs * stride * kernels.activation_bytes + kSlackBytes);
   w.frame_scale.resize(lanes);
   kernels.quantize(x, matrix.inputs, stride, lanes, w.quantized.data(), w.frame_scale.data());
   kernels.product_int8({&matrix, w.quantized.data(), stride, lanes, w.frame_scale.data(), y,
-                        y_stride, finish, factor});
+                        y_stride, finish, factor, window});
 }
 
 void run_windows(const Model& model, const std::vector<Window>& windows, size_t frames,

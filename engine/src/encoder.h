@@ -59,8 +59,9 @@ struct Window {
 void run_windows(const Model& model, const std::vector<Window>& windows, size_t frames,
                  size_t centre, Workspace& workspace);
 
-// y = finish(matrix(x)) over lanes, quantising x if the matrix is int8.
+// y = finish(matrix(x)) over lanes, quantising x if the matrix is int8; `window` as in Product.
 void apply(const Kernels& kernels, const Matrix& matrix, const float* x, size_t stride,
-           size_t lanes, float* y, size_t y_stride, Finish finish, float factor, Workspace& w);
+           size_t lanes, float* y, size_t y_stride, Finish finish, float factor, Workspace& w,
+           size_t window = 0);
 
 }  // namespace dualmode

@@ -16,9 +16,11 @@ namespace {
 
 struct MultiplyAdd {
   static __m256i apply(__m256i sum, __m256i x, __m256i w) {
-    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(x, w));
-    // One addition after the other: GCC would add products first, and hold too many in registers.
-    asm("" : "+x"(sum));
+    // In this order: GCC would multiply ahead of the sums, and hold too many products in registers.
+    __m256i product;
+    asm volatile("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0"
+                 : "+x"(sum), "=&x"(product)
+                 : "x"(x), "x"(w));
     return sum;
   }
 };

@@ -44,6 +44,7 @@ struct Product {
   size_t y_stride;
   Finish finish;
   float factor;  // kAdd: y += factor * value
+  size_t window = 0;  // lanes of a window if its last four are unused, else 0
 };
 
 // One head of attention for the lanes of one window.
