@@ -15,7 +15,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --only-binary :all: --no-binary doco
 # Test processes share the cores by files, so each computes with one thread.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: engine sanitize aarch64 web require-compiler
+.PHONY: engine sanitize aarch64 windows vnni web require-compiler
 # The engine is native: it needs a compiler, and CMake, which pip brings.
 CXX_FOUND := $(shell command -v c++ || command -v g++ || command -v clang++)
 ENGINE_TOOLS := $(VENV)/.engine-tools
@@ -81,6 +81,20 @@ aarch64: $(ENGINE_TOOLS)  ## cross-compile the engine for 64-bit ARM and test it
 		"-DCMAKE_CROSSCOMPILING_EMULATOR=qemu-aarch64;-L;/usr/aarch64-linux-gnu"
 	$(BIN)/cmake --build build/aarch64
 	$(BIN)/ctest --test-dir build/aarch64 --output-on-failure
+
+windows: $(ENGINE_TOOLS)  ## cross-compile the engine for Windows and test it under Wine
+	@command -v x86_64-w64-mingw32-g++-posix && command -v wine || \
+		{ echo "this needs a cross compiler and Wine: apt-get install g++-mingw-w64-x86-64-posix wine64"; exit 1; }
+	$(CMAKE) -S engine -B build/windows -DCMAKE_SYSTEM_NAME=Windows -DCMAKE_SYSTEM_PROCESSOR=x86_64 \
+		-DCMAKE_CXX_COMPILER=x86_64-w64-mingw32-g++-posix -DCMAKE_EXE_LINKER_FLAGS=-static \
+		-DCMAKE_CROSSCOMPILING_EMULATOR=wine
+	$(BIN)/cmake --build build/windows
+	LC_ALL=C.UTF-8 WINEDEBUG=-all $(BIN)/ctest --test-dir build/windows --output-on-failure
+
+vnni: require-compiler $(ENGINE_TOOLS)  ## test the VNNI kernels on a processor with AVX2, their multiplication emulated
+	$(CMAKE) -S engine -B build/vnni -DDUALMODE_EMULATE_VNNI=ON
+	$(BIN)/cmake --build build/vnni
+	$(BIN)/ctest --test-dir build/vnni --output-on-failure
 
 web: $(ENGINE_TOOLS)  ## compile the engine for browsers; the page is then in build/web
 	@command -v emcmake || { echo "this needs Emscripten: apt-get install emscripten"; exit 1; }

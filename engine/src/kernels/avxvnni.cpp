@@ -13,11 +13,13 @@ namespace {
 #include "kernels/halves.h"
 #include "kernels/quads_x86.h"
 
+#if !defined(DUALMODE_EMULATED_VNNI)
 struct DotProduct {
   static __m256i apply(__m256i sum, __m256i x, __m256i w) {
     return _mm256_dpbusd_avx_epi32(sum, x, w);
   }
 };
+#endif
 
 void product_int8(const Product& p) { quads_product<DotProduct, 4>(p); }
 

@@ -26,6 +26,10 @@ bool has_avx2() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
 }
 
+#if defined(DUALMODE_EMULATED_VNNI)
+bool has_avx512_vnni() { return has_avx2(); }
+bool has_avx_vnni() { return has_avx2(); }
+#else
 bool has_avx512_vnni() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
@@ -36,6 +40,7 @@ bool has_avx_vnni() {
   unsigned a = 0, b = 0, c = 0, d = 0;
   return has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
 }
+#endif
 
 #elif defined(DUALMODE_NEON_KERNELS)
 

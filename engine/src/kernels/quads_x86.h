@@ -9,6 +9,18 @@ inline void quantize_offset(const float* x, size_t rows, size_t stride, size_t l
   quantize_bytes(x, rows, stride, lanes, out, frame_scale, 128);
 }
 
+#if defined(DUALMODE_EMULATED_VNNI)
+// vpdpbusd with AVX2, for tests: adds to each sum four products of an unsigned and a signed byte.
+struct DotProduct {
+  static __m256i apply(__m256i sum, __m256i x, __m256i w) {
+    const __m256i even = _mm256_madd_epi16(_mm256_and_si256(x, _mm256_set1_epi16(0xff)),
+                                           _mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8));
+    const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(x, 8), _mm256_srai_epi16(w, 8));
+    return _mm256_add_epi32(sum, _mm256_add_epi32(even, odd));
+  }
+};
+#endif
+
 inline __m256i joined(__m128i low, __m128i high) {
   return _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
 }
