@@ -26,13 +26,14 @@ def test_a_model_is_adapted_with_and_without_replay(
     said = run("adapt", babbling_model, mine, "--out", tmp_path / "pulled", *short)
     assert "WER below is that of the training data" in said
     pulled = load_stored_recipe(tmp_path / "pulled" / "config.yaml")
-    assert (pulled.init.weight_pull, pulled.init.output_pull) == (1, 1)
+    assert (pulled.init.weight_pull, pulled.init.output_pull) == (5, 5)
     old, new = (load_model(folder) for folder in (babbling_model, tmp_path / "pulled"))
     assert old.tokens.pieces == new.tokens.pieces
     replay = ("--dev", other, "--replay", other)
     said = run("adapt", babbling_model, mine, "--out", tmp_path / "replayed", *replay, *short)
     assert "training data" not in said
     replayed = load_stored_recipe(tmp_path / "replayed" / "config.yaml")
+    assert (replayed.init.weight_pull, replayed.init.output_pull) == (1, 1)
     assert len(replayed.data.weights) == 2
 
 

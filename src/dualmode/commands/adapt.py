@@ -33,7 +33,7 @@ def adapt(
     The training starts from the model, with its tokens and masks. A model forgets what it no longer
     hears: give speech that must stay recognised with --replay, recorded or read by a synthesiser,
     and half of the training is on it. In addition, weights and outputs are pulled towards their
-    original values, which alone does not prevent forgetting.
+    original values, more strongly without replay.
 
     \b
     Examples:
@@ -55,6 +55,7 @@ def adapt(
         f"data.weights={_weights(train, replay)}",
         f"training.minutes={minutes}",
         *_SETTINGS,
+        *(f"init.{key}={1 if replay else 5}" for key in ("weight_pull", "output_pull")),
         *(overrides or []),
     ]
     console = make_console()
@@ -78,8 +79,6 @@ _SETTINGS = (
     "training.transducer_start=0",
     "training.validate_every_steps=100",
     "training.checkpoint_every_steps=100",
-    "init.weight_pull=1",
-    "init.output_pull=1",
 )
 
 
