@@ -183,7 +183,13 @@ OBJECTIVES = (
             _E_SPLIT,
             name="E-split-best-rq",
             init=Stage(
-                "pretrain-split-best-rq", "pretrain", (_SPLIT, "pretraining.objective=best_rq")
+                "pretrain-split-best-rq",
+                "pretrain",
+                (
+                    _SPLIT,
+                    "pretraining.objective=best_rq",
+                    "pretraining.random_quantizer.entries=256",
+                ),
             ),
         ),
     ),
