@@ -20,7 +20,7 @@ from dualmode.model.directory import WEIGHTS
 from dualmode.training.checkpoint import FILE
 from dualmode.training.loop import FOLDER
 
-LONG_ENOUGH_S = 120.0  # for one tiny run on a busy machine
+LONG_ENOUGH_S = 240.0  # for one tiny run on a busy machine
 
 
 class TrainingProcess:

@@ -95,6 +95,7 @@ def held_out_losses(folder: Path, corpus: Path) -> dict[str, float]:
     return {name: loss / tokens for name, loss in losses.items()}
 
 
+@pytest.mark.timeout(900)  # five trainings: three minutes on two idle cores
 def test_a_pretrained_encoder_goes_further_in_the_same_steps(
     corpus: Path, start: Any, tmp_path: Path
 ) -> None:
