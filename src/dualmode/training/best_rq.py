@@ -12,17 +12,16 @@ from torch import Tensor
 from dualmode.config import RandomQuantizerConfig, Recipe
 from dualmode.data.batches import Batch, BatchSource, hidden_of
 from dualmode.data.spans import Hidden
-from dualmode.errors import DataError
 from dualmode.losses.contrastive import perplexities
 from dualmode.losses.masked_prediction import Prediction, masked_prediction_loss
 from dualmode.model.best_rq import BestRq
 from dualmode.model.subnet import Subnet, trained_subnets
 from dualmode.training.card import write_pretraining_card
 from dualmode.training.checkpoint import Progress
+from dualmode.training.masked_frames import little_used, mean_metrics, right_shares
 from dualmode.training.objective import Losses, Part, Step, ValidationResult
 from dualmode.training.picture import draw_masked_prediction
 
-_FEWEST_CODES = 0.1  # share of a codebook in use below which targets say little
 _EARLY = 0.1  # share of a run before predictions are compared with the most frequent code
 
 
@@ -171,18 +170,11 @@ def judge(
     Raises:
         DataError: no frame could be masked.
     """
-    frames, *rest = sums[: 1 + 2 * len(names)].tolist()
-    if frames == 0:
-        raise DataError("the utterances of data.dev are too short to mask any frames")
-    keys = [f"dev/{name}/{term}" for name in names for term in ("cross_entropy", "accuracy")]
-    values = {key: total / frames for key, total in zip(keys, rest, strict=True)}
-    shares = sums[1 + 2 * len(names) :].view(config.codebooks, config.entries) / frames
+    terms = ("cross_entropy", "accuracy")
+    values, shares = mean_metrics(sums, names, terms, config.codebooks, config.entries)
     in_use, most = perplexities(shares).tolist(), float(shares.amax(dim=1).mean())
-    for number, perplexity in enumerate(in_use, start=1):
-        values[f"dev/codes/perplexity_{number}"] = perplexity
-        values[f"dev/codes/used_{number}"] = float((shares[number - 1] > 0).double().mean())
     values["dev/codes/most_frequent"] = most
-    right = "  ".join(f"{name} {values[f'dev/{name}/accuracy']:.1%}" for name in names)
+    right = right_shares(values, names)
     codes = "/".join(f"{perplexity:.0f}" for perplexity in in_use)
     return ValidationResult(
         values,
@@ -196,13 +188,11 @@ def judge(
 
 
 def _unused_codes(in_use: list[float], config: RandomQuantizerConfig) -> list[str]:
-    fewest = max(2.0, _FEWEST_CODES * config.entries)
     return [
         f"codebook {number} uses {perplexity:.1f} of {config.entries} codewords, so its targets "
         "say little: begin again with another training.seed, or with fewer "
         "pretraining.random_quantizer.entries if data.dev is small"
-        for number, perplexity in enumerate(in_use, start=1)
-        if perplexity < fewest
+        for number, perplexity in little_used(in_use, config.entries)
     ]
 
 

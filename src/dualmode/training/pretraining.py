@@ -12,7 +12,6 @@ from torch import Tensor
 from dualmode.config import PretrainingConfig, Recipe
 from dualmode.data.batches import Batch, BatchSource, hidden_of
 from dualmode.data.spans import Hidden
-from dualmode.errors import DataError
 from dualmode.losses.contrastive import (
     Contrast,
     contrastive_loss,
@@ -25,11 +24,11 @@ from dualmode.model.subnet import Subnet, trained_subnets
 from dualmode.model.wav2vec import Wav2Vec
 from dualmode.training.card import write_pretraining_card
 from dualmode.training.checkpoint import Progress
+from dualmode.training.masked_frames import little_used, mean_metrics, right_shares
 from dualmode.training.objective import LossDenominators, Losses, Part, Step, ValidationResult
 from dualmode.training.picture import draw_pretraining
 from dualmode.training.schedule import gumbel_temperature
 
-_FEWEST_CODES = 0.1  # share of a codebook in use below which it has collapsed
 _LEAST_MARGIN = 0.02  # least difference of the cosines with targets and with distractors
 _EARLY = 0.1  # share of a run before the margin is checked
 
@@ -229,19 +228,9 @@ def judge(
     Raises:
         DataError: no frame could be masked.
     """
-    frames, *rest = sums[: 1 + 4 * len(names)].tolist()
-    if frames == 0:
-        raise DataError("the utterances of data.dev are too short to mask any frames")
     terms = ("contrastive", "accuracy", "positive_similarity", "negative_similarity")
-    keys = [f"dev/{name}/{term}" for name in names for term in terms]
-    values = {key: total / frames for key, total in zip(keys, rest, strict=True)}
-    counts = sums[1 + 4 * len(names) :].view(config.codebooks, config.entries)
-    in_use = perplexities(counts / frames).tolist()
-    shares = (counts > 0).double().mean(dim=1).tolist()
-    for number, (perplexity, used) in enumerate(zip(in_use, shares, strict=True), start=1):
-        values[f"dev/codes/perplexity_{number}"] = perplexity
-        values[f"dev/codes/used_{number}"] = used
-    right = "  ".join(f"{name} {values[f'dev/{name}/accuracy']:.1%}" for name in names)
+    values, shares = mean_metrics(sums, names, terms, config.codebooks, config.entries)
+    in_use, right = perplexities(shares).tolist(), right_shares(values, names)
     codes = "/".join(f"{perplexity:.0f}" for perplexity in in_use)
     return ValidationResult(
         values,
@@ -255,13 +244,11 @@ def judge(
 
 
 def _collapsed_codes(in_use: list[float], config: PretrainingConfig) -> list[str]:
-    fewest = max(2.0, _FEWEST_CODES * config.entries)
     return [
         f"codebook {number} has collapsed: it uses {perplexity:.1f} of {config.entries} codewords; "
         "raise pretraining.diversity_weight or pretraining.gumbel_end, or lower "
         "training.learning_rate"
-        for number, perplexity in enumerate(in_use, start=1)
-        if perplexity < fewest
+        for number, perplexity in little_used(in_use, config.entries)
     ]
 
 
