@@ -37,7 +37,44 @@ from dualmode.runtime import Runtime
 LARGEST_BATCH = 64
 
 
-class GroupedStream:
+class PushedAudio:
+    """Audio of a live stream, pushed by another thread than the one that decodes it."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Samples] = deque()
+        self._ended = False
+        self._closed = False
+
+    def push(self, samples: Samples) -> None:
+        """Push any number of mono samples (S,) at 16 kHz, floats in [-1, 1] or int16, for the next
+        steps of the group.
+
+        Raises:
+            AudioError: the samples are invalid; the stream remains unchanged.
+            DualmodeError: the stream was ended or closed.
+        """
+        self._check_open("push")
+        self._waiting.append(check_samples(samples))
+
+    def end(self) -> None:
+        """Mark the end of the audio. The transcript is complete once the stream is ``done``.
+
+        Raises:
+            DualmodeError: the stream was ended or closed before.
+        """
+        self._check_open("end")
+        self._ended = True
+
+    def close(self) -> None:
+        """Leave the group at once, without decoding the remaining audio."""
+        self._closed = True
+
+    def _check_open(self, action: str) -> None:
+        if self._ended or self._closed:
+            raise DualmodeError(f"cannot {action}: the stream is finished; open a new one")
+
+
+class GroupedStream(PushedAudio):
     """A stream of a :class:`StreamGroup`, created by :meth:`StreamGroup.open`.
 
     ``push``, ``end`` and ``close`` may be called by other threads than
@@ -45,10 +82,8 @@ class GroupedStream:
     """
 
     def __init__(self, past: StreamPast) -> None:
+        super().__init__()
         self._past = past
-        self._waiting: deque[Samples] = deque()
-        self._ended = False
-        self._closed = False
         self._samples = 0
 
     @property
@@ -65,30 +100,6 @@ class GroupedStream:
     def waiting_s(self) -> float:
         """Seconds of audio that :meth:`StreamGroup.advance` has taken but not decoded yet."""
         return len(self._past.buffer) * MEL_FRAME_SAMPLES / SAMPLE_RATE_HZ
-
-    def push(self, samples: Samples) -> None:
-        """Push any number of mono samples (S,), floats in [-1, 1] or int16, for
-        :meth:`StreamGroup.advance` to decode.
-
-        Raises:
-            AudioError: the samples are invalid; the stream remains unchanged.
-            DualmodeError: the stream was ended or closed.
-        """
-        self._check_open("push")
-        self._waiting.append(check_samples(samples))
-
-    def end(self) -> None:
-        """Mark the end of the audio; :meth:`transcript` is complete once :attr:`done` is True.
-
-        Raises:
-            DualmodeError: the stream was ended or closed before.
-        """
-        self._check_open("end")
-        self._ended = True
-
-    def close(self) -> None:
-        """Leave the group at once, without decoding the remaining audio."""
-        self._closed = True
 
     def partial(self) -> Partial | None:
         """The current text, or None if neither text nor segments changed since the last call."""
@@ -115,10 +126,6 @@ class GroupedStream:
             self._past.push(self._waiting.popleft())
         if ended and not self._past.ended and not self._past.buffer.ready:
             self._past.end()
-
-    def _check_open(self, action: str) -> None:
-        if self._ended or self._closed:
-            raise DualmodeError(f"cannot {action}: the stream is finished; open a new one")
 
 
 class StreamGroup:

@@ -7,24 +7,24 @@ computes features and search in Python.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
 import dualmode_engine
 import numpy as np
 
-from dualmode.audio import SAMPLE_RATE_HZ, Samples, check_samples
+from dualmode.audio import SAMPLE_RATE_HZ, Samples
 from dualmode.decoding.confidence import Calibration
 from dualmode.decoding.stream import Endpointing, Partial
 from dualmode.decoding.transcript import Transcript, Word
 from dualmode.errors import DualmodeError, ModelError
+from dualmode.streams import PushedAudio
 
 # More windows do not speed up a step: with sixteen, activations leave the cache.
 LARGEST_BATCH = 8
 
 
-class EngineStream:
+class EngineStream(PushedAudio):
     """A stream of an :class:`EngineGroup`.
 
     ``push``, ``end`` and ``close`` may be called by another thread than
@@ -36,13 +36,12 @@ class EngineStream:
     """
 
     def __init__(self, engine: Any, calibration: Calibration) -> None:
+        super().__init__()
         self._engine = engine
         self._calibration = calibration
-        self._waiting: deque[Samples] = deque()
         # Each counter is written by one thread only.
         self._pushed = self._taken = 0
         self._needed: int = engine.missing  # samples of the next step
-        self._ended = self._closed = False
         self._changed = False  # whether the text changed since the last partial
         self._rest: Transcript | None = None
 
@@ -62,28 +61,8 @@ class EngineStream:
         return (self._pushed - self._taken) / SAMPLE_RATE_HZ
 
     def push(self, samples: Samples) -> None:
-        """Push any number of mono samples (S,) at 16 kHz, floats in [-1, 1] or int16.
-
-        Raises:
-            AudioError: the samples are invalid; the stream remains unchanged.
-            DualmodeError: the stream was ended or closed.
-        """
-        self._check_open("push")
-        self._waiting.append(check_samples(samples))
+        super().push(samples)
         self._pushed += len(samples)
-
-    def end(self) -> None:
-        """Mark the end of the audio.
-
-        Raises:
-            DualmodeError: the stream was ended or closed before.
-        """
-        self._check_open("end")
-        self._ended = True
-
-    def close(self) -> None:
-        """Leave the group at once, without decoding the remaining audio."""
-        self._closed = True
 
     def partial(self) -> Partial | None:
         """The current text, or None if neither text nor segments changed since the last call."""
@@ -142,10 +121,6 @@ class EngineStream:
 
     def _transcript(self, found: Any) -> Transcript:
         return Transcript(self._words(found.words), found.seconds)
-
-    def _check_open(self, action: str) -> None:
-        if self._ended or self._closed:
-            raise DualmodeError(f"cannot {action}: the stream is finished; open a new one")
 
 
 class EngineGroup:
