@@ -55,11 +55,8 @@ def draw_pretraining(folder: Path, config: PretrainingConfig) -> Path | None:
     pyplot = load_pyplot()
     figure, grid = pyplot.subplots(3, 2, figsize=(11, 10), sharex=True)
     (losses, right), (codes, used), (cosines, gradient) = grid
+    _draw_predictions(records, "contrastive", losses, right, gradient)
     for name, color in _recognisers(records, "contrastive"):
-        losses.plot(*_series(records, f"{name}/contrastive"), color=color, label=name)
-        right.plot(*_series(records, f"{name}/accuracy", 100), color=color, label=name)
-        dev = _series(records, f"dev/{name}/accuracy", 100)
-        right.plot(*dev, color=color, ls="", marker=".", label=f"{name}, dev")
         cosines.plot(*_series(records, f"{name}/positive_similarity"), color=color, label=name)
         distractors = _series(records, f"{name}/negative_similarity")
         cosines.plot(*distractors, color=color, ls=":", label=f"{name}, distractors")
@@ -69,17 +66,12 @@ def draw_pretraining(folder: Path, config: PretrainingConfig) -> Path | None:
         codes.plot(*in_use, label=f"codebook {number} of {config.entries}")
         share = _series(records, f"dev/codes/used_{number}", 100)
         used.plot(*share, marker=".", label=f"codebook {number}, dev")
-    gradient.plot(*_series(records, "gradient_norm"), color="tab:green", label="before clipping")
     losses.set(ylabel="contrastive loss (nats)")
     right.set(ylabel="right choices (%)", ylim=(0, 100))
     codes.set(ylabel="perplexity of codes", ylim=(0, config.entries))
     used.set(ylabel="codes in use (%)", ylim=(0, 105))
     cosines.set(ylabel="cosine with the target", xlabel="step")
-    gradient.set(ylabel="gradient norm", xlabel="step", yscale="log")
-    for axis in grid.flat:
-        axis.legend()
-        axis.grid(alpha=0.3)
-    return save_plot(figure, folder / FILE)
+    return _save(figure, grid, folder)
 
 
 def draw_masked_prediction(folder: Path, config: RandomQuantizerConfig) -> Path | None:
@@ -95,11 +87,7 @@ def draw_masked_prediction(folder: Path, config: RandomQuantizerConfig) -> Path 
     pyplot = load_pyplot()
     figure, grid = pyplot.subplots(2, 2, figsize=(11, 7), sharex=True)
     (losses, right), (codes, gradient) = grid
-    for name, color in _recognisers(records, "cross_entropy"):
-        losses.plot(*_series(records, f"{name}/cross_entropy"), color=color, label=name)
-        right.plot(*_series(records, f"{name}/accuracy", 100), color=color, label=name)
-        dev = _series(records, f"dev/{name}/accuracy", 100)
-        right.plot(*dev, color=color, ls="", marker=".", label=f"{name}, dev")
+    _draw_predictions(records, "cross_entropy", losses, right, gradient)
     losses.axhline(math.log(config.entries), color="tab:gray", ls="--", label="chance")
     most = _series(records, "dev/codes/most_frequent", 100)
     right.plot(*most, color="tab:gray", ls="--", label="most frequent code, dev")
@@ -108,11 +96,27 @@ def draw_masked_prediction(folder: Path, config: RandomQuantizerConfig) -> Path 
         codes.plot(*_series(records, f"codes/perplexity_{number}"), label=label)
         dev = _series(records, f"dev/codes/perplexity_{number}")
         codes.plot(*dev, ls="", marker=".", label=f"codebook {number}, dev")
-    gradient.plot(*_series(records, "gradient_norm"), color="tab:green", label="before clipping")
     losses.set(ylabel="cross-entropy (nats)")
     right.set(ylabel="right codes (%)")
     codes.set(ylabel="perplexity of targets", xlabel="step")
+    return _save(figure, grid, folder)
+
+
+def _draw_predictions(
+    records: list[dict[str, Any]], loss: str, losses: Any, right: Any, gradient: Any
+) -> None:
+    """Plot what both objectives of pre-training log: the loss and the accuracy of each recogniser,
+    and the norm of the gradient."""
+    for name, color in _recognisers(records, loss):
+        losses.plot(*_series(records, f"{name}/{loss}"), color=color, label=name)
+        right.plot(*_series(records, f"{name}/accuracy", 100), color=color, label=name)
+        dev = _series(records, f"dev/{name}/accuracy", 100)
+        right.plot(*dev, color=color, ls="", marker=".", label=f"{name}, dev")
+    gradient.plot(*_series(records, "gradient_norm"), color="tab:green", label="before clipping")
     gradient.set(ylabel="gradient norm", xlabel="step", yscale="log")
+
+
+def _save(figure: Any, grid: Any, folder: Path) -> Path:
     for axis in grid.flat:
         axis.legend()
         axis.grid(alpha=0.3)
