@@ -8,9 +8,10 @@ data (learning without forgetting: Li and Hoiem 2016, arXiv 1606.09282).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -84,14 +85,11 @@ def read_original(recipe: Recipe, device: torch.device) -> Original | None:
 
 @torch.no_grad()
 def pull_weights(
-    groups: Iterable[Mapping[str, object]], anchors: Mapping[Tensor, Tensor], strength: float
+    groups: Iterable[Mapping[str, Any]], anchors: Mapping[Tensor, Tensor], strength: float
 ) -> None:
     """Move the parameters of the optimiser's ``groups`` towards their ``anchors``, by the share
     learning rate times ``strength``."""
     for group in groups:
-        parameters, rate = group["params"], group["lr"]
-        assert isinstance(parameters, Sequence)
-        assert isinstance(rate, float)
-        share = min(1.0, rate * strength)
-        targets = [anchors[parameter] for parameter in parameters]
-        torch._foreach_lerp_(list(parameters), targets, share)
+        share = min(1.0, group["lr"] * strength)
+        targets = [anchors[parameter] for parameter in group["params"]]
+        torch._foreach_lerp_(group["params"], targets, share)
