@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from dualmode.commands.train import INTERRUPTED, FreshOption, OutOption, SetOption
+from dualmode.commands.train import FreshOption, OutOption, SetOption, run
 
 
 def adapt(
@@ -43,13 +43,10 @@ def adapt(
     """
     from dualmode.display import make_console
     from dualmode.model.shipped import model_folder
-    from dualmode.recipe_files import load_recipe
-    from dualmode.training.launch import train as run_training
 
     folder = model_folder(model)
     replay = replay or []
     changes = [
-        f"init.model={json.dumps(str(folder))}",
         f"data.train={_listed([*train, *replay])}",
         f"data.dev={_listed(dev or train)}",
         f"data.weights={_weights(train, replay)}",
@@ -58,12 +55,11 @@ def adapt(
         *(f"init.{key}={1 if replay else 5}" for key in ("weight_pull", "output_pull")),
         *(overrides or []),
     ]
-    console = make_console()
     if not dev:
-        console.print("[yellow]without --dev, the WER below is that of the training data[/yellow]")
-    recipe = load_recipe(folder / "config.yaml", changes)
-    if not run_training(recipe, out, fresh=fresh, console=console).finished:
-        raise typer.Exit(INTERRUPTED)
+        make_console().print(
+            "[yellow]without --dev, the WER below is that of the training data[/yellow]"
+        )
+    run(str(folder / "config.yaml"), changes, "finetune", out, folder, fresh)
 
 
 # A short run from a trained model: no curriculum, no CTC stage, masks as they are, no noise corpus.
