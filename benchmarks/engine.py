@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from dualmode.config import Recipe
 from dualmode.export.engine import export_engine
 from dualmode.export.sherpa_onnx import export_sherpa_onnx
+from dualmode.features import Framing
 from dualmode.model.directory import LoadedModel
 from dualmode.model.masks import PrunableLinear, draw_masks, prunable
 from dualmode.model.subnet import ChunkedContext, Subnet
@@ -47,6 +48,7 @@ SPARSITIES = (0.5, 0.7, 0.85, 0.9)
 BLOCKS = ((8, 1), (8, 4), (16, 1))
 CHUNKS = (16, 8, 4)
 LEFT, LOOKAHEAD = 64, 4
+FRAMING = Framing(40)
 WARM_UP = 6  # steps until left context and caches are full
 
 
@@ -96,11 +98,16 @@ def engine_row(loaded: LoadedModel, folder: Path, subnet: Subnet, name: str) -> 
     path = folder / f"{name}-{context.chunk}.dual".replace(" ", "-")
     exported = export_engine(loaded, subnet, path)
     encoder = dualmode_engine.Encoder(dualmode_engine.Model(path).handle)
-    mels = np.random.default_rng(0).standard_normal((context.step_mels, 80)).astype(np.float32)
+    framing = loaded.model.encoder.framing
+    read = framing.mels_read(context.window)
+    mels = np.random.default_rng(0).standard_normal((read, 80)).astype(np.float32)
     encoder.step(mels, context.window)
-    later = np.ascontiguousarray(mels[4 * context.lookahead :])
+    later = np.ascontiguousarray(mels[framing.stride_mels * context.lookahead :])
     return Row(
-        name, context.chunk_ms, lambda: encoder.step(later, context.window), exported.total_bytes
+        name,
+        context.chunk * framing.frame_ms,
+        lambda: encoder.step(later, context.window),
+        exported.total_bytes,
     )
 
 
@@ -111,7 +118,7 @@ def onnx_row(folder: Path, context: ChunkedContext, graph: str) -> Row:
     path = folder / "device" / graph
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     inputs = session.get_inputs()
-    mels = np.random.default_rng(0).standard_normal((1, context.step_mels, 80))
+    mels = np.random.default_rng(0).standard_normal((1, FRAMING.mels_read(context.window), 80))
     feed = {inputs[0].name: mels.astype(np.float32)}
     kinds = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
     for one in inputs[1:]:
@@ -122,7 +129,7 @@ def onnx_row(folder: Path, context: ChunkedContext, graph: str) -> Row:
         feed.update(zip((one.name for one in inputs[1:]), outputs[1:], strict=True))
 
     name = f"ONNX Runtime {'int8' if 'int8' in graph else 'fp32'} dense"
-    return Row(name, context.chunk_ms, step, path.stat().st_size)
+    return Row(name, context.chunk * FRAMING.frame_ms, step, path.stat().st_size)
 
 
 class DenseLinear(nn.Module):
@@ -158,7 +165,7 @@ def quantized(model: Supernet) -> Supernet:
 def torch_row(model: Supernet, context: ChunkedContext, name: str) -> Row:
     """A stream of PyTorch, dense."""
     subnet = Subnet(context)
-    mels = torch.randn(1, context.step_mels, 80)
+    mels = torch.randn(1, FRAMING.mels_read(context.window), 80)
     counts = torch.tensor([context.window])
     state = [model.initial_state(1, subnet)]
 
@@ -166,7 +173,7 @@ def torch_row(model: Supernet, context: ChunkedContext, name: str) -> Row:
         with torch.inference_mode():
             _, state[0] = model.stream(mels, counts, state[0], subnet)
 
-    return Row(name, context.chunk_ms, step)
+    return Row(name, context.chunk * FRAMING.frame_ms, step)
 
 
 def measure(rows: list[Row], rounds: int) -> None:

@@ -20,18 +20,19 @@ from torch.nn import functional as F
 from dualmode.config import DataConfig, RandomQuantizerConfig, TextConfig
 from dualmode.data.batches import BatchSource
 from dualmode.data.manifests import read_cuts
-from dualmode.features import FRAME_REACH_MELS
+from dualmode.features import Framing
 from dualmode.losses.contrastive import perplexities
 from dualmode.model.random_quantizer import RandomQuantizer
 
 SEEDS = (1, 2, 3)
+FRAMING = Framing(40)
 
 
 def read_mels(paths: list[str], utterances: int) -> list[Tensor]:
     """Mel frames (M, 80) of the first utterances of each CutSet."""
     cuts = CutSet.from_cuts([cut for path in paths for cut in list(read_cuts([path]))[:utterances]])
     data = DataConfig(workers=0, batch_seconds=60)
-    source = BatchSource(cuts, None, TextConfig(), data, seed=0, train=False)
+    source = BatchSource(cuts, None, TextConfig(), data, FRAMING, seed=0, train=False)
     return [
         batch.features[row, :length]
         for batch, _ in source.batches()
@@ -41,8 +42,9 @@ def read_mels(paths: list[str], utterances: int) -> list[Tensor]:
 
 def stacks(mels: Tensor, count: int) -> Tensor:
     """The middle ``count`` (T, count * 80) of the mel frames that each frame reads."""
-    first = (FRAME_REACH_MELS - count) // 2
-    windows = mels.unfold(0, FRAME_REACH_MELS, 4)[..., first : first + count]
+    first = (FRAMING.reach_mels - count) // 2
+    windows = mels.unfold(0, FRAMING.reach_mels, FRAMING.stride_mels)
+    windows = windows[..., first : first + count]
     return windows.transpose(1, 2).flatten(1)
 
 
@@ -80,7 +82,7 @@ def main() -> None:
             inputs = [stacks(row, config.stacked_mels) for row in rows]
             if each_stack:
                 inputs = [F.layer_norm(x, x.shape[-1:]) for x in inputs]
-            found = [measure(inputs, RandomQuantizer(config, seed)) for seed in SEEDS]
+            found = [measure(inputs, RandomQuantizer(config, FRAMING, seed)) for seed in SEEDS]
             columns = [", ".join(f"{one[0]:.0f}" for one in found)]
             columns += [", ".join(f"{one[at]:.0%}" for one in found) for at in (1, 2, 3)]
             print(f"| {name} | {'yes' if each_stack else 'no'} | {' | '.join(columns)} |")

@@ -24,10 +24,11 @@ from benchmarks.serving_clients import (
     shifted,
     utterances,
 )
-from dualmode.features import FRAME_S
+from dualmode.features import Framing
 from dualmode.model.subnet import ChunkedContext
 from dualmode.recognizer import Recognizer
 
+FRAMING = Framing(40)  # of the models that are served
 FRONT_S = 0.03  # audio that the features of a frame need beyond it
 PAUSE_S = 2.0  # between utterances, so that segments end
 
@@ -62,7 +63,7 @@ class Delays:
                 end_s = event["words"][-1]["end"]
                 if end_s > newest:  # otherwise the step has changed nothing but what is stable
                     newest = end_s
-                    step = ceil(round(end_s / FRAME_S) / context.chunk) - 1
+                    step = ceil(round(end_s / FRAMING.frame_s) / context.chunk) - 1
                     self.caption.append(at - sent_s(step, context))
             elif event["type"] == "segment":
                 segments[event["segment"]] = at
@@ -74,7 +75,7 @@ class Delays:
 
 def sent_s(step: int, context: ChunkedContext) -> float:
     """When a client in real time has sent all that a step needs, since its first sample."""
-    needed_s = ((step + 1) * context.chunk + context.lookahead) * FRAME_S + FRONT_S
+    needed_s = ((step + 1) * context.chunk + context.lookahead) * FRAMING.frame_s + FRONT_S
     return ceil(needed_s / BLOCK_S) * BLOCK_S
 
 
@@ -130,7 +131,8 @@ def capacity(options: argparse.Namespace) -> None:
     whole = long_recording(options.cuts)
     prepare(options.recipe, options.folder, whole[: 30 * SECOND])
     context: Any = Recognizer.load(options.folder / "device.dual").subnet("device").context
-    print(f"chunk {context.chunk_ms} ms, look-ahead {context.lookahead_ms} ms")
+    chunk_ms, lookahead_ms = (n * FRAMING.frame_ms for n in (context.chunk, context.lookahead))
+    print(f"chunk {chunk_ms} ms, look-ahead {lookahead_ms} ms")
     print("| round | service | streams | caption 50 % | 95 % | processor s per stream and s |")
     print("|---|---|---|---|---|---|", flush=True)
     contenders = peers(options.folder, options.sherpa)

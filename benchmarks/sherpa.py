@@ -86,7 +86,7 @@ def main() -> None:
 
     recognizer = Recognizer.load(options.model)
     context: Any = recognizer.subnet("device").context
-    tail_s = needed_tail_s(context)
+    tail_s = needed_tail_s(context, recognizer.framing)
     cuts = [cut for path in options.cuts for cut in list(read_cuts(path))[: options.most]]
     names = {"server": sherpa_onnx.OfflineRecognizer, "device": sherpa_onnx.OnlineRecognizer}
     peers = {

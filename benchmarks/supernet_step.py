@@ -37,6 +37,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.real_steps import measure_real_steps, table
 from dualmode.config import Recipe
 from dualmode.data.batches import Batch
+from dualmode.features import MEL_FRAME_MS
 from dualmode.model.masks import draw_masks
 from dualmode.model.subnet import SERVER, Subnet, device_subnet
 from dualmode.model.supernet import Supernet
@@ -77,7 +78,8 @@ def stepper(
     draw_masks(model.prunable(), recipe.pruning.sparsities)
     optimizer = make_optimizer(model, recipe)
     denominators = LossDenominators(
-        float(batch.token_lengths.sum()), float(batch.feature_lengths.sum()) / 4
+        float(batch.token_lengths.sum()),
+        float(batch.feature_lengths.sum()) * MEL_FRAME_MS / recipe.model.frame_ms,
     )
     weights = Weights(1.0, recipe.training.ctc_weight)
     bf16 = wants_bf16(recipe.training.precision)

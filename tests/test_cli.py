@@ -272,6 +272,24 @@ def test_subnets_that_cannot_be_are_explained(
     assert named in result.stderr
 
 
+def test_times_are_counted_in_the_frames_of_the_model(
+    run: Run, talkative_80ms: Path, sounds: list[Path]
+) -> None:
+    from dualmode.model.subnet import ChunkedContext, Subnet
+
+    refused = run("transcribe", talkative_80ms, sounds[2], "--subnet", "device", "--left-ms", "200")
+    assert refused.exit_code == 1
+    said = " ".join(refused.stderr.split())
+    assert "--left-ms 200: must be a multiple of 80" in said
+    assert "try 160" in said
+    options = ["--subnet", "device", "--chunk-ms", "160", "--lookahead-ms", "0", "--left-ms", "400"]
+    result = run("transcribe", talkative_80ms, sounds[2], *options)
+    subnet = Subnet(ChunkedContext(chunk=2, left=5, lookahead=0), 0.5)
+    expected = dualmode.load(talkative_80ms).transcribe(sounds[2], subnet)
+    assert expected.text
+    assert result.stdout.strip() == expected.text
+
+
 def test_options_choose_the_subnet(run: Run, babbling_model: Path, sounds: list[Path]) -> None:
     from dualmode.model.subnet import ChunkedContext, Subnet
 

@@ -135,6 +135,8 @@ def test_override_makes_a_section_that_the_file_leaves_out(tmp_path: Path) -> No
         ("data.train=" + "[" * 9999, "data.train=[[["),
         ("data.noise=!!python/object/apply:os.getcwd []", "data.noise=!!python"),
         ("model.width=30", "width"),
+        ("model.frame_ms=60", "model.frame_ms"),
+        ("pretraining.random_quantizer.stacked_mels=8", "stacked_mels=8 must be at most 7"),
         ("pruning.sparsities=[0.7, 0.5]", "sparsities"),
         ("pruning.sparsities=[1.0]", "sparsities"),
         ("pruning.end=0.01", "end"),

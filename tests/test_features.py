@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dualmode.features import MELS, OnlineFbank, encoder_frames, fbank, mel_frames
+from dualmode.features import MELS, Framing, OnlineFbank, fbank, mel_frames
 
 NOISE = np.random.default_rng(0).normal(0, 0.1, 48000).astype(np.float32)
 
@@ -36,11 +37,30 @@ def test_lengths_are_defined_down_to_nothing(samples: int) -> None:
     assert mels.shape == (mel_frames(samples), MELS)
     assert mels.dtype == np.float32
     assert np.isfinite(mels).all()
-    assert encoder_frames(len(mels)) == max(0, (len(mels) - 7) // 4 + 1)
+    assert Framing(40).frames(len(mels)) == max(0, (len(mels) - 7) // 4 + 1)
+    assert Framing(80).frames(len(mels)) == max(0, (len(mels) - 15) // 8 + 1)
 
 
 def test_a_twentieth_of_a_second_has_no_encoder_frame() -> None:
-    assert encoder_frames(mel_frames(800)) == 0
+    assert Framing(40).frames(mel_frames(800)) == 0
+    assert Framing(80).frames(mel_frames(1600)) == 0
+
+
+@pytest.mark.parametrize("frame_ms", [40, 80])
+@given(frames=st.integers(1, 500))
+def test_frames_read_no_more_than_they_need(frame_ms: int, frames: int) -> None:
+    framing = Framing(frame_ms)
+    read = framing.mels_read(frames)
+    assert framing.frames(read) == frames
+    assert framing.frames(read - 1) == frames - 1
+    counts = torch.tensor([read, read - 1, 0, 3])
+    assert framing.frame_counts(counts).tolist() == [framing.frames(n) for n in counts.tolist()]
+    assert framing.stride_samples * 1000 == frame_ms * 16000
+
+
+def test_other_frame_lengths_are_an_error() -> None:
+    with pytest.raises(ValueError, match="40 or 80 ms, not 60"):
+        Framing(60)
 
 
 def test_silence_has_the_floor_of_the_logarithm() -> None:

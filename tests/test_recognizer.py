@@ -14,6 +14,7 @@ import soundfile
 
 import dualmode
 from dualmode.audio import to_mono_16khz
+from dualmode.decoding.pieces import cut_pieces
 from dualmode.decoding.transcript import Transcript
 from dualmode.errors import AudioError, ModelError, SubnetError
 from dualmode.model.subnet import ChunkedContext, Subnet
@@ -108,6 +109,19 @@ def test_long_audio_is_recognised_in_pieces_with_times_of_the_whole(rec, wav, mo
     assert not heard, "long audio is streamed"
     assert device.words[-1].end_s <= 200.0
     assert 180 < device.tokens[-1].frame * 0.04 < 200.5
+
+
+def test_pieces_of_long_frames_have_times_of_the_whole(talkative_80ms: Path, babble) -> None:
+    rec, samples = load(talkative_80ms), babble(45.0, 6)
+    found = rec.transcribe(samples, "server")
+    frames = [token.frame for token in found.tokens]
+    assert frames == sorted(frames)
+    assert 40 < frames[-1] * 0.08 < 45
+    assert found.words[-1].end_s == pytest.approx((frames[-1] + 1) * 0.08)
+    first, second = cut_pieces([samples], 30.0, rec.framing)
+    alone = rec.transcribe(second.samples, "server").tokens
+    assert [token.frame + second.start for token in alone] == frames[-len(alone) :]
+    assert second.start * 1280 == len(first.samples)
 
 
 def test_long_device_audio_equals_one_forward(rec, babble) -> None:

@@ -30,6 +30,12 @@ def rec(talkative_model: Path) -> Recognizer:
     return load(talkative_model)
 
 
+@pytest.fixture(scope="module")
+def recognizers(rec: Recognizer, talkative_80ms: Path) -> dict[int, Recognizer]:
+    """By the length of a frame."""
+    return {40: rec, 80: load(talkative_80ms)}
+
+
 def shape(*transcripts: Transcript) -> list[tuple[int, int]]:
     return [(t.id, t.frame) for transcript in transcripts for t in transcript.tokens]
 
@@ -39,13 +45,18 @@ def drain(group: StreamGroup) -> None:
         pass
 
 
-@pytest.mark.parametrize("search", ["greedy", "beam"])
+@pytest.mark.parametrize(("search", "frame_ms"), [("greedy", 40), ("beam", 40), ("greedy", 80)])
 @settings(max_examples=8, deadline=None)
-@given(st.integers(0, 10_000))
+@given(seed=st.integers(0, 10_000))
 def test_random_arrivals_give_what_single_sessions_give(
-    rec: Recognizer, babble: Callable[..., Samples], search: SearchName, seed: int
+    recognizers: dict[int, Recognizer],
+    babble: Callable[..., Samples],
+    search: SearchName,
+    frame_ms: int,
+    seed: int,
 ) -> None:
     """Streams join at any time, push any number of samples at any time, and end at any time."""
+    rec = recognizers[frame_ms]
     rng = np.random.default_rng(seed)
     lengths = rng.uniform(0.0, 2.5, size=rng.integers(1, 5))
     audios = [babble(float(s), seed=seed + row) for row, s in enumerate(lengths)]

@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.supernet_step import make_batch
 from dualmode.config import Recipe
 from dualmode.data.spans import hide
+from dualmode.features import Framing
 from dualmode.model.best_rq import BestRq
 from dualmode.model.subnet import Subnet, device_subnet, trained_subnets
 from dualmode.model.supernet import Supernet
@@ -106,7 +107,8 @@ def _finetuning(recipe: Recipe, weights: Weights, pruned: bool = False) -> float
 
 def _pretraining(recipe: Recipe, pruned: bool) -> float:
     batch = make_batch(_SECONDS, recipe.text.vocabulary_size, torch.device("cpu"))
-    frames = [length // 4 - 1 for length in batch.feature_lengths.tolist()]
+    framing = Framing(recipe.model.frame_ms)
+    frames = [framing.frames(length) for length in batch.feature_lengths.tolist()]
     rngs = [np.random.default_rng(row) for row in range(len(frames))]
     hidden = hide(frames, rngs, recipe.pretraining, noisy=True)
     subnets = _subnets(recipe)

@@ -46,7 +46,7 @@ class TextConfig(Section):
 
 
 class DeviceSubnetConfig(Section):
-    """The device recogniser: its context in frames of 40 ms, and its sparsity."""
+    """The device recogniser: its context in frames of model.frame_ms, and its sparsity."""
 
     chunk_frames: int = Field(16, ge=1)
     left_frames: int = Field(64, ge=0)
@@ -254,6 +254,17 @@ class Recipe(Section):
             raise ValueError(
                 f"training.device_subnet.sparsity={chosen} must be one of "
                 f"pruning.sparsities={list(trained)}, or 0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _stacks_lie_within_a_frame(self) -> Recipe:
+        stacked = self.pretraining.random_quantizer.stacked_mels
+        reach = 7 if self.model.frame_ms == 40 else 15
+        if stacked > reach:
+            raise ValueError(
+                f"pretraining.random_quantizer.stacked_mels={stacked} must be at most {reach}, the "
+                f"mel frames that a frame of {self.model.frame_ms} ms reads"
             )
         return self
 

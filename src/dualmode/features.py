@@ -3,13 +3,14 @@
 The settings equal those of sherpa-onnx: 80 mels from 20 to 7600 Hz, windows of 25 ms every 10 ms
 (Povey), no dither, mirrored edges.
 
-This module defines the relation of samples, mel frames (10 ms) and encoder frames (40 ms): frame j
-of the encoder reads mel frames 4j to 4j + 6.
+This module also defines the relation of samples, mel frames (10 ms) and the encoder's frames (40 or
+80 ms): :class:`Framing`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import kaldi_native_fbank as knf
@@ -22,36 +23,78 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MELS = 80
-MEL_FRAME_SAMPLES = SAMPLE_RATE_HZ // 100  # 10 ms
-FRAME_MELS = 4  # mel frames that one encoder frame advances by
-FRAME_REACH_MELS = 7  # mel frames that one encoder frame reads
-FRAME_SAMPLES = FRAME_MELS * MEL_FRAME_SAMPLES
-FRAME_MS = FRAME_SAMPLES * 1000 // SAMPLE_RATE_HZ
-FRAME_S = FRAME_MS / 1000
-
-_OVERLAP_MELS = FRAME_REACH_MELS - FRAME_MELS
+MEL_FRAME_MS = 10
+MEL_FRAME_SAMPLES = SAMPLE_RATE_HZ * MEL_FRAME_MS // 1000
 
 Mels = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How the frames of an encoder lie on mel frames.
+
+    The subsampling is two or three unpadded convolutions of three rows and stride 2. With a stride
+    of S mel frames, frame j therefore reads the 2 S - 1 mel frames from S j on.
+
+    Attributes:
+        frame_ms: time from one frame to the next, ``model.frame_ms`` of the recipe: 40 or 80.
+
+    Raises:
+        ValueError: another frame length.
+    """
+
+    frame_ms: int
+
+    def __post_init__(self) -> None:
+        if self.frame_ms not in (40, 80):
+            raise ValueError(f"a frame lasts 40 or 80 ms, not {self.frame_ms}")
+
+    @property
+    def frame_s(self) -> float:
+        """Time from one frame to the next, in seconds."""
+        return self.frame_ms / 1000
+
+    @property
+    def stride_mels(self) -> int:
+        """Mel frames from one frame to the next, S."""
+        return self.frame_ms // MEL_FRAME_MS
+
+    @property
+    def stride_samples(self) -> int:
+        """Samples from one frame to the next."""
+        return self.stride_mels * MEL_FRAME_SAMPLES
+
+    @property
+    def reach_mels(self) -> int:
+        """Mel frames that one frame reads."""
+        return 2 * self.stride_mels - 1
+
+    @property
+    def overlap_mels(self) -> int:
+        """Mel frames that two consecutive frames both read."""
+        return self.reach_mels - self.stride_mels
+
+    @property
+    def shortest_frames(self) -> int:
+        """Frames of 40 ms, the shortest, that one frame lasts: 1 or 2."""
+        return self.frame_ms // 40
+
+    def frames(self, mels: int) -> int:
+        """Number of frames of ``mels`` mel frames."""
+        return max(0, (mels - self.overlap_mels) // self.stride_mels)
+
+    def frame_counts(self, mels: Tensor) -> Tensor:
+        """:meth:`frames` of each utterance of a batch (B,)."""
+        return ((mels - self.overlap_mels) // self.stride_mels).clamp_min(0)
+
+    def mels_read(self, frames: int) -> int:
+        """Number of mel frames that ``frames`` consecutive frames read."""
+        return self.stride_mels * frames + self.overlap_mels
 
 
 def mel_frames(samples: int) -> int:
     """Number of mel frames of ``samples`` samples at 16 kHz: one every 10 ms, rounded."""
     return (samples + MEL_FRAME_SAMPLES // 2) // MEL_FRAME_SAMPLES
-
-
-def encoder_frames(mels: int) -> int:
-    """Number of encoder frames of ``mels`` mel frames."""
-    return max(0, (mels - _OVERLAP_MELS) // FRAME_MELS)
-
-
-def encoder_frame_counts(mels: Tensor) -> Tensor:
-    """:func:`encoder_frames` of each utterance of a batch (B,)."""
-    return ((mels - _OVERLAP_MELS) // FRAME_MELS).clamp_min(0)
-
-
-def mels_read(frames: int) -> int:
-    """Number of mel frames that ``frames`` consecutive encoder frames read."""
-    return FRAME_MELS * frames + _OVERLAP_MELS
 
 
 def fbank(samples: npt.NDArray[np.floating]) -> Mels:

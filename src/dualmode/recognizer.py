@@ -27,7 +27,7 @@ from dualmode.decoding.stream import (
 )
 from dualmode.decoding.transcript import Transcript
 from dualmode.errors import AudioError
-from dualmode.features import fbank_batch
+from dualmode.features import Framing, fbank_batch
 from dualmode.language.phrases import PhraseAutomaton
 from dualmode.model.subnet import Subnet, named_subnet
 from dualmode.progress import Progress, progress_bar
@@ -60,6 +60,7 @@ class Recognizer:
         self.model = model
         self.tokens = model.tokens
         self.recipe = model.recipe
+        self.framing = Framing(self.recipe.model.frame_ms)
         self.beam_width = beam_width
         self.tail_s = tail_s
         # With full context, pieces are not longer than the utterances of training.
@@ -182,7 +183,7 @@ class Recognizer:
             for (job, piece), outcome in zip(batch, found, strict=True):
                 job.outcomes.append(shifted(outcome, piece.start))
                 jobs.done(len(piece.samples))
-        return jobs.results(self.tokens, compiled.reading)
+        return jobs.results(self.tokens, compiled.reading, self.framing.frame_s)
 
     def stream(
         self,
@@ -257,7 +258,7 @@ class Recognizer:
         for job in jobs:
             try:
                 if not subnet.streams:
-                    for piece in cut_pieces(job.blocks(), self._longest_s):
+                    for piece in cut_pieces(job.blocks(), self._longest_s, self.framing):
                         yield job, piece
                     continue
                 blocks = job.blocks()

@@ -30,6 +30,11 @@ class ModelConfig(Section):
     kernel_frames: int = Field(
         15, ge=3, le=1023, description="kernel of the depthwise convolution; odd"
     )
+    frame_ms: Literal[40, 80] = Field(
+        40,
+        description="time from one frame of the encoder to the next; 80 adds a third convolution "
+        "of stride 2 to the subsampling, and about halves the encoder's arithmetic",
+    )
     subsampling_channels: int = Field(64, ge=1, le=_WIDEST)
     predictor_width: int = Field(256, ge=8, le=_WIDEST)
     context_tokens: int = Field(
@@ -97,7 +102,11 @@ class RandomQuantizerConfig(Section):
     entries: int = Field(1024, ge=2, le=_WIDEST, description="codewords in a codebook")
     width: int = Field(16, ge=2, le=_WIDEST, description="width of a codeword")
     stacked_mels: int = Field(
-        4, ge=1, le=7, description="mel frames in a target, of the seven that a frame reads"
+        4,
+        ge=1,
+        le=15,
+        description="mel frames in a target, of those that a frame reads: 7 of a frame of 40 ms, "
+        "15 of a frame of 80 ms",
     )
 
 

@@ -21,7 +21,7 @@ from dualmode.config import DataConfig, TextConfig
 from dualmode.data.batches import Batch, BatchSource, Position
 from dualmode.data.manifests import WEIGHT
 from dualmode.errors import AudioError, DataError, DualmodeError
-from dualmode.features import fbank, mel_frames
+from dualmode.features import Framing, fbank, mel_frames
 from dualmode.text import Tokens
 
 DATA = DataConfig(
@@ -39,7 +39,7 @@ TEXT = TextConfig()
 
 
 def source(cuts: CutSet, tokens: Tokens, data: DataConfig = DATA, **options: object) -> BatchSource:
-    settings = {"seed": 7, "train": True} | options
+    settings = {"seed": 7, "train": True, "framing": Framing(40)} | options
     return BatchSource(cuts, tokens, TEXT, data, **settings)  # type: ignore[arg-type]
 
 

@@ -10,8 +10,9 @@ import pytest
 
 from dualmode.config import DataConfig
 from dualmode.data.planning import PlannedBatch, Planner, bucket_lengths, padded_mel_frames
-from dualmode.features import encoder_frames, mel_frames
+from dualmode.features import Framing, mel_frames
 
+FRAMING = Framing(40)
 DURATIONS = np.random.default_rng(0).gamma(4, 0.8, 3000).clip(0.3, 12).tolist()
 
 
@@ -20,7 +21,7 @@ def rows(batches: list[PlannedBatch]) -> list[int]:
 
 
 def planner(data: DataConfig, *, train: bool = True, world_size: int = 1) -> Planner:
-    return Planner(DURATIONS, data, seed=3, train=train, world_size=world_size)
+    return Planner(DURATIONS, data, seed=3, train=train, world_size=world_size, framing=FRAMING)
 
 
 @pytest.mark.parametrize("train", [True, False])
@@ -56,7 +57,8 @@ def test_evaluation_plays_at_its_own_speed() -> None:
 
 
 def test_one_that_fills_more_than_a_batch_gets_its_own() -> None:
-    plan = Planner([1.0, 9.0, 1.5], DataConfig(batch_seconds=4), seed=0, train=False, world_size=1)
+    data = DataConfig(batch_seconds=4)
+    plan = Planner([1.0, 9.0, 1.5], data, seed=0, train=False, world_size=1, framing=FRAMING)
     assert [rows([batch]) for batch in plan.epoch(0, 0)] == [[0, 2], [1]]
 
 
@@ -96,20 +98,25 @@ def test_nothing_is_joined_beyond_the_curriculum_or_in_evaluation() -> None:
 
 
 def test_buckets_hold_about_equal_shares_and_the_last_the_longest() -> None:
-    lengths = bucket_lengths(DURATIONS, 5)
-    padded = [padded_mel_frames(seconds) for seconds in DURATIONS]
+    lengths = bucket_lengths(DURATIONS, 5, FRAMING)
+    padded = [padded_mel_frames(seconds, FRAMING) for seconds in DURATIONS]
     shares = np.bincount(np.searchsorted(lengths, padded), weights=DURATIONS)
     assert len(lengths) == len(shares) == 5
     assert np.ptp(shares) / sum(DURATIONS) < 0.06  # bounds lie on a grid of 0.16 s
     assert lengths[-1] == max(padded)
-    assert bucket_lengths([2.0] * 50, 10) == [padded_mel_frames(2.0)]
+    assert bucket_lengths([2.0] * 50, 10, FRAMING) == [padded_mel_frames(2.0, FRAMING)]
 
 
-def test_the_padded_length_holds_the_audio_and_gives_a_multiple_of_four_frames() -> None:
-    for seconds in np.random.default_rng(1).uniform(0.01, 30, 500):
-        mels = padded_mel_frames(seconds)
-        assert mel_frames(round(seconds * 16000)) < mels <= 100 * seconds + 18
-        assert encoder_frames(mels) % 4 == 0
+@pytest.mark.parametrize("framing", [FRAMING, Framing(80)], ids=str)
+def test_the_padded_length_holds_the_audio_and_gives_a_multiple_of_four_frames(
+    framing: Framing,
+) -> None:
+    for seconds in np.random.default_rng(1).uniform(0.1, 30, 500):
+        mels = padded_mel_frames(seconds, framing)
+        most = 100 * seconds + 4 * framing.stride_mels + 2
+        assert mel_frames(round(seconds * 16000)) < mels <= most
+        assert framing.frames(mels) % 4 == 0
+        assert framing.mels_read(framing.frames(mels)) == mels, "no mel frame is read by none"
 
 
 @pytest.mark.parametrize("world", [1, 2])
@@ -130,13 +137,16 @@ def test_batches_bound_what_the_network_gets_tails_and_joins_included() -> None:
     assert 0.4 < np.mean(np.array(tails) > 0) < 0.6
     assert max(tails) > 4
     for batch in batches:
-        assert all(padded_mel_frames(i.total_s) <= batch.mel_frames for i in batch.examples)
+        assert all(
+            padded_mel_frames(i.total_s, FRAMING) <= batch.mel_frames for i in batch.examples
+        )
         assert len(batch.examples) <= 2 or len(batch.examples) * batch.mel_frames <= 100 * 80
 
 
 def test_weights_say_how_often_an_epoch_has_a_row() -> None:
     weights = [3.0] * 1000 + [0.25] * 1000 + [1.0] * 1000
-    plan = Planner(DURATIONS, DataConfig(), seed=3, train=True, world_size=1, weights=weights)
+    settings = {"seed": 3, "train": True, "world_size": 1, "framing": FRAMING}
+    plan = Planner(DURATIONS, DataConfig(), **settings, weights=weights)  # type: ignore[arg-type]
     counts = np.bincount(rows(list(plan.epoch(0, 0))), minlength=3000)
     assert (counts[:1000] == 3).all()
     assert counts[1000:2000].mean() == pytest.approx(0.25, abs=0.05)

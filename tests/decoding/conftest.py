@@ -24,7 +24,7 @@ def letters() -> Letters:
     return Letters(pieces, [piece.startswith("\u2581") for piece in pieces])
 
 
-def talkative_supernet(seed: int = 0, blank_bias: float = 0.6) -> Supernet:
+def talkative_supernet(seed: int = 0, blank_bias: float = 0.6, frame_ms: int = 40) -> Supernet:
     """Random weights, large enough that its tokens depend on what it hears and said."""
     torch.manual_seed(seed)
     model = ModelConfig(
@@ -33,6 +33,7 @@ def talkative_supernet(seed: int = 0, blank_bias: float = 0.6) -> Supernet:
         heads=2,
         feed_forward=32,
         kernel_frames=5,
+        frame_ms=frame_ms,
         subsampling_channels=4,
         predictor_width=16,
         joiner_width=16,
@@ -57,3 +58,9 @@ def vocabulary() -> Letters:
 @pytest.fixture(scope="session")
 def net() -> Supernet:
     return talkative_supernet()
+
+
+@pytest.fixture(scope="session")
+def net_80ms() -> Supernet:
+    """Like ``net``, with frames of 80 ms."""
+    return talkative_supernet(frame_ms=80)

@@ -56,12 +56,22 @@ def push_in_cuts(stream, samples, cuts):
     return [p for p in partials if p is not None]
 
 
-@settings(max_examples=40, deadline=None)
-@given(subnets, st.integers(0, 40_000), st.lists(st.integers(0, 9000), max_size=6), st.integers())
-def test_streamed_frames_equal_the_offline_forward(net, babble, subnet, length, cuts, seed) -> None:
+@settings(max_examples=50, deadline=None)
+@given(
+    subnets,
+    st.integers(0, 40_000),
+    st.lists(st.integers(0, 9000), max_size=6),
+    st.integers(),
+    st.sampled_from([40, 80]),
+)
+def test_streamed_frames_equal_the_offline_forward(
+    net, net_80ms, babble, subnet, length, cuts, seed, frame_ms
+) -> None:
+    net = {40: net, 80: net_80ms}[frame_ms]
     samples = babble(length / 16000, seed=abs(seed))
     expected = offline_frames(net, subnet, samples)
-    runtime, buffer = TorchRuntime(net, subnet), ChunkBuffer(subnet.context)
+    runtime = TorchRuntime(net, subnet)
+    buffer = ChunkBuffer(subnet.context, runtime.framing)
     online, rng = OnlineFbank(), np.random.default_rng(abs(seed))
     state, chunks, at = runtime.initial_state(1), [expected[:0]], 0
     for cut in [*cuts, length, None]:
@@ -81,10 +91,15 @@ def test_streamed_frames_equal_the_offline_forward(net, babble, subnet, length, 
     assert np.allclose(streamed, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("search", [GreedySearch, BeamSearch])
+@pytest.mark.parametrize(
+    ("search", "frame_ms"), [(GreedySearch, 40), (BeamSearch, 40), (GreedySearch, 80)]
+)
 @settings(max_examples=15, deadline=None)
 @given(cuts=st.lists(st.integers(0, 20_000), max_size=8))
-def test_transcripts_do_not_depend_on_the_cuts(net, vocabulary, babble, search, cuts) -> None:
+def test_transcripts_do_not_depend_on_the_cuts(
+    net, net_80ms, vocabulary, babble, search, frame_ms, cuts
+) -> None:
+    net = {40: net, 80: net_80ms}[frame_ms]
     samples = babble(4.0, seed=7)
     searcher = search(TorchRuntime(net, DEVICE))
     stream = session(net, vocabulary, search=searcher)
@@ -207,6 +222,16 @@ def test_segments_end_after_silence_wherever_the_samples_are_cut(
     assert [w.start_s for w in stream.finish().words] == [0.2, 2.4, 4.0]
 
 
+def test_times_and_silences_follow_the_length_of_a_frame(net_80ms, vocabulary, babble) -> None:
+    """As above, on frames that last twice as long."""
+    tokens = {3: A, 5: GO_ON, 30: B, 50: C}
+    partials, stream = run_scheduled(net_80ms, vocabulary, babble, tokens, 8.0, [], silence_s=1.6)
+    assert [s.text for p in partials for s in p.finished] == ["aa", "b c"]
+    whole = stream.finish()
+    assert [w.start_s for w in whole.words] == [0.24, 2.4, 4.0]
+    assert [w.end_s for w in whole.words] == [0.48, 2.48, 4.08]
+
+
 def test_the_last_word_is_not_stable_because_it_may_go_on(net, vocabulary, babble) -> None:
     tokens = {5: A, 40: GO_ON, 60: B}
     cuts = [16_000] * 3
@@ -246,7 +271,9 @@ def test_a_stream_that_never_ends_has_bounded_memory(net, vocabulary, babble) ->
         sizes.append(len(search.best(past.hypotheses)[0]) + len(past._kept))
     assert max(sizes[12:]) <= max(sizes[:12]) + 10
     assert max(sizes) < 2 * 50 + 50
-    assert len(stream._past.buffer) <= DEVICE.context.step_mels
+    assert len(stream._past.buffer) <= TorchRuntime(net, DEVICE).framing.mels_read(
+        DEVICE.context.window
+    )
 
 
 def test_full_context_cannot_stream(net, vocabulary) -> None:

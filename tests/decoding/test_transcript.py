@@ -21,7 +21,7 @@ tokens_strategy = st.lists(st.integers(1, 11), max_size=30).map(
 
 @given(tokens_strategy)
 def test_words_spell_exactly_the_tokens(vocabulary, tokens) -> None:
-    transcript = transcript_of(tokens, vocabulary, 100.0)
+    transcript = transcript_of(tokens, vocabulary, 100.0, 0.04)
     spelled = "".join(vocabulary.pieces[t.id] for t in tokens if t.id > 1)
     assert transcript.text == spelled.replace("\u2581", " ").strip()
     starts = [word.start_s for word in transcript.words]
@@ -32,14 +32,16 @@ def test_words_spell_exactly_the_tokens(vocabulary, tokens) -> None:
 
 def test_times_and_confidence_of_a_word(vocabulary) -> None:
     tokens = [Token(2, 10, math.log(0.5)), Token(8, 12, math.log(0.125)), Token(3, 20, 0.0)]
-    first, second = transcript_of(tokens, vocabulary, 2.0).words
+    first, second = transcript_of(tokens, vocabulary, 2.0, 0.04).words
     assert (first.text, first.start_s, first.end_s) == ("ab", 0.4, 0.52)
     assert first.confidence == pytest.approx(0.25), "geometric mean of 1/2 and 1/8"
     assert (second.text, second.start_s, second.confidence) == ("b", 0.8, 1.0)
+    first, second = transcript_of(tokens, vocabulary, 2.0, 0.08).words
+    assert (first.start_s, first.end_s, second.start_s, second.end_s) == (0.8, 1.04, 1.6, 1.68)
 
 
 def test_words_emitted_in_the_appended_silence_end_with_the_audio(vocabulary) -> None:
-    (word,) = transcript_of([Token(2, 26, 0.0)], vocabulary, 1.0).words
+    (word,) = transcript_of([Token(2, 26, 0.0)], vocabulary, 1.0, 0.04).words
     assert (word.start_s, word.end_s) == (1.0, 1.0)
 
 

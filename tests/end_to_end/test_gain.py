@@ -81,7 +81,13 @@ def held_out_losses(folder: Path, corpus: Path) -> dict[str, float]:
     loaded = load_model(folder)
     model, ours = loaded.model.eval(), loaded.recipe
     source = BatchSource(
-        read_cuts(corpus / "dev"), loaded.tokens, ours.text, ours.data, seed=0, train=False
+        read_cuts(corpus / "dev"),
+        loaded.tokens,
+        ours.text,
+        ours.data,
+        model.encoder.framing,
+        seed=0,
+        train=False,
     )
     losses, tokens = dict.fromkeys(("server", "device"), 0.0), 0
     for batch, _ in source.batches():

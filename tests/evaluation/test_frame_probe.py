@@ -15,7 +15,16 @@ from typer.testing import CliRunner
 
 from dualmode.cli import app
 from dualmode.errors import DataError
-from dualmode.evaluation.frame_probe import _accuracy, _frames, _held, load_encoder, probe, spread
+from dualmode.evaluation.frame_probe import (
+    _accuracy,
+    _frames,
+    _held,
+    load_encoder,
+    probe,
+    reframed,
+    spread,
+)
+from dualmode.features import Framing
 from dualmode.model.directory import load_model, save_model
 from dualmode.model.subnet import trained_subnets
 
@@ -25,7 +34,22 @@ UTTERANCES, FRAMES, CLASSES = 40, 30, 4
 def test_blanks_take_the_label_of_the_nearest_token_within_reach() -> None:
     path = np.array([0, 0, 0, 0, 7, 0, 0, 9, 0, 0, 0, 0, 0])
     assert spread(path, reach=2).tolist() == [-1, -1, 7, 7, 7, 7, 9, 9, 9, 9, -1, -1, -1]
-    assert spread(np.zeros(3, dtype=np.int64)).tolist() == [-1] * 3
+    assert spread(np.zeros(3, dtype=np.int64), reach=3).tolist() == [-1] * 3
+
+
+@pytest.mark.parametrize(("own", "other"), [(40, 80), (80, 40), (80, 80)])
+def test_labels_of_an_aligner_with_other_frames_are_those_of_the_same_time(
+    own: int, other: int
+) -> None:
+    source, target = Framing(own), Framing(other)
+    for mels in (15, 16, 95, 103, 104, 211):
+        count = target.frames(mels)
+        found = reframed(np.arange(source.frames(mels)), source, target, count)
+        assert len(found) == count
+        # The middle of a frame lies a frame after its start.
+        apart_ms = own * (found + 1) - other * (np.arange(count) + 1)
+        assert (np.abs(apart_ms[:-1]) <= own // 2).all()
+        assert (np.abs(apart_ms) <= own).all()
 
 
 def test_about_a_fifth_is_held_out_by_name_alone() -> None:

@@ -19,11 +19,14 @@ from dualmode.evaluation.latency import (
     tail_report,
     word_delays_s,
 )
-from dualmode.features import encoder_frames
+from dualmode.features import Framing
 from dualmode.model.subnet import SERVER, ChunkedContext, Subnet
 from dualmode.recognizer import Recognizer, load
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+FRAMINGS = [Framing(40), Framing(80)]
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +34,20 @@ def rec(talkative_model) -> Recognizer:
     return load(talkative_model)
 
 
+@pytest.fixture(scope="module")
+def rec_80ms(talkative_80ms) -> Recognizer:
+    return load(talkative_80ms)
+
+
 @settings(max_examples=12, deadline=None)
 @given(
     st.builds(ChunkedContext, st.integers(1, 9), st.integers(0, 8), st.integers(0, 5)),
     st.integers(0, 100),
+    st.booleans(),
 )
-def test_delays_are_those_that_a_session_shows(rec, babble, context, seed) -> None:
+def test_delays_are_those_that_a_session_shows(rec, rec_80ms, babble, context, seed, long) -> None:
     """Push 10 ms at a time, and note how much was pushed when each word was complete."""
+    rec = rec_80ms if long else rec
     subnet = Subnet(context, 0.5)
     samples = babble(2.0, seed)
     stream = rec.stream(subnet, endpointing=None)
@@ -50,7 +60,7 @@ def test_delays_are_those_that_a_session_shows(rec, babble, context, seed) -> No
     transcript = stream.finish()
     spans = token_spans(transcript.tokens, rec.tokens)
     reference = [TimedWord(span.text, 0.0) for span in spans]
-    delays = word_delays_s(transcript, reference, rec.tokens, subnet)
+    delays = word_delays_s(transcript, reference, rec.tokens, subnet, rec.framing)
     measured = [heard_s.get(span.end, 2.0) for span in spans]
     assert len(delays) == len(spans)
     assert np.allclose(delays, measured, atol=0.0101)
@@ -60,44 +70,47 @@ def test_delays_are_those_that_a_session_shows(rec, babble, context, seed) -> No
 @given(
     st.builds(ChunkedContext, st.integers(1, 20), st.just(0), st.integers(0, 9)),
     st.integers(0, 500),
+    st.sampled_from(FRAMINGS),
 )
-def test_the_worst_frame_waits_for_chunk_and_lookahead(context, frame) -> None:
-    waits_s = audio_needed_s(context, frame) - (frame + 1) * 0.04
-    beyond_s = 0.0375  # what a frame reads after its own 40 ms
-    longest = (context.chunk - 1 + context.lookahead) * 0.04 + beyond_s
-    assert context.lookahead * 0.04 + beyond_s - 1e-9 <= waits_s <= longest + 1e-9
+def test_the_worst_frame_waits_for_chunk_and_lookahead(context, frame, framing) -> None:
+    frame_s = framing.frame_s
+    waits_s = audio_needed_s(context, framing, frame) - (frame + 1) * frame_s
+    beyond_s = {40: 0.0375, 80: 0.0775}[framing.frame_ms]  # what a frame reads after its end
+    longest = (context.chunk - 1 + context.lookahead) * frame_s + beyond_s
+    assert context.lookahead * frame_s + beyond_s - 1e-9 <= waits_s <= longest + 1e-9
 
 
-def test_a_frame_needs_exactly_its_mel_frames() -> None:
+@pytest.mark.parametrize("framing", FRAMINGS, ids=str)
+def test_a_frame_needs_exactly_its_mel_frames(framing: Framing) -> None:
     context = ChunkedContext(4, 8, 2)
-    samples = round(audio_needed_s(context, 5) * 16000)
-    # The second chunk ends with frame 7, its look-ahead with frame 9: 4 * 9 + 7 mel frames.
-    complete = [m for m in range(60) if 160 * m + 80 + 200 <= samples]
-    assert encoder_frames(len(complete)) == 10
-    assert encoder_frames(len(complete) - 1) == 9
+    samples = round(audio_needed_s(context, framing, 5) * 16000)
+    # The second chunk ends with frame 7, its look-ahead with frame 9.
+    complete = [m for m in range(120) if 160 * m + 80 + 200 <= samples]
+    assert framing.frames(len(complete)) == 10
+    assert framing.frames(len(complete) - 1) == 9
 
 
 def test_only_right_words_with_known_ends_are_measured(rec) -> None:
     pieces = rec.tokens.pieces
     ids = [pieces.index("\u2581t"), pieces.index("\u2581f"), pieces.index("\u2581s")]
     tokens = [Token(number, 10 * at, -0.1) for at, number in enumerate(ids)]
-    transcript = transcript_of(tokens, rec.tokens, 10.0)
+    transcript = transcript_of(tokens, rec.tokens, 10.0, 0.04)
     assert transcript.text == "t f s"
     subnet = Subnet(ChunkedContext(10, 8, 2), 0.5)
     reference = [TimedWord("t", 0.3), TimedWord("g", 0.7), TimedWord("s", None)]
-    (delay,) = word_delays_s(transcript, reference, rec.tokens, subnet)
-    assert delay == pytest.approx(audio_needed_s(subnet.context, 0) - 0.3)
+    (delay,) = word_delays_s(transcript, reference, rec.tokens, subnet, rec.framing)
+    assert delay == pytest.approx(audio_needed_s(subnet.context, rec.framing, 0) - 0.3)
     with pytest.raises(SubnetError):
-        word_delays_s(transcript, reference, rec.tokens, SERVER)
+        word_delays_s(transcript, reference, rec.tokens, SERVER, rec.framing)
 
 
 def test_a_finished_stream_needs_no_more_than_the_audio(rec) -> None:
     number = rec.tokens.pieces.index("\u2581t")
-    transcript = transcript_of([Token(number, 24, -0.1)], rec.tokens, 1.0)
+    transcript = transcript_of([Token(number, 24, -0.1)], rec.tokens, 1.0, 0.04)
     subnet = Subnet(ChunkedContext(50, 8, 10), 0.5)
-    assert word_delays_s(transcript, [TimedWord("t", 0.9)], rec.tokens, subnet) == [
-        pytest.approx(0.1)
-    ]
+    reference = [TimedWord("t", 0.9)]
+    (delay,) = word_delays_s(transcript, reference, rec.tokens, subnet, rec.framing)
+    assert delay == pytest.approx(0.1)
 
 
 def test_summary_is_in_milliseconds() -> None:
@@ -120,7 +133,7 @@ def test_the_tail_report_finds_the_words_that_more_silence_saves(monkeypatch, re
         for samples in audios:
             frames = [10, 40] if len(samples) > 2.5 * 16000 else [10]
             tokens = [Token(number, frame, -0.1) for frame in frames]
-            found.append(transcript_of(tokens, rec.tokens, len(samples) / 16000))
+            found.append(transcript_of(tokens, rec.tokens, len(samples) / 16000, 0.04))
         return found
 
     monkeypatch.setattr(rec, "stream_batch", late)
@@ -144,6 +157,7 @@ def test_the_tail_report_finds_the_words_that_wait_for_the_end(monkeypatch, rec)
                 [Token(number, frame, -0.1) for frame in ((10, 40) if len(a) < 40_000 else (10,))],
                 rec.tokens,
                 len(a) / 16000,
+                0.04,
             )
             for a in audios
         ]

@@ -1,4 +1,7 @@
-"""Streamed equals trained, causality from gradients, and padding that never matters."""
+"""Streamed equals trained, causality from gradients, and padding that never matters.
+
+All of it for frames of 40 and of 80 ms.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +30,15 @@ CONTEXTS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def net() -> Supernet:
+STRIDE, READ = {40: 4, 80: 8}, {40: 7, 80: 15}  # mel frames between two frames, and of a frame
+
+
+def length_of(net: Supernet) -> int:
+    return net.encoder.framing.frame_ms
+
+
+@pytest.fixture(scope="module", params=[40, 80], ids=["40ms", "80ms"])
+def net(request: pytest.FixtureRequest) -> Supernet:
     torch.manual_seed(0)
     config = ModelConfig(
         width=32,
@@ -36,6 +46,7 @@ def net() -> Supernet:
         heads=2,
         feed_forward=48,
         kernel_frames=7,
+        frame_ms=request.param,
         subsampling_channels=4,
         predictor_width=16,
         joiner_width=16,
@@ -48,9 +59,9 @@ def net() -> Supernet:
 
 
 @pytest.fixture
-def batch() -> tuple[Tensor, Tensor]:
+def batch(net: Supernet) -> tuple[Tensor, Tensor]:
     torch.manual_seed(1)
-    lengths = torch.tensor([211, 150, 64, 7])
+    lengths = torch.tensor([211, 150, 64, READ[length_of(net)]])
     features = torch.randn(4, 211, 80)
     for row, length in enumerate(lengths.tolist()):
         features[row, length:] = 0
@@ -64,13 +75,15 @@ def stream(
     context = subnet.context
     assert isinstance(context, ChunkedContext)
     state = net.initial_state(len(features), subnet)
-    frames = (lengths - 7) // 4 + 1
+    stride, read = STRIDE[length_of(net)], READ[length_of(net)]
+    frames = (lengths - read) // stride + 1
     outputs, done = [], 0
     while done < int(frames.max()):
         count = chunks.pop() if chunks else 1
         span = count * context.chunk + context.lookahead
-        piece = features[:, 4 * done : 4 * done + 4 * span + 3]
-        piece = torch.nn.functional.pad(piece, (0, 0, 0, 4 * span + 3 - piece.shape[1]))
+        mels = stride * (span - 1) + read
+        piece = features[:, stride * done : stride * done + mels]
+        piece = torch.nn.functional.pad(piece, (0, 0, 0, mels - piece.shape[1]))
         out, state = net.stream(piece, (frames - done).clamp(0, span), state, subnet)
         outputs.append(out)
         done += count * context.chunk
@@ -111,7 +124,9 @@ def test_neither_padding_nor_neighbours_change_an_utterance(net, batch, context)
 @pytest.mark.parametrize("context", CONTEXTS[:5], ids=str)
 def test_gradients_reach_just_what_a_frame_may_see(net, context):
     """Through two layers of attention the left context adds up; the look-ahead does not."""
-    mels, lengths = torch.randn(1, 803, 80, requires_grad=True), torch.tensor([803])
+    stride, read = STRIDE[length_of(net)], READ[length_of(net)]
+    count = 199 * stride + read
+    mels, lengths = torch.randn(1, count, 80, requires_grad=True), torch.tensor([count])
     frames, _ = net(mels, lengths, Subnet(context, 0.8))
     bounded = 0
     for at in (0, 13, 122, 199):
@@ -119,13 +134,15 @@ def test_gradients_reach_just_what_a_frame_may_see(net, context):
         touched = gradient[0].abs().sum(dim=1).nonzero().flatten()
         chunk_start = at // context.chunk * context.chunk
         last = min(chunk_start + context.window, frames.shape[1]) - 1
-        assert touched.max() == 4 * last + 6  # the whole look-ahead is used, and no more
+        assert (
+            touched.max() == stride * last + read - 1
+        )  # the whole look-ahead is used, and no more
         first = at
         for _ in net.encoder.layers:
             # The convolution reaches back, and each frame there attended from its own chunk on.
             reached = max(0, first - net.encoder.reach)
             first = max(0, reached // context.chunk * context.chunk - context.left)
-        assert touched.min() == 4 * first  # the whole left context is used, and no more
+        assert touched.min() == stride * first  # the whole left context is used, and no more
         bounded += first > 0
     assert bounded >= 2, "most of the left bounds say something"
 
@@ -133,7 +150,7 @@ def test_gradients_reach_just_what_a_frame_may_see(net, context):
 @torch.no_grad()
 def test_full_context_equals_one_window_over_everything(net, batch):
     features, lengths = batch
-    frames = int((lengths.max() - 7) // 4 + 1)
+    frames = (211 - READ[length_of(net)]) // STRIDE[length_of(net)] + 1
     latents, counts = net.latents(features, lengths)
     active = net.active_weights(SERVER)
     full = net.encoder(latents, counts, FullContext(), active)
@@ -145,8 +162,8 @@ def test_full_context_equals_one_window_over_everything(net, batch):
 @torch.no_grad()
 def test_every_frame_of_the_server_sees_the_whole_utterance(net):
     with torch.enable_grad():
-        mels = torch.randn(1, 83, 80, requires_grad=True)
-        frames, _ = net(mels, torch.tensor([83]), SERVER)
+        mels = torch.randn(1, 87, 80, requires_grad=True)
+        frames, _ = net(mels, torch.tensor([87]), SERVER)
         (gradient,) = torch.autograd.grad(frames[0, 0].sum(), mels)
     assert (gradient[0].abs().sum(dim=1) > 0).all()
 
@@ -155,7 +172,7 @@ def test_every_frame_of_the_server_sees_the_whole_utterance(net):
 def test_an_hour_into_a_stream_positions_are_still_exact(net):
     """The same window, seen now and an hour later, gives the same frames."""
     subnet = Subnet(ChunkedContext(4, 0, 0), 0.0)
-    mels = torch.randn(1, subnet.context.step_mels, 80)
+    mels = torch.randn(1, 3 * STRIDE[length_of(net)] + READ[length_of(net)], 80)
     state = net.initial_state(1, subnet)
     now, _ = net.stream(mels, torch.tensor([4]), state, subnet)
     late = type(state)(state.processed + 90_000, state.layers)
@@ -208,11 +225,12 @@ def test_nothing_branches_on_values(net: Supernet, context: FullContext | Chunke
     """Meta tensors have shapes and no values: a branch on a value raises."""
     net = copy.deepcopy(net).to("meta")
     subnet = Subnet(context, 0.5)
-    mels, lengths = torch.zeros(2, 211, 80, device="meta"), torch.zeros(2, device="meta").long()
+    mels, lengths = torch.zeros(2, 311, 80, device="meta"), torch.zeros(2, device="meta").long()
     frames, _ = net.recognize(mels, lengths, subnet)
-    assert frames.shape == (2, 52, 16)
+    stride, read = STRIDE[length_of(net)], READ[length_of(net)]
+    assert frames.shape == (2, (311 - read) // stride + 1, 16)
     if isinstance(context, ChunkedContext):
-        window = mels[:, : 4 * (2 * context.chunk + context.lookahead) + 3]
+        window = mels[:, : stride * (2 * context.chunk + context.lookahead - 1) + read]
         chunks, _ = net.stream(window, lengths, net.initial_state(2, subnet), subnet)
         assert chunks.shape == (2, 2 * context.chunk, 16)
 

@@ -42,6 +42,7 @@ def test_parts_add_up() -> None:
     model, found = inspected()
     assert found.parameters == sum(p.numel() for p in model.parameters())
     assert sum(found.parts.values()) == found.parameters
+    assert found.frame_ms == 40
     assert found.prunable == sum(layer.outputs * layer.inputs for layer in found.layers)
 
 

@@ -12,3 +12,9 @@ from dualmode.runtime.pytorch import TorchModel, load
 @pytest.fixture(scope="module")
 def model(talkative_model: Path) -> TorchModel:
     return load(talkative_model)
+
+
+@pytest.fixture(scope="module")
+def model_80ms(talkative_80ms: Path) -> TorchModel:
+    """Like ``model``, with frames of 80 ms."""
+    return load(talkative_80ms)

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dualmode.errors import ModelError, SubnetError
-from dualmode.features import encoder_frames
 from dualmode.model.subnet import SERVER, ChunkedContext, Subnet
 from dualmode.runtime import load_runtime
 from dualmode.runtime.arrays import encode_by_steps, join_arrays, log_softmax, split_arrays
@@ -68,15 +67,21 @@ def test_keep_only_holds_the_weights_once(talkative_model: Path) -> None:
 @given(
     st.builds(ChunkedContext, st.integers(1, 6), st.integers(0, 9), st.integers(0, 4)),
     st.lists(st.integers(0, 120), min_size=1, max_size=4),
+    st.booleans(),
 )
 def test_steps_give_the_frames_of_encode(
-    model: TorchModel, context: ChunkedContext, lengths: list[int]
+    model: TorchModel,
+    model_80ms: TorchModel,
+    context: ChunkedContext,
+    lengths: list[int],
+    long: bool,
 ) -> None:
-    runtime = model.open(Subnet(context, 0.5))
+    runtime = (model_80ms if long else model).open(Subnet(context, 0.5))
+    assert runtime.framing.frame_ms == (80 if long else 40)
     mels, counts = random_mels(2, *lengths)
     streamed, stepped = encode_by_steps(runtime, mels, counts)
     frames, whole = runtime.encode(mels, counts)
-    assert stepped.tolist() == whole.tolist() == [encoder_frames(n) for n in lengths]
+    assert stepped.tolist() == whole.tolist() == [runtime.framing.frames(n) for n in lengths]
     for row, count in enumerate(whole.tolist()):
         assert np.allclose(streamed[row, :count], frames[row, :count], atol=1e-4)
 
@@ -89,7 +94,7 @@ def test_states_join_and_split_with_pasts_of_different_lengths(model: TorchModel
 
     def window(row: int, chunk: int) -> np.ndarray:
         start = 4 * context.chunk * chunk
-        return mels[row : row + 1, start : start + context.step_mels]
+        return mels[row : row + 1, start : start + 4 * context.window + 3]
 
     alone, states = [], []
     for row, behind in ((0, 3), (1, 0)):

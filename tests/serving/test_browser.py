@@ -49,7 +49,7 @@ def engine(talkative_model: Path) -> BrowserEngine:
     loaded = load_model(talkative_model)
     artifact = engine_artifact(loaded, loaded.device_subnet).to_bytes()
     files = dict.fromkeys(ENGINE_FILES, b"") if why_not() else read_engine_files(BUILD)
-    return BrowserEngine(files, artifact, loaded.device_subnet)
+    return BrowserEngine(files, artifact, loaded.device_subnet, loaded.model.encoder.framing)
 
 
 @pytest.fixture(scope="module")

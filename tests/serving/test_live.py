@@ -67,6 +67,21 @@ def test_two_passes(running: Running, recognizer: Recognizer, speech: Samples) -
     }  # fmt: skip
     assert texts(events, "segment") == device_segments(recognizer, speech)
     assert len(texts(events, "segment")) >= 2
+    check_second_passes(events, recognizer, speech)
+
+
+def test_two_passes_of_long_frames(
+    start_service: Callable[..., Any], talkative_80ms: Path, speech: Samples
+) -> None:
+    recognizer = load(talkative_80ms)
+    with start_service(recognizer) as running:
+        events = stream(running, speech)
+    assert (events[0]["chunk_ms"], events[0]["lookahead_ms"]) == (4 * 80, 2 * 80)
+    assert texts(events, "segment") == device_segments(recognizer, speech)
+    check_second_passes(events, recognizer, speech)
+
+
+def check_second_passes(events: list[Event], recognizer: Recognizer, speech: Samples) -> None:
     revised = [event for event in events if event["type"] == "revised"]
     assert [e["segment"] for e in revised] == list(range(len(revised)))
     for event in revised:

@@ -16,6 +16,7 @@ from dualmode.config import DataConfig, TextConfig
 from dualmode.data.manifests import read_cuts
 from dualmode.data.usable import confidence_of, usable_cuts
 from dualmode.errors import DataError
+from dualmode.features import Framing
 from dualmode.teaching.labelling import LABELS, PICTURE, label
 from dualmode.teaching.teachers import Transcription, open_teacher
 from dualmode.text import train_tokens
@@ -173,7 +174,9 @@ def test_training_takes_confidence_as_a_threshold(recordings: Path, tmp_path: Pa
     label(recordings, tmp_path / "out", teacher=Scripted(SCRIPT))
     cuts = read_cuts(tmp_path / "out")
     tokens = train_tokens(["yes at five call anna open"], TextConfig(vocabulary_size=32), tmp_path)
-    kept, report = usable_cuts(cuts, tokens, TextConfig(), DataConfig(min_confidence=0.7))
+    kept, report = usable_cuts(
+        cuts, tokens, TextConfig(), DataConfig(min_confidence=0.7), Framing(40)
+    )
     assert set(kept.ids) == {"a/1", "a/3"}
     assert report.counts() == {"unsure": 2}
 

@@ -15,7 +15,7 @@ from dualmode.config import ModelConfig, PretrainingConfig, PruningConfig, Recip
 from dualmode.data.batches import Batch, hidden_of
 from dualmode.data.spans import hide
 from dualmode.errors import ModelError
-from dualmode.features import encoder_frames
+from dualmode.features import Framing
 from dualmode.losses.masked_prediction import masked_prediction_loss
 from dualmode.model.best_rq import BestRq
 from dualmode.model.directory import save_model
@@ -34,6 +34,7 @@ CONFIG = PretrainingConfig.model_validate(
     {"objective": "best_rq", "mask_frames": 3, "random_quantizer": RANDOM}
 )
 MELS = (163, 120, 47)
+FRAMING = Framing(40)
 MODEL = ModelConfig(
     width=32,
     layers=2,
@@ -45,15 +46,20 @@ MODEL = ModelConfig(
 )
 
 
-@pytest.fixture
-def net() -> BestRq:
+def make_net(frame_ms: int) -> BestRq:
     torch.manual_seed(0)
-    net = BestRq(MODEL, PruningConfig(), CONFIG, 5)
+    model = MODEL.model_copy(update={"frame_ms": frame_ms})
+    net = BestRq(model, PruningConfig(), CONFIG, 5)
     draw_masks(net.prunable(), net.sparsities)
     return net
 
 
-def make_batch() -> Batch:
+@pytest.fixture
+def net() -> BestRq:
+    return make_net(40)
+
+
+def make_batch(framing: Framing = FRAMING) -> Batch:
     generator = torch.Generator().manual_seed(1)
     rows = len(MELS)
     rngs = [np.random.default_rng(seed) for seed in range(rows)]
@@ -65,7 +71,7 @@ def make_batch() -> Batch:
         [""] * rows,
         [str(i) for i in range(rows)],
         1.0,
-        hide([encoder_frames(mels) for mels in MELS], rngs, CONFIG, noisy=True),
+        hide([framing.frames(mels) for mels in MELS], rngs, CONFIG, noisy=True),
     )
 
 
@@ -79,7 +85,7 @@ def take(batch: Batch, rows: slice) -> Batch:
 
 
 def scale_of(batch: Batch) -> LossDenominators:
-    frames = sum(encoder_frames(mels) for mels in batch.feature_lengths.tolist())
+    frames = sum(FRAMING.frames(mels) for mels in batch.feature_lengths.tolist())
     return LossDenominators(float(hidden_of(batch).valid.sum()), float(frames))
 
 
@@ -90,7 +96,7 @@ def gradients(net: BestRq, batch: Batch, step: Step) -> dict[str, torch.Tensor]:
 
 
 def test_spans_are_those_of_wav2vec_without_distractors_and_noise() -> None:
-    lengths = [encoder_frames(mels) for mels in MELS]
+    lengths = [FRAMING.frames(mels) for mels in MELS]
     ours, theirs = (
         hide(lengths, [np.random.default_rng(row) for row in range(3)], config, noisy=True)
         for config in (CONFIG, CONFIG.model_copy(update={"objective": "wav2vec2"}))
@@ -102,8 +108,10 @@ def test_spans_are_those_of_wav2vec_without_distractors_and_noise() -> None:
     assert (ours.distractors.shape[2], theirs.distractors.shape[2]) == (0, CONFIG.distractors)
 
 
-def test_every_parameter_learns_and_the_quantizer_does_not(net: BestRq) -> None:
-    batch, before = make_batch(), copy.deepcopy(net.quantizer.state_dict())
+@pytest.mark.parametrize("frame_ms", [40, 80])
+def test_every_parameter_learns_and_the_quantizer_does_not(frame_ms: int) -> None:
+    net, batch = make_net(frame_ms), make_batch(Framing(frame_ms))
+    before = copy.deepcopy(net.quantizer.state_dict())
     found = gradients(net, batch, Step(0.5, scale_of(batch)))
     assert set(found) == {name for name, _ in net.named_parameters()}
     assert not [name for name, gradient in found.items() if not gradient.abs().sum() > 0]
@@ -212,18 +220,19 @@ def test_predictions_do_not_see_what_the_mask_hides(net: BestRq) -> None:
         assert seen[~mask].abs().sum() > 0
 
 
-def test_device_predicts_from_its_window_alone(net: BestRq) -> None:
-    batch = make_batch()
+@pytest.mark.parametrize(("stride", "read"), [(4, 7), (8, 15)])
+def test_device_predicts_from_its_window_alone(stride: int, read: int) -> None:
+    net, batch = make_net(10 * stride), make_batch(Framing(10 * stride))
     features = batch.features[:1].clone().requires_grad_()
     latents, lengths = net.latents(features, batch.feature_lengths[:1])
     mask = hidden_of(batch).mask(latents.shape[1])[:1]
     encoded = net.encode(net.hide(latents, mask), lengths, DEVICE)
-    for frame in (5, 11, 22):
+    for frame in (5, 11, 160 // stride - 18):
         logits = net.logits(encoded, torch.tensor([[frame]]))
         (seen,) = torch.autograd.grad(logits.square().sum(), features, retain_graph=True)
         heard = torch.nonzero(seen.abs().sum(dim=(0, 2))).flatten()
         last = (frame // CHUNKS.chunk + 1) * CHUNKS.chunk + CHUNKS.lookahead - 1
-        assert int(heard.max()) <= 4 * last + 6
+        assert int(heard.max()) <= stride * last + read - 1
 
 
 def test_both_recognisers_learn_a_tiny_problem(net: BestRq) -> None:

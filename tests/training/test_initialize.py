@@ -49,7 +49,7 @@ def pretrained(tmp_path: Path) -> Path:
 def test_the_encoder_and_its_statistics_come_and_the_rest_stays(pretrained: Path) -> None:
     ours = recipe()
     model, before = supernet(ours, 2), supernet(ours, 2)
-    assert start_from(model, pretrained, ours) == 0.0
+    assert start_from(model, pretrained, ours) == (0.0, ())
     torch.manual_seed(1)
     source = Wav2Vec(ours.model, ours.pruning, ours.pretraining)
     for name, value in source.encoder.state_dict().items():
@@ -78,7 +78,8 @@ def test_norms_that_were_never_trained_start_from_those_that_were(tmp_path: Path
 def test_masks_are_kept_where_the_recipe_says_so(pretrained: Path) -> None:
     ours = recipe(init={"masks": "keep"})
     model = supernet(ours, 2)
-    assert start_from(model, pretrained, ours) == pytest.approx(0.5, abs=0.01)
+    kept, new = start_from(model, pretrained, ours)
+    assert (kept, new) == (pytest.approx(0.5, abs=0.01), ())
     assert measured_sparsity(model.prunable(), 0) == pytest.approx(0.35, abs=0.01)
 
 
@@ -91,6 +92,32 @@ def test_of_a_recogniser_everything_comes(tmp_path: Path) -> None:
     start_from(model, tmp_path / "model", ours)
     for name, value in source.named_parameters():
         assert torch.equal(dict(model.named_parameters())[name], value), name
+
+
+@pytest.mark.parametrize(("there", "here"), [(40, 80), (80, 40)])
+def test_frames_of_another_length_take_all_but_the_last_layers_of_the_subsampling(
+    tmp_path: Path, there: int, here: int
+) -> None:
+    def of(frame_ms: int, **init: object) -> Recipe:
+        return recipe(model={**recipe().model.model_dump(), "frame_ms": frame_ms}, init=init)
+
+    source, ours = supernet(of(there), 5), of(here, masks="keep")
+    draw_masks(source.prunable(), [0.7])
+    save_model(tmp_path, source, of(there))
+    model, before = supernet(ours, 6), supernet(ours, 6).state_dict()
+    kept, new = start_from(model, tmp_path, ours)
+    assert kept == pytest.approx(1.0, abs=0.01)
+    only = {"encoder.subsampling.third"} if here == 80 else set()
+    assert set(new) == {"encoder.subsampling.out"} | only
+    theirs = source.state_dict()
+    for name, value in model.state_dict().items():
+        taken = name.rpartition(".")[0] not in new
+        assert torch.equal(value, theirs[name] if taken else before[name]), name
+    for key in ("weight_pull", "output_pull", "freeze_encoder_steps", "freeze_subsampling_steps"):
+        with pytest.raises(
+            ModelError, match=rf"frames of {there} ms.* {here} ms.*init\.{key} to 0"
+        ):
+            start_from(model, tmp_path, of(here, **{key: 1}))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import torch
 from dualmode.config import ModelConfig, PretrainingConfig, PruningConfig
 from dualmode.data.batches import Batch
 from dualmode.data.spans import Hidden, hide
-from dualmode.features import encoder_frames
+from dualmode.features import Framing
 from dualmode.losses.contrastive import contrastive_loss, diversity_loss
 from dualmode.model.masks import draw_masks
 from dualmode.model.subnet import SERVER, ChunkedContext, Subnet
@@ -28,11 +28,11 @@ CONFIG = PretrainingConfig(
     codebooks=2, entries=8, code_width=12, projection_width=10, distractors=6, mask_frames=3
 )
 MELS = (163, 120, 47)
+FRAMING = Framing(40)
 TEMPERATURE = 0.8
 
 
-@pytest.fixture
-def net() -> Wav2Vec:
+def make_net(frame_ms: int) -> Wav2Vec:
     torch.manual_seed(0)
     model = ModelConfig(
         width=32,
@@ -40,6 +40,7 @@ def net() -> Wav2Vec:
         heads=2,
         feed_forward=48,
         kernel_frames=5,
+        frame_ms=frame_ms,
         subsampling_channels=4,
         dropout=0.0,
     )
@@ -48,7 +49,12 @@ def net() -> Wav2Vec:
     return net
 
 
-def make_batch(noisy: bool = True) -> Batch:
+@pytest.fixture
+def net() -> Wav2Vec:
+    return make_net(40)
+
+
+def make_batch(noisy: bool = True, framing: Framing = FRAMING) -> Batch:
     generator = torch.Generator().manual_seed(1)
     rows = len(MELS)
     rngs = [np.random.default_rng(seed) for seed in range(rows)]
@@ -60,7 +66,7 @@ def make_batch(noisy: bool = True) -> Batch:
         [""] * rows,
         [str(i) for i in range(rows)],
         1.0,
-        hide([encoder_frames(mels) for mels in MELS], rngs, CONFIG, noisy=noisy),
+        hide([framing.frames(mels) for mels in MELS], rngs, CONFIG, noisy=noisy),
     )
 
 
@@ -70,7 +76,7 @@ def hidden(batch: Batch) -> Hidden:
 
 
 def scale_of(batch: Batch) -> LossDenominators:
-    frames = sum(encoder_frames(mels) for mels in batch.feature_lengths.tolist())
+    frames = sum(FRAMING.frames(mels) for mels in batch.feature_lengths.tolist())
     return LossDenominators(float(hidden(batch).valid.sum()), float(frames))
 
 
@@ -218,20 +224,21 @@ def test_targets_do_not_see_the_mask_and_predictions_not_what_it_hides(net: Wav2
     assert seen[~mask].abs().sum() > 0
 
 
-def test_device_predicts_from_its_window_alone(net: Wav2Vec) -> None:
-    batch = make_batch()
+@pytest.mark.parametrize(("stride", "read"), [(4, 7), (8, 15)])
+def test_device_predicts_from_its_window_alone(stride: int, read: int) -> None:
+    net, batch = make_net(10 * stride), make_batch(framing=Framing(10 * stride))
     features = batch.features[:1].clone().requires_grad_()
     latents, lengths = net.latents(features, batch.feature_lengths[:1])
     mask = hidden(batch).mask(latents.shape[1])[:1]
     encoded = net.encode(net.hide(latents, mask), lengths, DEVICE)
-    for frame in (5, 11, 22):
+    for frame in (5, 11, 160 // stride - 18):
         at = torch.tensor([[frame]])
         (seen,) = torch.autograd.grad(
             net.predictions(encoded, at).square().sum(), features, retain_graph=True
         )
         heard = torch.nonzero(seen.abs().sum(dim=(0, 2))).flatten()
         last = (frame // CHUNKS.chunk + 1) * CHUNKS.chunk + CHUNKS.lookahead - 1
-        assert int(heard.max()) <= 4 * last + 6
+        assert int(heard.max()) <= stride * last + read - 1
 
 
 def test_a_padded_batch_gives_the_losses_of_its_rows(net: Wav2Vec) -> None:

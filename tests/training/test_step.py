@@ -12,6 +12,7 @@ import torch
 from dualmode.config import DeviceSubnetConfig, ModelConfig, PruningConfig, Recipe, TrainingConfig
 from dualmode.model.masks import measured_sparsity
 from dualmode.model.supernet import Supernet
+from dualmode.recipe_files import parse_recipe
 from dualmode.training import step as one_step
 from dualmode.training.checkpoint import Progress
 from dualmode.training.objective import LossDenominators
@@ -79,7 +80,11 @@ def update_and_return(run: Any, step: int, share: float) -> Any:
     return run
 
 
-def test_two_processes_divide_by_what_each_recogniser_hears_in_both(monkeypatch):
+@pytest.mark.parametrize(
+    ("frame_ms", "frames"),
+    [(40, [20, 14, 11, 22]), (80, [9, 6, 5, 10])],  # (mel frames - 3) // 4, (mel frames - 7) // 8
+)
+def test_two_processes_divide_by_what_each_recogniser_hears_in_both(monkeypatch, frame_ms, frames):
     """Their mean gradient is then that of one process with the utterances of both."""
     lengths = torch.tensor([83, 60, 47, 91])
     targets = torch.tensor([5, 3, 0, 7])
@@ -90,7 +95,10 @@ def test_two_processes_divide_by_what_each_recogniser_hears_in_both(monkeypatch)
         mine = slice(2 * rank, 2 * rank + 2)
         batch = SimpleNamespace(feature_lengths=lengths[mine], seconds=1.5, unreadable=[])
         objective = SimpleNamespace(targets=lambda _: targets[mine])
-        run = SimpleNamespace(objective=objective, fabric=SimpleNamespace(world_size=2))
+        recipe = SimpleNamespace(model=SimpleNamespace(frame_ms=frame_ms))
+        run = SimpleNamespace(
+            objective=objective, fabric=SimpleNamespace(world_size=2), recipe=recipe
+        )
         rows = {name: torch.tensor(r, dtype=torch.int64) for name, r in heard[rank].items()}
         return one_step._normalised(run, batch, rows, 0.5, rank == 1)
 
@@ -100,11 +108,24 @@ def test_two_processes_divide_by_what_each_recogniser_hears_in_both(monkeypatch)
     monkeypatch.setattr(one_step, "_total", lambda _, mine: sum(sums))
     found, seconds, stops, unreadable = normalised(0)
     assert (seconds, stops, unreadable) == (3.0, 1.0, [])
-    frames = [20, 14, 11, 22]  # (mel frames - 3) // 4
     assert found.denominators == LossDenominators(15 / 2, sum(frames) / 2, 2)
-    assert found.parts["server"].denominators == LossDenominators(5 / 2, 20 / 2, 2)
-    assert found.parts["device"].denominators == LossDenominators(10 / 2, (14 + 11 + 22) / 2, 2)
+    assert found.parts["server"].denominators == LossDenominators(5 / 2, frames[0] / 2, 2)
+    assert found.parts["device"].denominators == LossDenominators(10 / 2, sum(frames[1:]) / 2, 2)
     assert found.parts["device"].rows.tolist() == [1]
+
+
+@pytest.mark.parametrize("frame_ms", [40, 80])
+def test_sampled_contexts_have_the_same_times_whatever_a_frame_lasts(frame_ms):
+    recipe = parse_recipe(
+        {"name": "r", "model": {"frame_ms": frame_ms}, "training": {"sampled_subnet": True}}, "r"
+    )
+    run = SimpleNamespace(recipe=recipe, subnets={})
+    found = {
+        (context.chunk * frame_ms, context.lookahead * frame_ms)
+        for step in range(300)
+        for context in [one_step._subnets(run, step)["sampled"].context]
+    }
+    assert found == {(c, r) for c in (160, 320, 640, 1280) for r in (0, 80, 160, 320)}
 
 
 def test_gradients_become_views_of_one_tensor_that_is_clipped_at_once():

@@ -113,7 +113,8 @@ def _artifact_table(tree: dict[str, Any]) -> Table:
 def _parts(inspection: Inspection) -> Table:
     from rich.table import Table
 
-    table = Table(title=f"{inspection.parameters:,} parameters", title_justify="left")
+    title = f"{inspection.parameters:,} parameters, frames of {inspection.frame_ms} ms"
+    table = Table(title=title, title_justify="left")
     table.add_column("part")
     table.add_column("parameters", justify="right")
     for name, count in inspection.parts.items():

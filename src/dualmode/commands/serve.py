@@ -140,14 +140,15 @@ def _browser_engine(folder: Path, model: Path, live: str | None) -> BrowserEngin
     files = read_engine_files(folder)
     for path in (Path(live or ""), model):
         if path.is_file():
-            subnet = Recognizer.load(path).subnet("device")
-            return BrowserEngine(files, path.read_bytes(), subnet)
+            device = Recognizer.load(path)
+            return BrowserEngine(files, path.read_bytes(), device.subnet("device"), device.framing)
     from dualmode.export.engine import engine_artifact
     from dualmode.model.directory import load_model
 
     loaded = load_model(model)
     artifact = engine_artifact(loaded, loaded.device_subnet)
-    return BrowserEngine(files, artifact.to_bytes(), loaded.device_subnet)
+    framing = loaded.model.encoder.framing
+    return BrowserEngine(files, artifact.to_bytes(), loaded.device_subnet, framing)
 
 
 def _keys(path: Path | None) -> tuple[str, ...]:

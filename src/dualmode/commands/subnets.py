@@ -29,7 +29,9 @@ SparsityOption = Annotated[
 ]
 ChunkOption = Annotated[
     int | None,
-    typer.Option("--chunk-ms", help="Chunk of device in milliseconds, a multiple of 40."),
+    typer.Option(
+        "--chunk-ms", help="Chunk of device in milliseconds, a multiple of a frame (40 or 80)."
+    ),
 ]
 LookaheadOption = Annotated[
     int | None,
@@ -63,30 +65,31 @@ def chosen_subnet(
 
     subnet = recognizer.subnet(name)
     times = {"chunk": chunk_ms, "lookahead": lookahead_ms, "left": left_ms}
-    changed = {field: _frames(field, ms) for field, ms in times.items() if ms is not None}
+    frame_ms = recognizer.framing.frame_ms
+    changed = {field: _frames(field, ms, frame_ms) for field, ms in times.items() if ms is not None}
     if changed and not isinstance(subnet.context, ChunkedContext):
         raise SubnetError(
             f"{name or 'the default'} has full context and no chunks: add --subnet device"
         )
     if isinstance(subnet.context, ChunkedContext):
-        subnet = replace(subnet, context=_context(subnet.context, changed))
+        subnet = replace(subnet, context=_context(subnet.context, changed, frame_ms))
     if sparsity is not None:
         subnet = replace(subnet, sparsity=sparsity)
     return recognizer.subnet(subnet)
 
 
-def _frames(option: str, milliseconds: int) -> int:
-    from dualmode.features import FRAME_MS
-
-    if milliseconds % FRAME_MS:
+def _frames(option: str, milliseconds: int, frame_ms: int) -> int:
+    if milliseconds % frame_ms:
+        below = milliseconds // frame_ms * frame_ms
         raise SubnetError(
-            f"--{option}-ms {milliseconds}: must be a multiple of {FRAME_MS}, the length of a frame"
+            f"--{option}-ms {milliseconds}: must be a multiple of {frame_ms}, the length of a "
+            f"frame of this model: try {below or frame_ms}"
         )
-    return milliseconds // FRAME_MS
+    return milliseconds // frame_ms
 
 
-def _context(context: ChunkedContext, changed: dict[str, int]) -> ChunkedContext:
+def _context(context: ChunkedContext, changed: dict[str, int], frame_ms: int) -> ChunkedContext:
     try:
         return replace(context, **changed)
     except ValueError as error:
-        raise SubnetError(f"no such context: {error} (in frames of 40 ms)") from None
+        raise SubnetError(f"no such context: {error} (in frames of {frame_ms} ms)") from None

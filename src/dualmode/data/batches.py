@@ -28,7 +28,7 @@ from dualmode.data.planning import PlannedBatch, Planner
 from dualmode.data.spans import Hidden, hide
 from dualmode.data.usable import confidence_of, usable_cuts
 from dualmode.errors import AudioError, DataError, DualmodeError
-from dualmode.features import encoder_frames
+from dualmode.features import Framing
 from dualmode.text import Tokens
 
 _PREFETCHED = 4  # batches per worker
@@ -109,6 +109,7 @@ class BatchSource:
     Args:
         cuts: utterances; those that cannot be used are left out and listed in ``report``.
         tokens: vocabulary of the transcripts; None if only the audio is used.
+        framing: of the encoder that the batches are for.
         train: shuffle, augment and repeat without end; otherwise one ordered pass.
         noise: CutSet of noise to mix in; at most an hour of it is held in memory.
         hiding: settings of masking, for pre-training; None otherwise.
@@ -123,6 +124,7 @@ class BatchSource:
         tokens: Tokens | None,
         text: TextConfig,
         data: DataConfig,
+        framing: Framing,
         *,
         seed: int,
         train: bool,
@@ -131,7 +133,7 @@ class BatchSource:
         noise: CutSet | None = None,
         hiding: PretrainingConfig | None = None,
     ) -> None:
-        usable, self.report = usable_cuts(cuts, tokens, text, data)
+        usable, self.report = usable_cuts(cuts, tokens, text, data, framing)
         kept = list(usable)
         self._data = data
         self._seed = seed
@@ -141,11 +143,17 @@ class BatchSource:
         durations = [cut.duration for cut in kept]
         weights = [_weight(cut, data.confidence_power) for cut in kept]
         self._planner = Planner(
-            durations, data, seed=seed, train=train, world_size=world_size, weights=weights
+            durations,
+            data,
+            seed=seed,
+            train=train,
+            world_size=world_size,
+            framing=framing,
+            weights=weights,
         )
         noises = load_noise(noise, seed, self.report) if train and noise is not None else []
         examples = Examples(kept, data, seed, train, noises)
-        self._maker = _BatchMaker(examples, tokens, hiding)
+        self._maker = _BatchMaker(examples, tokens, framing, hiding)
 
     @property
     def seconds(self) -> float:
@@ -223,10 +231,15 @@ class _BatchMaker(Dataset[_Result]):
     """Makes batches, in worker processes."""
 
     def __init__(
-        self, examples: Examples, tokens: Tokens | None, hiding: PretrainingConfig | None
+        self,
+        examples: Examples,
+        tokens: Tokens | None,
+        framing: Framing,
+        hiding: PretrainingConfig | None,
     ) -> None:
         self._examples = examples
         self._tokens = tokens
+        self._framing = framing
         self._hiding = hiding
 
     def __getitem__(self, task: _Task) -> _Result:
@@ -256,7 +269,7 @@ class _BatchMaker(Dataset[_Result]):
         rngs = [
             self._examples.generator(f"hide {example.id}", epoch, example.turn) for example in made
         ]
-        lengths = [encoder_frames(len(example.mels)) for example in made]
+        lengths = [self._framing.frames(len(example.mels)) for example in made]
         return hide(lengths, rngs, hiding, noisy=self._examples.train)
 
 

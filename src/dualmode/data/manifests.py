@@ -20,7 +20,7 @@ from dualmode.data.parallel import map_in_processes
 from dualmode.data.render import to_int16, write_flac
 from dualmode.data.usable import UnusableError
 from dualmode.errors import AudioError, DataError, TextError
-from dualmode.features import encoder_frames, mel_frames
+from dualmode.features import Framing, mel_frames
 from dualmode.text import normalize
 from dualmode.whole_files import replacing
 
@@ -263,7 +263,7 @@ def _check_sound(row: _Row, max_seconds: float) -> _Sound | UnusableError:
 
 
 def _check_pace(row: _Row, seconds: float, allow_untranscribed: bool) -> _Row:
-    """Check that the text has at most one letter per frame of 40 ms, 25 per second.
+    """Check that the text has at most one letter per 40 ms, 25 per second.
 
     Fast speech has about 20 per second. The tokens are not known yet; training checks their number
     again. Returns the row, without its text if it is too long and may be missing.
@@ -272,8 +272,8 @@ def _check_pace(row: _Row, seconds: float, allow_untranscribed: bool) -> _Row:
         UnusableError: the text is too long and required.
     """
     letters = len(row.text.replace(" ", ""))
-    frames = encoder_frames(mel_frames(int(seconds * SAMPLE_RATE_HZ)))
-    if letters <= max(frames, 1):
+    most = Framing(40).frames(mel_frames(int(seconds * SAMPLE_RATE_HZ)))
+    if letters <= max(most, 1):
         return row
     if allow_untranscribed:
         return replace(row, text="")

@@ -22,6 +22,7 @@ import numpy as np
 from dualmode.config import DataConfig
 from dualmode.data.augment import draw_tails_s
 from dualmode.errors import DataError
+from dualmode.features import Framing
 
 _LATE = 1 << 62  # a step at which all schedules have ended
 _PAUSE_S = (0.1, 1.0)  # shortest and longest pause between joined utterances
@@ -73,6 +74,7 @@ class Planner:
 
     Args:
         durations: duration of each row, in seconds.
+        framing: of the encoder, of whose frames a padded length has a multiple of 4.
         weights: average number of uses of each row in an epoch of training; None is once each.
 
     Raises:
@@ -87,6 +89,7 @@ class Planner:
         seed: int,
         train: bool,
         world_size: int,
+        framing: Framing,
         weights: Sequence[float] | None = None,
     ) -> None:
         self._durations = durations
@@ -96,9 +99,10 @@ class Planner:
         self._seed = seed
         self._train = train
         self._world_size = world_size
+        self._framing = framing
         self._seconds = data.batch_seconds * world_size
         examples = self._examples(np.random.default_rng((seed, 0)), lambda: _LATE)
-        self._lengths = bucket_lengths([item.total_s for item in examples], data.buckets)
+        self._lengths = bucket_lengths([item.total_s for item in examples], data.buckets, framing)
         if min(durations) > self._admitted_seconds(0):
             raise DataError(
                 f"data.curriculum_seconds={data.curriculum_seconds:g} admits no utterance: "
@@ -187,7 +191,7 @@ class Planner:
 
     def _bucket(self, item: Planned) -> int:
         """Padded length of an example, in mel frames."""
-        length = padded_mel_frames(item.total_s)
+        length = padded_mel_frames(item.total_s, self._framing)
         at = bisect_left(self._lengths, length)
         return self._lengths[at] if at < len(self._lengths) else length
 
@@ -209,18 +213,19 @@ class Planner:
             yield PlannedBatch(tuple(batch), length)
 
 
-def padded_mel_frames(seconds: float) -> int:
+def padded_mel_frames(seconds: float, framing: Framing) -> int:
     """Mel frames for ``seconds`` of audio, rounded up so that the encoder outputs a multiple of 4
     frames."""
     needed = round(100 * seconds) + 1  # speed perturbation rounds the number of samples
-    return -(-(needed - 3) // 16) * 16 + 3
+    frames = -(-(needed - framing.overlap_mels) // framing.stride_mels)
+    return framing.mels_read(-(-frames // 4) * 4)
 
 
-def bucket_lengths(durations: Sequence[float], buckets: int) -> list[int]:
+def bucket_lengths(durations: Sequence[float], buckets: int, framing: Framing) -> list[int]:
     """Lengths, in mel frames, of ``buckets`` that divide examples of ``durations`` seconds into
     parts of about equal total duration; the last fits the longest example."""
     ordered = np.sort(np.asarray(durations))
     totals = np.cumsum(ordered)
     shares = np.arange(1, buckets + 1) / buckets * totals[-1]
     index = np.searchsorted(totals, shares).clip(max=len(ordered) - 1)
-    return sorted({padded_mel_frames(seconds) for seconds in ordered[index].tolist()})
+    return sorted({padded_mel_frames(seconds, framing) for seconds in ordered[index].tolist()})

@@ -14,7 +14,7 @@ from dualmode.audio import SAMPLE_RATE_HZ
 from dualmode.config import DataConfig, TextConfig
 from dualmode.data.left_out import Report
 from dualmode.errors import DataError, TextError
-from dualmode.features import encoder_frames, mel_frames
+from dualmode.features import Framing, mel_frames
 from dualmode.text import UNKNOWN_ID, Tokens, normalize
 
 CONFIDENCE = "confidence"  # custom field of a supervision: its teacher's confidence, 0 to 1
@@ -31,7 +31,7 @@ class UnusableError(Exception):
 
 
 def usable_cuts(
-    cuts: CutSet, tokens: Tokens | None, text: TextConfig, data: DataConfig
+    cuts: CutSet, tokens: Tokens | None, text: TextConfig, data: DataConfig, framing: Framing
 ) -> tuple[CutSet, Report]:
     """Select usable cuts, with one supervision per cut and its text normalised.
 
@@ -51,7 +51,9 @@ def usable_cuts(
                 raise UnusableError("duplicate id", "another cut has the same id: make ids unique")
             _check_audio(cut, data)
             kept[cut.id] = (
-                cut.drop_supervisions() if tokens is None else _normalized(cut, tokens, text, data)
+                cut.drop_supervisions()
+                if tokens is None
+                else _normalized(cut, tokens, text, data, framing)
             )
             report.keep(cut.duration)
         except UnusableError as problem:
@@ -75,13 +77,13 @@ def source_of(cut: Cut) -> str:
     return str(sources[0].source) if sources and sources[0].type != "memory" else "(no file)"
 
 
-def fits(tokens: Sequence[int], seconds: float) -> bool:
-    """Whether CTC can align the tokens: one per frame of 40 ms, and a blank between equal ones.
+def fits(tokens: Sequence[int], seconds: float, framing: Framing) -> bool:
+    """Whether CTC can align the tokens: one per frame, and a blank between equal ones.
 
     The transducer needs fewer frames, but the auxiliary CTC would have no alignment.
     """
     repeats = sum(a == b for a, b in pairwise(tokens))
-    frames = encoder_frames(mel_frames(math.floor(seconds * SAMPLE_RATE_HZ)))
+    frames = framing.frames(mel_frames(math.floor(seconds * SAMPLE_RATE_HZ)))
     return len(tokens) + repeats <= frames
 
 
@@ -104,7 +106,9 @@ def _check_audio(cut: Cut, data: DataConfig) -> None:
         )
 
 
-def _normalized(cut: Cut, tokens: Tokens, text: TextConfig, data: DataConfig) -> Cut:
+def _normalized(
+    cut: Cut, tokens: Tokens, text: TextConfig, data: DataConfig, framing: Framing
+) -> Cut:
     """The cut with its text normalised. Raises UnusableError."""
     if not cut.supervisions or not (cut.supervisions[0].text or "").strip():
         raise UnusableError("no transcript", "no text: transcribe it, or pre-train on it")
@@ -119,10 +123,11 @@ def _normalized(cut: Cut, tokens: Tokens, text: TextConfig, data: DataConfig) ->
         raise UnusableError(
             "unsure", f"the teacher's confidence is {confidence_of(cut):.2f}: see min_confidence"
         )
-    if not fits(ids, cut.duration / max((1.0, *data.speeds))):
+    if not fits(ids, cut.duration / max((1.0, *data.speeds)), framing):
         raise UnusableError(
             "text too long",
-            f"{len(ids)} tokens do not fit into {cut.duration:.2f} s: does the text belong here?",
+            f"{len(ids)} tokens do not fit into {cut.duration:.2f} s of frames of "
+            f"{framing.frame_ms} ms: does the text belong here?",
         )
 
     def with_text(supervision: SupervisionSegment) -> SupervisionSegment:

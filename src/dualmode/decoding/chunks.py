@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dualmode.features import FRAME_MELS, MELS, Mels, encoder_frames, mels_read
+from dualmode.features import MELS, Framing, Mels
 from dualmode.model.subnet import ChunkedContext
 
 
@@ -14,7 +14,7 @@ class ChunkWindow(NamedTuple):
     """Input of one step of a stream: N chunks of C frames and R frames of look-ahead.
 
     Attributes:
-        mels: (4 (N C + R) + 3, 80) mel frames, zeros beyond the end of the stream.
+        mels: (M, 80) mel frames that the N C + R frames read, zeros beyond the end of the stream.
         existing: number of the N C + R frames that exist.
         real: number of the N C output frames that exist.
     """
@@ -27,8 +27,9 @@ class ChunkWindow(NamedTuple):
 class ChunkBuffer:
     """Collects mel frames and returns windows; those at the end state how many frames exist."""
 
-    def __init__(self, context: ChunkedContext) -> None:
+    def __init__(self, context: ChunkedContext, framing: Framing) -> None:
         self._context = context
+        self._framing = framing
         self._mels: Mels = np.zeros((0, MELS), dtype=np.float32)
         self._ended = False
 
@@ -47,7 +48,7 @@ class ChunkBuffer:
     @property
     def ready(self) -> int:
         """Number of chunks that can be taken now."""
-        left = encoder_frames(len(self._mels))
+        left = self._framing.frames(len(self._mels))
         if self._ended:
             return -(-left // self._context.chunk)
         return max(0, left - self._context.lookahead) // self._context.chunk
@@ -56,10 +57,11 @@ class ChunkBuffer:
         """Remove and return the window of the next ``chunks`` chunks, at most :attr:`ready`."""
         centre = chunks * self._context.chunk
         span = centre + self._context.lookahead
-        left = encoder_frames(len(self._mels))
-        mels = self._mels[: mels_read(span)]
-        if len(mels) < mels_read(span):
-            mels = np.concatenate([mels, np.zeros((mels_read(span) - len(mels), MELS), np.float32)])
+        left = self._framing.frames(len(self._mels))
+        read = self._framing.mels_read(span)
+        mels = self._mels[:read]
+        if len(mels) < read:
+            mels = np.concatenate([mels, np.zeros((read - len(mels), MELS), np.float32)])
         # A copy, so that the buffer does not keep the memory of the window alive.
-        self._mels = self._mels[FRAME_MELS * centre :].copy()
+        self._mels = self._mels[self._framing.stride_mels * centre :].copy()
         return ChunkWindow(mels, min(left, span), min(left, centre))

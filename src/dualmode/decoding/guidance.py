@@ -80,11 +80,18 @@ class Reading:
         outcomes: Sequence[Outcome],
         vocabulary: Vocabulary,
         seconds: float,
+        frame_s: float,
         earlier: Sequence[Token] = (),
     ) -> Transcript:
-        """Combine the outcomes of consecutive pieces of audio to one transcript."""
+        """Combine the outcomes of consecutive pieces of audio to one transcript.
+
+        Args:
+            seconds: duration of the audio.
+            frame_s: time from one frame of the encoder to the next, in seconds.
+            earlier: tokens before those of the outcomes.
+        """
         tokens = (*earlier, *(token for outcome in outcomes for token in outcome.tokens))
-        found = transcript_of(tokens, vocabulary, seconds, self.calibration)
+        found = transcript_of(tokens, vocabulary, seconds, frame_s, self.calibration)
         if self.written:
             found = replace(found, written=in_writing(found.words))
         if len(outcomes) != 1 or earlier:
@@ -94,7 +101,7 @@ class Reading:
         texts = [(h.tokens, h.score) for h in known] if self.nbest > 1 else []
         return replace(
             found,
-            alternatives=alternatives_of(texts, vocabulary, seconds, self.calibration),
+            alternatives=alternatives_of(texts, vocabulary, seconds, frame_s, self.calibration),
             rejected=outcome.rejected,
             margin=outcome.margin,
         )

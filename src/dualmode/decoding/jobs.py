@@ -45,11 +45,13 @@ class AudioJob:
             return duration_s(self.audio)
         return len(self.audio) / self.sample_rate_hz
 
-    def result(self, vocabulary: Vocabulary, reading: Reading) -> Transcript | AudioError:
-        """The transcript, or the error."""
+    def result(
+        self, vocabulary: Vocabulary, reading: Reading, frame_s: float
+    ) -> Transcript | AudioError:
+        """The transcript, from frames of ``frame_s`` seconds, or the error."""
         if self.error is not None:
             return self.error
-        return reading.transcript(self.outcomes, vocabulary, self.samples / SAMPLE_RATE_HZ)
+        return reading.transcript(self.outcomes, vocabulary, self.samples / SAMPLE_RATE_HZ, frame_s)
 
     def _read(self) -> Iterator[Samples]:
         if isinstance(self.audio, (str, Path)):
@@ -87,9 +89,11 @@ class AudioJobs:
         if self._progress:
             self._progress(self._done_s, max(self._done_s, self._total_s))
 
-    def results(self, vocabulary: Vocabulary, reading: Reading) -> list[Transcript | AudioError]:
-        """A transcript or an error for each job."""
-        return [job.result(vocabulary, reading) for job in self._jobs]
+    def results(
+        self, vocabulary: Vocabulary, reading: Reading, frame_s: float
+    ) -> list[Transcript | AudioError]:
+        """A transcript, from frames of ``frame_s`` seconds, or an error for each job."""
+        return [job.result(vocabulary, reading, frame_s) for job in self._jobs]
 
 
 def grouped(

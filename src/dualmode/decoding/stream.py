@@ -28,7 +28,7 @@ from dualmode.decoding.transcript import (
     token_spans,
 )
 from dualmode.errors import DualmodeError
-from dualmode.features import FRAME_S, OnlineFbank
+from dualmode.features import OnlineFbank
 from dualmode.model.subnet import ChunkedContext, Subnet, chunked_context
 from dualmode.runtime import Runtime
 
@@ -114,13 +114,14 @@ class StreamPast:
         vocabulary: Vocabulary,
         options: StreamOptions,
     ) -> None:
-        self.buffer = ChunkBuffer(context)
+        self.buffer = ChunkBuffer(context, runtime.framing)
         self.state = runtime.initial_state(1)
         self.hypotheses = search.start(1)
         self.ended = False
         self._search = search
         self._vocabulary = vocabulary
         self._options = options
+        self._frame_s = runtime.framing.frame_s
         self._resampler = StreamResampler(options.sample_rate_hz)
         self._fbank = OnlineFbank()
         self._samples = 0
@@ -180,7 +181,7 @@ class StreamPast:
         """The transcript of the whole stream, or since the last endpoint."""
         (outcome,) = self._outcomes(self._search.finish(self.hypotheses))
         return self._options.reading.transcript(
-            [outcome], self._vocabulary, self.seconds, earlier=self._kept
+            [outcome], self._vocabulary, self.seconds, self._frame_s, earlier=self._kept
         )
 
     def _outcomes(self, finished: Any) -> list[Outcome]:
@@ -192,7 +193,7 @@ class StreamPast:
         settled = self._search.stable(self.hypotheses)[0]
         stable = sum(span.end < settled for span in spans)
         calibration = self._options.reading.calibration
-        return tuple(span.word(calibration) for span in spans), stable
+        return tuple(span.word(self._frame_s, calibration) for span in spans), stable
 
     def _segment(self) -> Transcript | None:
         """End the current segment if it is due, and return it unless it is empty."""
@@ -200,9 +201,9 @@ class StreamPast:
         assert endpointing is not None
         (last,) = self._search.last_frames(self.hypotheses)
         silent_from = last + 1 if last is not None else self._frames
-        if (self._frames - silent_from) * FRAME_S >= endpointing.silence_s:
+        if (self._frames - silent_from) * self._frame_s >= endpointing.silence_s:
             return self._end_segment()
-        if (self._frames - self._segment_start) * FRAME_S < endpointing.longest_s:
+        if (self._frames - self._segment_start) * self._frame_s < endpointing.longest_s:
             return None
         return self._end_segment() if self._search.confined else self._cut_before_last_word()
 
@@ -227,7 +228,8 @@ class StreamPast:
             self._kept.extend(outcome.tokens)
         if not outcome.tokens and not outcome.rejected:
             return None
-        return self._options.reading.transcript([outcome], self._vocabulary, self._frames * FRAME_S)
+        seconds = self._frames * self._frame_s
+        return self._options.reading.transcript([outcome], self._vocabulary, seconds, self._frame_s)
 
 
 def advance(

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 from dualmode.decoding.confidence import UNCALIBRATED, Calibration
 from dualmode.decoding.formats import to_dict, to_json, to_srt, to_vtt
-from dualmode.features import FRAME_S
 from dualmode.language.written import written_words
 from dualmode.text import UNKNOWN_ID, WORD_START
 
@@ -34,7 +33,7 @@ class Token:
 
     Attributes:
         id: index in the model's vocabulary.
-        frame: index of the frame (40 ms) that emitted it, from the start of the audio.
+        frame: index of the frame of the encoder that emitted it, from the start of the audio.
         log_prob: its log-probability there, in nats.
     """
 
@@ -159,13 +158,13 @@ class TokenSpan:
     tokens: tuple[Token, ...]
     end: int
 
-    def word(self, calibration: Calibration = UNCALIBRATED) -> Word:
-        """The word with times and confidence."""
+    def word(self, frame_s: float, calibration: Calibration = UNCALIBRATED) -> Word:
+        """The word with times and confidence, from frames of ``frame_s`` seconds."""
         mean_log_prob = sum(token.log_prob for token in self.tokens) / len(self.tokens)
         return Word(
             text=self.text,
-            start_s=round(self.tokens[0].frame * FRAME_S, 3),
-            end_s=round((self.tokens[-1].frame + 1) * FRAME_S, 3),
+            start_s=round(self.tokens[0].frame * frame_s, 3),
+            end_s=round((self.tokens[-1].frame + 1) * frame_s, 3),
             confidence=calibration.apply(min(1.0, math.exp(mean_log_prob))),
         )
 
@@ -186,10 +185,11 @@ def transcript_of(
     tokens: Sequence[Token],
     vocabulary: Vocabulary,
     seconds: float,
+    frame_s: float,
     calibration: Calibration = UNCALIBRATED,
 ) -> Transcript:
-    """A transcript from the tokens of a whole piece of audio."""
-    words = (span.word(calibration) for span in token_spans(tokens, vocabulary))
+    """A transcript from the tokens of a piece of audio; a frame lasts ``frame_s`` seconds."""
+    words = (span.word(frame_s, calibration) for span in token_spans(tokens, vocabulary))
     return Transcript(tuple(_within(word, seconds) for word in words), seconds, tuple(tokens))
 
 
@@ -213,6 +213,7 @@ def alternatives_of(
     hypotheses: Sequence[tuple[Sequence[Token], float]],
     vocabulary: Vocabulary,
     seconds: float,
+    frame_s: float,
     calibration: Calibration = UNCALIBRATED,
 ) -> tuple[Alternative, ...]:
     """Alternatives from hypotheses and their scores, best first."""
@@ -222,7 +223,7 @@ def alternatives_of(
     total = sum(math.exp(score - most) for _, score in hypotheses)
     return tuple(
         Alternative(
-            transcript_of(tokens, vocabulary, seconds, calibration).words,
+            transcript_of(tokens, vocabulary, seconds, frame_s, calibration).words,
             score,
             math.exp(score - most) / total,
         )

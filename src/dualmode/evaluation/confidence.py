@@ -78,8 +78,9 @@ def judged_words(
     """The words of the best text of each utterance, compared with the reference."""
     confidences: list[float] = []
     correct: list[bool] = []
+    tokens, frame_s = cuts.recognizer.tokens, cuts.recognizer.framing.frame_s
     for reference, outcome in zip(cuts.references, outcomes, strict=True):
-        words = transcript_of(outcome.tokens, cuts.recognizer.tokens, np.inf, calibration).words
+        words = transcript_of(outcome.tokens, tokens, np.inf, frame_s, calibration).words
         hits = {at for _, at in matches(reference.split(), [word.text for word in words])}
         confidences += [word.confidence for word in words]
         correct += [at in hits for at in range(len(words))]

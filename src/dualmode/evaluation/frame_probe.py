@@ -22,11 +22,12 @@ from dualmode.config import Recipe
 from dualmode.data.batches import BatchSource
 from dualmode.decoding.ctc import align
 from dualmode.errors import DataError
+from dualmode.features import Framing
 from dualmode.model.backbone import Backbone
 from dualmode.model.directory import LoadedModel, read_weights, unpack_state
 from dualmode.model.subnet import Subnet, trained_subnets
 
-_REACH = 3  # frames (120 ms) by which a token's label extends into neighbouring blanks
+_REACH_MS = 120  # by which a token's label extends into neighbouring blanks
 _HELD_OUT = 5  # one utterance in five is scored and not used for fitting
 _UNLABELLED = -1
 _ROUNDS = 60  # iterations of L-BFGS
@@ -102,9 +103,12 @@ def probe(
     """
     trained, random, recipe = load_encoder(folder)
     calm = aligner.recipe.data.model_copy(update={"workers": 0})
-    source = BatchSource(cuts, aligner.tokens, aligner.recipe.text, calm, seed=0, train=False)
+    of_aligner, framing = aligner.model.encoder.framing, trained.encoder.framing
+    source = BatchSource(
+        cuts, aligner.tokens, aligner.recipe.text, calm, of_aligner, seed=0, train=False
+    )
     batches = [batch for batch, _ in source.batches()]
-    labels = [_labels(aligner, batch) for batch in batches]
+    labels = [_labels(aligner, batch, framing) for batch in batches]
     held_out = [np.asarray([_held(name) for name in batch.ids]) for batch in batches]
     subnets = trained_subnets(recipe)
     total, done = 2 * len(subnets) * len(trained.encoder.layers), 0
@@ -127,18 +131,34 @@ def _held(name: str) -> bool:
     return sum(name.encode()) % _HELD_OUT == 0
 
 
-def _labels(aligner: LoadedModel, batch: Any) -> list[Labels]:
-    """Labels (T,) of each utterance: the token at or near each frame, else -1."""
+def _labels(aligner: LoadedModel, batch: Any, framing: Framing) -> list[Labels]:
+    """Labels (T,) of each utterance: the token at or near each frame of ``framing``, else -1."""
     best, *_ = trained_subnets(aligner.recipe).values()
     frames, lengths = aligner.model(batch.features, batch.feature_lengths, best)
     log_probs = aligner.model.ctc_log_probs(frames).numpy()
+    own = aligner.model.encoder.framing
+    reach, counts = _REACH_MS // own.frame_ms, framing.frame_counts(batch.feature_lengths)
     rows = zip(log_probs, lengths.tolist(), batch.tokens, batch.token_lengths, strict=True)
-    return [
-        spread(align(row[:length], tokens[:count].tolist())) for row, length, tokens, count in rows
+    found = [
+        spread(align(row[:length], tokens[:count].tolist()), reach)
+        for row, length, tokens, count in rows
     ]
+    pairs = zip(found, counts.tolist(), strict=True)
+    return [reframed(labels, own, framing, count) for labels, count in pairs]
 
 
-def spread(path: Labels, reach: int = _REACH) -> Labels:
+def reframed(labels: Labels, own: Framing, other: Framing, frames: int) -> Labels:
+    """Labels of the frames of one framing for ``frames`` frames of another: each gets the label of
+    the frame whose middle is nearest to its own."""
+    if own == other or not len(labels):
+        return labels
+    middles = other.stride_mels * np.arange(1, frames + 1) - 1  # in mel frames
+    nearest = np.rint((middles + 1) / own.stride_mels - 1).astype(np.int64)
+    found: Labels = labels[nearest.clip(0, len(labels) - 1)]
+    return found
+
+
+def spread(path: Labels, reach: int) -> Labels:
     """Label blank frames with the nearest token within ``reach`` frames, or with -1."""
     said = np.flatnonzero(path)
     if not len(said):

@@ -12,7 +12,7 @@ from lhotse.cut import Cut
 from dualmode.audio import SAMPLE_RATE_HZ, Samples
 from dualmode.decoding.transcript import Transcript, Vocabulary, token_spans
 from dualmode.evaluation.utterances import scorable_batches
-from dualmode.features import FRAME_MELS, MEL_FRAME_SAMPLES
+from dualmode.features import MEL_FRAME_SAMPLES, Framing
 from dualmode.model.subnet import ChunkedContext, Subnet, chunked_context
 from dualmode.recognizer import Recognizer
 
@@ -60,10 +60,10 @@ class TailReport:
     changed: tuple[str, ...]
 
 
-def audio_needed_s(context: ChunkedContext, frame: int) -> float:
+def audio_needed_s(context: ChunkedContext, framing: Framing, frame: int) -> float:
     """Seconds of audio that a stream needs before it computes ``frame`` (unless it ends)."""
-    first_mel = frame // context.chunk * FRAME_MELS * context.chunk
-    last_mel = first_mel + context.step_mels - 1
+    first_mel = frame // context.chunk * framing.stride_mels * context.chunk
+    last_mel = first_mel + framing.mels_read(context.window) - 1
     return (last_mel * MEL_FRAME_SAMPLES + _MEL_WINDOW_END) / SAMPLE_RATE_HZ
 
 
@@ -72,6 +72,7 @@ def word_delays_s(
     reference: Sequence[TimedWord],
     vocabulary: Vocabulary,
     subnet: Subnet,
+    framing: Framing,
 ) -> list[float]:
     """Emission delays of the correctly recognised words whose end is known.
 
@@ -87,7 +88,7 @@ def word_delays_s(
     for at, where in matches([w.text for w in reference], [span.text for span in spans]):
         end_s = reference[at].end_s
         if end_s is not None:
-            needed_s = audio_needed_s(context, spans[where].tokens[-1].frame)
+            needed_s = audio_needed_s(context, framing, spans[where].tokens[-1].frame)
             delays.append(min(needed_s, transcript.seconds) - end_s)
     return delays
 

@@ -15,6 +15,7 @@ from dualmode.evaluation.latency import EmissionDelay
 from dualmode.evaluation.significance import bootstrap_interval
 from dualmode.evaluation.utterances import Skipped, Utterance
 from dualmode.evaluation.wer import ErrorCounts, character_errors, word_errors
+from dualmode.features import Framing
 from dualmode.model.subnet import ChunkedContext, Subnet
 from dualmode.whole_files import replace_text, replacing
 
@@ -68,35 +69,54 @@ class Scores:
 
 
 @dataclass(frozen=True)
+class Latency:
+    """What determines the latency of a recogniser that streams.
+
+    Attributes:
+        framing: of the model.
+        delay: measured emission delay.
+        reference: source of the ends of words, ``alignment`` or ``server``.
+    """
+
+    framing: Framing
+    delay: EmissionDelay
+    reference: str
+
+
+@dataclass(frozen=True)
 class SubnetResult:
     """One recogniser on all utterances.
 
     Attributes:
         processing_s: seconds spent on features, network and search, excluding reading files.
-        delay: emission delay, for subnets that stream.
-        delay_reference: source of the ends of words, ``alignment`` or ``server``.
+        latency: of subnets that stream.
     """
 
     subnet: Subnet
     hypotheses: tuple[str, ...]
     scores: Scores
     processing_s: float
-    delay: EmissionDelay | None = None
-    delay_reference: str = ""
+    latency: Latency | None = None
+
+    @property
+    def delay(self) -> EmissionDelay | None:
+        """Emission delay of a subnet that streams."""
+        return None if self.latency is None else self.latency.delay
 
     def latency_ms(self) -> dict[str, Any] | None:
         """Algorithmic latency (chunk, look-ahead, their sum) and measured emission delay."""
         context = self.subnet.context
-        if self.delay is None or not isinstance(context, ChunkedContext):
+        if self.latency is None or not isinstance(context, ChunkedContext):
             return None
+        frame_ms, delay = self.latency.framing.frame_ms, self.latency.delay
         return {
-            "chunk": context.chunk_ms,
-            "lookahead": context.lookahead_ms,
-            "worst_case": context.chunk_ms + context.lookahead_ms,
-            "emission_median": self.delay.median_ms,
-            "emission_p90": self.delay.p90_ms,
-            "emission_words": self.delay.words,
-            "reference": self.delay_reference,
+            "chunk": context.chunk * frame_ms,
+            "lookahead": context.lookahead * frame_ms,
+            "worst_case": context.window * frame_ms,
+            "emission_median": delay.median_ms,
+            "emission_p90": delay.p90_ms,
+            "emission_words": delay.words,
+            "reference": self.latency.reference,
         }
 
 

@@ -22,7 +22,7 @@ from dualmode.evaluation.latency import (
     summarize,
     word_delays_s,
 )
-from dualmode.evaluation.results import Evaluation, Scores, SubnetResult
+from dualmode.evaluation.results import Evaluation, Latency, Scores, SubnetResult
 from dualmode.evaluation.utterances import (
     BATCH_SECONDS,
     Skipped,
@@ -168,14 +168,14 @@ class _Evaluator:
         scores = Scores.of([self._written(u) for u in self.utterances], hypotheses)
         if not run.subnet.streams:
             return SubnetResult(run.subnet, hypotheses, scores, run.processing_s)
+        tokens, framing = self.recognizer.tokens, self.recognizer.framing
         delays = [
             delay
             for transcript, words in zip(run.transcripts, timed, strict=True)
-            for delay in word_delays_s(transcript, words, self.recognizer.tokens, run.subnet)
+            for delay in word_delays_s(transcript, words, tokens, run.subnet, framing)
         ]
-        return SubnetResult(
-            run.subnet, hypotheses, scores, run.processing_s, summarize(delays), reference
-        )
+        latency = Latency(framing, summarize(delays), reference)
+        return SubnetResult(run.subnet, hypotheses, scores, run.processing_s, latency)
 
 
 def _raise_errors(results: list[Transcript | AudioError]) -> list[Transcript]:

@@ -1,5 +1,9 @@
 """The parts of a recogniser as ONNX graphs, with the inputs and outputs of sherpa-onnx.
 
+Frames last 40 ms, from which sherpa-onnx derives times and endpoints. A model with frames of 80 ms
+is exported with each frame repeated: greedy search, which emits at most one symbol a frame in
+sherpa-onnx, may then emit two on a frame of the model, as a transducer does.
+
 sherpa-onnx passes tensors by position, so their order matters and their names do not. Pruned
 weights of a sparse subnet are written as zeros.
 """
@@ -20,7 +24,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dualmode.errors import ExportError
-from dualmode.features import FRAME_REACH_MELS, encoder_frame_counts
 from dualmode.model.encoder import EncoderState
 from dualmode.model.layers import LayerState
 from dualmode.model.subnet import ChunkedContext, Subnet
@@ -49,16 +52,16 @@ class OnlineEncoder(nn.Module):
         self.net, self.subnet, self.context = net, subnet, context
 
     def forward(self, mels: Tensor, states: list[Tensor], processed: Tensor) -> tuple[Tensor, ...]:
-        """Map mel frames (N, 4 (C + R) + 3, 80) and states to frames (N, C, J) and new states."""
+        """Map mel frames (N, T, 80) of C + R frames, and states, to frames and new states."""
         layers = tuple(
             LayerState(key.transpose(1, 2), value.transpose(1, 2), conv.transpose(1, 2))
             for key, value, conv, _ in _per_layer(states)
         )
         present = mels[..., 0] > ABSENT_BELOW
-        counts = encoder_frame_counts(present.sum(dim=1))
+        counts = self.net.encoder.framing.frame_counts(present.sum(dim=1))
         mels = torch.where(present.unsqueeze(-1), mels, 0.0)
         frames, after = self.net.stream(mels, counts, EncoderState(processed, layers), self.subnet)
-        outputs = [frames]
+        outputs = [repeated(self.net, frames)]
         for new, (_, _, _, fusion) in zip(after.layers, _per_layer(states), strict=True):
             outputs += [new.key.transpose(1, 2), new.value.transpose(1, 2)]
             outputs += [new.conv.transpose(1, 2), fusion + 0.0]
@@ -88,8 +91,15 @@ class OfflineEncoder(nn.Module):
     def forward(self, mels: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Map mel frames to frames; those beyond the length of an utterance are undefined."""
         # Padding guarantees at least one frame, so the graph needs no branch.
-        padded = F.pad(mels, (0, 0, 0, FRAME_REACH_MELS))
-        return self.net.recognize(padded, lengths, self.subnet)
+        padded = F.pad(mels, (0, 0, 0, self.net.encoder.framing.reach_mels))
+        frames, counts = self.net.recognize(padded, lengths, self.subnet)
+        return repeated(self.net, frames), counts * self.net.encoder.framing.shortest_frames
+
+
+def repeated(net: Supernet, frames: Tensor) -> Tensor:
+    """Frames (N, T, J) of a model as frames of 40 ms."""
+    count = net.encoder.framing.shortest_frames
+    return frames if count == 1 else frames.repeat_interleave(count, dim=1)
 
 
 class PredictorGraph(nn.Module):

@@ -23,7 +23,7 @@ from dualmode.export.onnx_graphs import (
 )
 from dualmode.export.quantization import quantize_graph
 from dualmode.export.sherpa_readme import ExportedRecognizer, readme
-from dualmode.features import MELS
+from dualmode.features import MELS, Framing
 from dualmode.model.directory import LoadedModel
 from dualmode.model.subnet import ChunkedContext, Subnet
 from dualmode.model.supernet import Supernet
@@ -33,14 +33,14 @@ from dualmode.whole_files import replace_text
 QUANTIZED = ("encoder", "joiner")  # the predictor is an embedding and a small product
 
 
-def needed_tail_s(context: ChunkedContext) -> float:
+def needed_tail_s(context: ChunkedContext, framing: Framing) -> float:
     """Silence, in seconds, to append so that sherpa-onnx loses no word at the end of a stream.
 
-    sherpa-onnx runs only whole steps, when more than ``step_mels`` mel frames are available, so
-    that many mel frames of silence move the last sample into a chunk. The silence of a session's
+    sherpa-onnx runs only whole steps, when more mel frames than a step reads are available, so that
+    many mel frames of silence move the last sample into a chunk. The silence of a session's
     tail is added, since words may be emitted later than they are spoken.
     """
-    return round((context.step_mels + 1) / 100 + TAIL_S, 2)
+    return round((framing.mels_read(context.window) + 1) / 100 + TAIL_S, 2)
 
 
 def export_sherpa_onnx(
@@ -64,7 +64,7 @@ def export_sherpa_onnx(
         ExportError: the packages that writing ONNX needs are missing.
         SubnetError: the model does not contain a subnet.
     """
-    exported = []
+    exported, framing = [], loaded.model.encoder.framing
     for name, subnet in subnets.items():
         folder = out / name
         folder.mkdir(parents=True, exist_ok=True)
@@ -74,8 +74,8 @@ def export_sherpa_onnx(
                 quantize_graph(folder / f"{part}.onnx", folder / f"{part}.int8.onnx")
         _write_tokens(loaded.tokens, folder)
         context = subnet.context
-        tail_s = needed_tail_s(context) if isinstance(context, ChunkedContext) else 0.0
-        exported.append(ExportedRecognizer(name, folder, subnet, tail_s))
+        tail_s = needed_tail_s(context, framing) if isinstance(context, ChunkedContext) else 0.0
+        exported.append(ExportedRecognizer(name, folder, subnet, framing, tail_s))
     # Files for dualmode's own runtime "onnx".
     loaded.tokens.save(out)
     replace_text(out / "config.yaml", _recipe_of(loaded.recipe, subnets).to_yaml())
@@ -133,7 +133,8 @@ def _write_recognizer(loaded: LoadedModel, folder: Path, subnet: Subnet) -> None
 def _write_online_encoder(
     net: Supernet, subnet: Subnet, context: ChunkedContext, path: Path, sparsity: float
 ) -> None:
-    encoder = net.encoder
+    encoder, framing = net.encoder, net.encoder.framing
+    read = framing.mels_read(context.window)
     module = OnlineEncoder(net, subnet, context)
     kinds = ("key", "value", "conv", "fusion")
     states = [f"{kind}_{layer}" for layer in range(len(encoder.layers)) for kind in kinds]
@@ -141,7 +142,7 @@ def _write_online_encoder(
     write_graph(
         module,
         (
-            torch.zeros(2, context.step_mels, MELS),
+            torch.zeros(2, read, MELS),
             module.initial_states(2),
             torch.zeros(2, dtype=torch.int64),
         ),
@@ -150,8 +151,8 @@ def _write_online_encoder(
         dynamic={name: {0: "N"} for name in inputs},
         metadata={
             "model_type": "ebranchformer",
-            "T": context.step_mels,
-            "decode_chunk_len": 4 * context.chunk,
+            "T": read,
+            "decode_chunk_len": framing.stride_mels * context.chunk,
             "num_hidden_layers": len(encoder.layers),
             "hidden_size": encoder.width,
             "intermediate_size": 2 * encoder.width,
@@ -161,7 +162,7 @@ def _write_online_encoder(
             "num_heads": encoder.heads,
             "head_dim": encoder.width // encoder.heads,
             "sparsity": f"{sparsity:g}",
-            "tail_seconds": f"{needed_tail_s(context):g}",
+            "tail_seconds": f"{needed_tail_s(context, framing):g}",
             "maintainer": "dualmode",
         },
     )

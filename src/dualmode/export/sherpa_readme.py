@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dualmode.features import Framing
 from dualmode.model.subnet import ChunkedContext, Subnet
 
 
@@ -17,12 +18,14 @@ class ExportedRecognizer:
         name: ``device`` or ``server``.
         folder: folder with encoder, decoder, joiner and tokens.
         subnet: subnet that the graphs compute.
+        framing: of the model.
         tail_s: silence that a stream needs after its last sample; 0 for full context.
     """
 
     name: str
     folder: Path
     subnet: Subnet
+    framing: Framing
     tail_s: float
 
 
@@ -33,15 +36,18 @@ def readme(model: str, exported: Sequence[ExportedRecognizer], *, int8: bool) ->
         _online(one, suffix) if isinstance(one.subnet.context, ChunkedContext) else _offline(suffix)
         for one in exported
     ]
+    frame_ms = exported[0].framing.frame_ms
     return f"""# {model} for sherpa-onnx
 
 ONNX graphs of a dualmode model, for sherpa-onnx 1.10.46 or newer (`pip install sherpa-onnx`).
 Mean and variance normalisation are inside the encoders; the recipe's blank penalty is inside the
-joiners; one frame is 40 ms. Audio is 16 kHz, one channel.
+joiners; one frame is 40 ms{_REPEATED if frame_ms == 80 else ""}. Audio is 16 kHz, one channel.
 {_INT8 if int8 else ""}
 {"".join(sections)}"""
 
 
+_REPEATED = """
+(sherpa-onnx assumes that), so the encoders give each frame of 80 ms of the model twice"""
 _INT8 = """
 `encoder.int8.onnx` and `joiner.int8.onnx` contain the same networks with matrix products in int8,
 with one scale per output channel. Measure their word error rate before you ship them.
@@ -51,11 +57,12 @@ with one scale per output channel. Measure their word error rate before you ship
 def _online(one: ExportedRecognizer, suffix: str) -> str:
     context = one.subnet.context
     assert isinstance(context, ChunkedContext)
+    frame_ms = one.framing.frame_ms
     return f"""
 ## {one.name}: streaming
 
-Chunks of {context.chunk_ms} ms, {context.lookahead_ms} ms of look-ahead, \
-{context.left * 40} ms of left context, sparsity {one.subnet.sparsity:g}.
+Chunks of {context.chunk * frame_ms} ms, {context.lookahead * frame_ms} ms of look-ahead, \
+{context.left * frame_ms} ms of left context, sparsity {one.subnet.sparsity:g}.
 
 **Append {one.tail_s:g} s of silence** after the last sample: sherpa-onnx never runs a partial
 chunk, so the last words would be lost without it.

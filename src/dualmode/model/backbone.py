@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from dualmode.config import ModelConfig, PruningConfig
 from dualmode.errors import SubnetError
-from dualmode.features import encoder_frame_counts
 from dualmode.model.encoder import Encoder
 from dualmode.model.layers import ActiveWeights
 from dualmode.model.masks import PrunableLinear, prunable
@@ -59,7 +58,8 @@ class Backbone(nn.Module):
 
         Latents are the same for all subnets, so a training step computes them once.
         """
-        return self.encoder.subsampling(features), encoder_frame_counts(feature_lengths)
+        lengths = self.encoder.framing.frame_counts(feature_lengths)
+        return self.encoder.subsampling(features), lengths
 
     def encode(self, latents: Tensor, frame_lengths: Tensor, subnet: Subnet) -> Tensor:
         """Encode latents (B, T, D) with ``subnet`` to frames (B, T, D), zero beyond the lengths."""

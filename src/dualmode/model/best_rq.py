@@ -17,9 +17,9 @@ class BestRq(MaskedEncoder):
     """An encoder, a frozen quantiser of mel frames, and a classifier of its codes.
 
     Frames are masked where wav2vec 2.0 masks them, after the subsampling and by a learnt vector.
-    The paper replaces mel frames by noise instead. Here a frame reads seven mel frames, three of
-    which the next frame reads too, so noise would also enter frames that are not masked; and the
-    front end would learn from noise that recognisers never hear.
+    The paper replaces mel frames by noise instead. Here a frame reads seven mel frames (15 if it
+    lasts 80 ms), almost half of which the next frame reads too, so noise would also enter frames
+    that are not masked; and the front end would learn from noise that recognisers never hear.
 
     Args:
         seed: of the quantiser.
@@ -30,7 +30,7 @@ class BestRq(MaskedEncoder):
     ) -> None:
         super().__init__(model, pruning)
         config = pretraining.random_quantizer
-        self.quantizer = RandomQuantizer(config, seed)
+        self.quantizer = RandomQuantizer(config, self.encoder.framing, seed)
         self.classify = nn.Linear(model.width, config.codebooks * config.entries)
         self._codes = (config.codebooks, config.entries)
 

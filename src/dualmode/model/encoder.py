@@ -10,14 +10,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dualmode.config import ModelConfig, PruningConfig
-from dualmode.features import FRAME_REACH_MELS, MELS
+from dualmode.features import MELS, Framing
 from dualmode.model.layers import ActiveWeights, ConformerLayer, LayerState, Norms, norm_sets
 from dualmode.model.subnet import ChunkedContext, Context
 from dualmode.model.windows import Windows, fold, make_windows, step_layout, whole_layout
 
 
 class Subsampling(nn.Module):
-    """Normalise log-mels and subsample by 4 with two unpadded 3x3 convolutions of stride 2.
+    """Normalise log-mels and subsample with unpadded 3x3 convolutions of stride 2.
+
+    Frames of 40 ms have two of them. Frames of 80 ms have three, as in FastConformer (Rekesh et
+    al., arXiv 2305.05084), whose convolutions are depthwise separable.
 
     The output is what wav2vec 2.0 calls latents; it is the same for every subnet.
     """
@@ -28,20 +31,25 @@ class Subsampling(nn.Module):
     def __init__(self, model: ModelConfig) -> None:
         super().__init__()
         channels = model.subsampling_channels
+        self.framing = Framing(model.frame_ms)
         self.register_buffer("mean", torch.zeros(MELS))
         self.register_buffer("deviation", torch.ones(MELS))
         self.first = nn.Conv2d(1, channels, 3, stride=2)
         self.second = nn.Conv2d(channels, channels, 3, stride=2)
-        bins = ((MELS - 3) // 2 + 1 - 3) // 2 + 1
+        self.third = nn.Conv2d(channels, channels, 3, stride=2) if model.frame_ms == 80 else None
+        bins = self.framing.frames(MELS)  # each convolution halves bins as it halves mel frames
         self.out = nn.Linear(channels * bins, model.width)
 
     def forward(self, mels: Tensor) -> Tensor:
-        """Map mel frames (B, M, 80) to latents (B, T, D); fewer than 7 mel frames are padded."""
+        """Map mel frames (B, M, 80) to latents (B, T, D); fewer mel frames than a frame reads are
+        padded."""
         mels = (mels - self.mean) / self.deviation
-        if mels.shape[1] < FRAME_REACH_MELS:
-            mels = F.pad(mels, (0, 0, 0, FRAME_REACH_MELS - mels.shape[1]))
+        if mels.shape[1] < self.framing.reach_mels:
+            mels = F.pad(mels, (0, 0, 0, self.framing.reach_mels - mels.shape[1]))
         x = F.relu(self._convolve(self.first, mels.unsqueeze(1)))
         x = F.relu(self._convolve(self.second, x))
+        if self.third is not None:
+            x = F.relu(self._convolve(self.third, x))
         output: Tensor = self.out(x.permute(0, 2, 3, 1).flatten(2))
         return output
 
@@ -85,6 +93,11 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(ConformerLayer(model, pruning) for _ in range(model.layers))
         self.norm = Norms(model.width, norm_sets(model))
 
+    @property
+    def framing(self) -> Framing:
+        """How its frames lie on mel frames."""
+        return self.subsampling.framing
+
     def initial_state(self, batch: int, left: int) -> EncoderState:
         """The initial state of ``batch`` streams with ``left`` frames of left context."""
         device = self.norm.gain.device
@@ -119,8 +132,9 @@ class Encoder(nn.Module):
         """Advance streams by all chunks whose windows are complete in ``mels``.
 
         Args:
-            mels: (B, 4 (N C + R) + 3, 80) mel frames: N chunks and their look-ahead; the next
-                call starts 4 N C mel frames later. Beyond the end of a stream, pass zeros.
+            mels: (B, S (N C + R) + S - 1, 80) mel frames, with S of them from one frame to the
+                next: N chunks and their look-ahead. The next call starts S N C mel frames later.
+                Beyond the end of a stream, pass zeros.
             counts: (B,) how many of the N C + R frames exist; all of them, except at the end.
         Returns:
             frames (B, N C, D), equal to those of :meth:`forward` over the whole utterance, and

@@ -55,6 +55,7 @@ class Inspection:
     """Result of ``inspect_model``.
 
     Attributes:
+        frame_ms: time from one frame of the encoder to the next.
         parameters: number of parameters, including those that only training uses.
         parts: parameters of each part.
         prunable: weights that masks may remove.
@@ -62,6 +63,7 @@ class Inspection:
         measured: shares of blocks that the masks remove.
     """
 
+    frame_ms: int
     parameters: int
     parts: dict[str, int]
     prunable: int
@@ -89,6 +91,7 @@ def inspect_model(model: Supernet) -> Inspection:
         for row in _device_footprints(model, index, f"device at {target:g}")
     ]
     return Inspection(
+        frame_ms=model.encoder.framing.frame_ms,
         parameters=_count(model),
         parts={name: _count(part) for name, part in model.named_children()},
         prunable=sum(layer.weight.numel() for layer in layers),

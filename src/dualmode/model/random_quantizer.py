@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dualmode.config import RandomQuantizerConfig
-from dualmode.features import FRAME_REACH_MELS, MELS
+from dualmode.features import MELS, Framing
 
-_FRAME_MELS = 4  # mel frames between two frames of the encoder
 _LEAST_DEVIATION = 1e-3  # of a mel bin in an utterance, in nats
 
 
@@ -22,14 +21,17 @@ class RandomQuantizer(nn.Module):
 
     Both are buffers, so they are stored with the model and receive no gradient. They depend on the
     seed and the configuration only.
+
+    Args:
+        framing: of the encoder.
     """
 
     projections: Tensor
     codewords: Tensor
 
-    def __init__(self, config: RandomQuantizerConfig, seed: int) -> None:
+    def __init__(self, config: RandomQuantizerConfig, framing: Framing, seed: int) -> None:
         super().__init__()
-        self.stacked = config.stacked_mels
+        self.framing, self.stacked = framing, config.stacked_mels
         inputs, width = MELS * config.stacked_mels, config.width
         generator = torch.Generator().manual_seed(seed)
         # The paper's initialisation: Xavier for the projection, normal for the codewords.
@@ -49,7 +51,8 @@ class RandomQuantizer(nn.Module):
         each stack. Otherwise loudness and microphone alone would decide on most of the codes. The
         stack of a frame is the middle of what the subsampling reads for it.
         """
-        first = _FRAME_MELS * frames + (FRAME_REACH_MELS - self.stacked) // 2
+        unread = self.framing.reach_mels - self.stacked
+        first = self.framing.stride_mels * frames + unread // 2
         index = first[..., None] + torch.arange(self.stacked, device=mels.device)
         rows = torch.arange(len(mels), device=mels.device)[:, None, None]
         with torch.autocast(mels.device.type, enabled=False):  # bfloat16 would change the nearest

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from dualmode.config import Recipe
 from dualmode.errors import SubnetError
-from dualmode.features import FRAME_MS, mels_read
 
 
 @dataclass(frozen=True)
@@ -16,7 +15,7 @@ class FullContext:
 
 @dataclass(frozen=True)
 class ChunkedContext:
-    """Context of a recogniser that streams. All values are in frames of 40 ms.
+    """Context of a recogniser that streams. All values are in frames of the model.
 
     Attributes:
         chunk: frames by which a stream advances.
@@ -39,19 +38,6 @@ class ChunkedContext:
     def window(self) -> int:
         """Frames computed by one step of a stream: chunk and look-ahead."""
         return self.chunk + self.lookahead
-
-    @property
-    def step_mels(self) -> int:
-        """Mel frames read by one step, ``4 * window + 3``; a step advances by ``4 * chunk``."""
-        return mels_read(self.window)
-
-    @property
-    def chunk_ms(self) -> int:
-        return self.chunk * FRAME_MS
-
-    @property
-    def lookahead_ms(self) -> int:
-        return self.lookahead * FRAME_MS
 
 
 Context = FullContext | ChunkedContext

@@ -29,6 +29,7 @@ import numpy.typing as npt
 
 from dualmode.config import Recipe
 from dualmode.errors import ModelError
+from dualmode.features import Framing
 from dualmode.model.subnet import Context, Subnet
 from dualmode.text import Tokens
 
@@ -64,13 +65,18 @@ class Runtime(Scorer, Protocol):
     """One subnet of a model, ready to run.
 
     The past is passed in and returned as a state, so one runtime serves any number of streams and
-    may be called by several threads. Frames (40 ms) are projected to the joiner's width J, the
-    input of the scorer.
+    may be called by several threads. Frames are projected to the joiner's width J, the input of the
+    scorer.
     """
 
     @property
     def context(self) -> Context:
         """The context of a frame: chunk, left context and look-ahead, or the whole utterance."""
+        ...
+
+    @property
+    def framing(self) -> Framing:
+        """How its frames lie on mel frames."""
         ...
 
     @property
@@ -104,8 +110,9 @@ class Runtime(Scorer, Protocol):
         state that is passed in is not modified.
 
         Args:
-            mels: (B, 4 (N C + R) + 3, 80): N chunks and their look-ahead of R frames; the next
-                call begins 4 N C mel frames later. Beyond the end of a stream, pass zeros.
+            mels: (B, M, 80) with ``M = framing.mels_read(N C + R)``: N chunks and their look-ahead
+                of R frames; the next call begins N C frames later. Beyond the end of a stream, pass
+                zeros.
             counts: (B,) how many of the N C + R frames exist: all, except at the end of a stream.
         Returns:
             frames (B, N C, J), the first ``min(counts, N C)`` of them valid, and the state to

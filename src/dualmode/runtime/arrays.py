@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dualmode.features import FRAME_MELS, MELS, encoder_frames
+from dualmode.features import MELS
 from dualmode.model.subnet import ChunkedContext
 from dualmode.runtime import Floats, Ids, Runtime, State
 
@@ -34,23 +34,23 @@ def log_softmax(logits: Floats) -> Floats:
 
 def encode_by_steps(runtime: Runtime, mels: Floats, lengths: Ids) -> tuple[Floats, Ids]:
     """:meth:`Runtime.encode` for a runtime that can only stream, as a batch of streams."""
-    context = runtime.context
+    context, framing = runtime.context, runtime.framing
     assert isinstance(context, ChunkedContext)
-    counts = np.array([encoder_frames(int(length)) for length in lengths], dtype=np.int64)
+    counts = np.array([framing.frames(int(length)) for length in lengths], dtype=np.int64)
     steps = -(-int(counts.max(initial=0)) // context.chunk)
-    stride = FRAME_MELS * context.chunk
-    padded = np.zeros((len(mels), steps * stride + context.step_mels, MELS), np.float32)
+    stride, read = framing.stride_mels * context.chunk, framing.mels_read(context.window)
+    padded = np.zeros((len(mels), steps * stride + read, MELS), np.float32)
     padded[:, : mels.shape[1]] = mels[:, : padded.shape[1]]
     # Replace padding beyond the end of each utterance by zeros, as at the end of a stream.
     padded[np.arange(padded.shape[1]) >= lengths[:, None]] = 0.0
     state = runtime.initial_state(len(mels))
     chunks = []
     for step in range(steps):
-        window = padded[:, step * stride : step * stride + context.step_mels]
+        window = padded[:, step * stride : step * stride + read]
         left = np.clip(counts - step * context.chunk, 0, context.window)
         frames, state = runtime.step(window, left, state)
         chunks.append(frames)
     if not chunks:
-        frames, _ = runtime.step(padded[:, : context.step_mels], counts, state)
+        frames, _ = runtime.step(padded[:, :read], counts, state)
         return frames[:, :0], counts
     return np.concatenate(chunks, axis=1)[:, : int(counts.max())], counts

@@ -11,7 +11,7 @@ import numpy as np
 
 from dualmode.config import Recipe
 from dualmode.errors import ModelError, SubnetError
-from dualmode.features import FRAME_MELS, MELS
+from dualmode.features import MELS, Framing
 from dualmode.model.subnet import ChunkedContext, Context, FullContext, Subnet, named_subnet
 from dualmode.recipe_files import parse_recipe
 from dualmode.runtime import Floats, Ids, State
@@ -78,6 +78,8 @@ class EngineRuntime:
         self.model = model
         description = model.description
         self.context_tokens = int(description["context_tokens"])
+        # An engine that does not name it reads only artifacts with frames of 40 ms.
+        self.framing = Framing(description.get("frame_ms", 40))
         self.subnet = Subnet(_context(description), round(float(description["sparsity"]), 6))
 
     @property
@@ -129,7 +131,7 @@ class EngineRuntime:
         for row, encoder in enumerate(state):
             moved = encoder.copy()
             # The encoder keeps the look-ahead; pass only the mel frames after it.
-            known = FRAME_MELS * context.lookahead if moved.processed else 0
+            known = self.framing.stride_mels * context.lookahead if moved.processed else 0
             given = np.ascontiguousarray(mels[row, known:]).reshape(-1, MELS)
             output = moved.step(given, int(counts[row]))
             frames[row, : len(output)] = output
@@ -179,6 +181,7 @@ def _recipe(runtime: EngineRuntime) -> Recipe:
         }
     tree = {
         "name": runtime.model.card.get("name", "artifact"),
+        "model": {"frame_ms": runtime.framing.frame_ms},
         "pruning": {"sparsities": [subnet.sparsity or 0.7]},
         "data": {"max_seconds": description["longest_piece_s"]},
         "decoding": {"blank_penalty": description["blank_penalty"]},

@@ -12,7 +12,7 @@ import onnxruntime
 
 from dualmode.config import Recipe
 from dualmode.errors import ModelError, RecipeError, SubnetError, TextError
-from dualmode.features import FRAME_MELS, mels_read
+from dualmode.features import Framing
 from dualmode.model.subnet import ChunkedContext, Context, FullContext, Subnet, named_subnet
 from dualmode.recipe_files import load_recipe
 from dualmode.runtime import Floats, Ids, State
@@ -36,8 +36,11 @@ class OnnxModel:
             self.tokens = Tokens.load(folder)
         except (RecipeError, TextError) as error:
             raise ModelError(f"{folder} is not an export of a model: {error}") from None
+        framing = Framing(self.recipe.model.frame_ms)
         self._runtimes = {
-            name: OnnxRuntime(folder / name) for name in NAMES if is_recogniser(folder / name)
+            name: OnnxRuntime(folder / name, framing)
+            for name in NAMES
+            if is_recogniser(folder / name)
         }
         if not self._runtimes:
             raise ModelError(f"{folder} has neither device nor server: export the model again")
@@ -64,11 +67,16 @@ class OnnxModel:
 
 
 class OnnxRuntime:
-    """One recogniser: the sessions of its encoder, predictor and joiner."""
+    """One recogniser: the sessions of its encoder, predictor and joiner.
+
+    The graphs give frames of 40 ms: those of 80 ms are repeated, and the copies are dropped here.
+    """
 
     chunks_a_step = 1
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, framing: Framing) -> None:
+        self.framing = framing
+        self._copies = framing.shortest_frames
         self._encoder = _session(folder / "encoder.onnx")
         self._predictor = _session(folder / "decoder.onnx")
         self._joiner = _session(folder / "joiner.onnx")
@@ -76,7 +84,7 @@ class OnnxRuntime:
         predictor = self._predictor.get_modelmeta().custom_metadata_map
         try:
             self.context_tokens = int(predictor["context_size"])
-            self.subnet = Subnet(_context(properties), float(properties["sparsity"]))
+            self.subnet = Subnet(_context(properties, framing), float(properties["sparsity"]))
             penalty = self._joiner.get_modelmeta().custom_metadata_map["blank_penalty"]
         except (KeyError, ValueError) as error:
             raise ModelError(
@@ -106,6 +114,7 @@ class OnnxRuntime:
         if isinstance(self.context, ChunkedContext):
             return encode_by_steps(self, mels, lengths)
         frames, counts = _run(self._encoder, mels, lengths.astype(np.int64))
+        frames, counts = frames[:, :: self._copies], counts // self._copies
         return frames[:, : int(counts.max(initial=0))], counts
 
     def initial_state(self, batch: int) -> State:
@@ -120,12 +129,13 @@ class OnnxRuntime:
 
     def step(self, mels: Floats, counts: Ids, state: State) -> tuple[Floats, State]:
         """See :class:`~dualmode.runtime.Runtime`."""
-        present = np.where(counts > 0, mels_read(0) + FRAME_MELS * counts, 0)
+        framing = self.framing
+        present = np.where(counts > 0, framing.overlap_mels + framing.stride_mels * counts, 0)
         absent = np.arange(mels.shape[1]) >= present[:, None]
         if absent.any():
             mels = np.where(absent[..., None], np.float32(ABSENT), mels)
         frames, *after = _run(self._encoder, mels, *state)
-        return frames, tuple(after)
+        return frames[:, :: self._copies], tuple(after)
 
     def join(self, states: Sequence[State]) -> State:
         """See :class:`~dualmode.runtime.Runtime`."""
@@ -152,11 +162,11 @@ def is_recogniser(folder: Path) -> bool:
     return (folder / "encoder.onnx").is_file()
 
 
-def _context(properties: dict[str, str]) -> Context:
+def _context(properties: dict[str, str], framing: Framing) -> Context:
     if "decode_chunk_len" not in properties:
         return FullContext()
-    chunk = int(properties["decode_chunk_len"]) // FRAME_MELS
-    window = (int(properties["T"]) - mels_read(0)) // FRAME_MELS
+    chunk = int(properties["decode_chunk_len"]) // framing.stride_mels
+    window = framing.frames(int(properties["T"]))
     return ChunkedContext(chunk, int(properties["left_context_len"]), window - chunk)
 
 

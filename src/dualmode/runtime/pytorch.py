@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dualmode.config import Recipe
 from dualmode.errors import SubnetError
+from dualmode.features import Framing
 from dualmode.model.directory import load_model
 from dualmode.model.encoder import EncoderState
 from dualmode.model.subnet import Context, Subnet
@@ -85,6 +86,10 @@ class TorchRuntime:
     @property
     def context(self) -> Context:
         return self.subnet.context
+
+    @property
+    def framing(self) -> Framing:
+        return self.model.encoder.framing
 
     @property
     def context_tokens(self) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dualmode.errors import DualmodeError
+from dualmode.features import Framing
 from dualmode.model.subnet import Subnet
 from dualmode.serving.models import describe_device
 
@@ -22,16 +23,18 @@ class BrowserEngine:
         files: contents of the files in ``ENGINE_FILES``.
         artifact: an artifact of ``dualmode export engine`` with a streaming recogniser.
         subnet: that recogniser.
+        framing: of its model.
     """
 
     files: dict[str, bytes]
     artifact: bytes
     subnet: Subnet
+    framing: Framing
 
     def offer(self) -> dict[str, Any]:
         """What the page has to know before it loads any of it."""
         size = len(self.artifact) + sum(map(len, self.files.values()))
-        return {**describe_device(self.subnet), "bytes": size}
+        return {**describe_device(self.subnet, self.framing), "bytes": size}
 
 
 def read_engine_files(folder: Path) -> dict[str, bytes]:

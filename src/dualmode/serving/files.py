@@ -31,9 +31,9 @@ def transcripts(recognizer: Recognizer, path: Path, subnet: str) -> Iterator[Tra
 
 def _pieces(recognizer: Recognizer, path: Path, subnet: str) -> Iterator[Transcript]:
     longest_s = max(2.0, min(LONGEST_S, recognizer.recipe.data.max_seconds))
-    for piece in cut_pieces(stream_upload(path), longest_s):
+    for piece in cut_pieces(stream_upload(path), longest_s, recognizer.framing):
         transcript = recognizer.transcribe(piece.samples, subnet)
-        yield shifted(transcript, piece.start)
+        yield shifted(transcript, piece.start, recognizer.framing)
 
 
 def _segments(recognizer: Recognizer, path: Path, subnet: str) -> Iterator[Transcript]:
@@ -52,7 +52,8 @@ def joined(recognizer: Recognizer, parts: list[Transcript]) -> Transcript:
     """Join the transcripts of a file's parts, including words cut between two parts."""
     tokens = [token for part in parts for token in part.tokens]
     seconds = max((part.seconds for part in parts), default=0.0)
-    return transcript_of(tokens, recognizer.tokens, seconds, recognizer.calibration)
+    frame_s = recognizer.framing.frame_s
+    return transcript_of(tokens, recognizer.tokens, seconds, frame_s, recognizer.calibration)
 
 
 def begins_word(recognizer: Recognizer, part: Transcript) -> bool:

@@ -19,7 +19,7 @@ from dualmode.audio import SAMPLE_RATE_HZ, Samples
 from dualmode.decoding.guidance import Guidance
 from dualmode.decoding.stream import Partial
 from dualmode.decoding.transcript import Transcript
-from dualmode.features import FRAME_MS
+from dualmode.features import Framing
 from dualmode.recognizer import Recognizer
 from dualmode.serving.metrics import Metrics
 
@@ -220,7 +220,7 @@ class RevisionLane:
         listener: Callable[[Transcript], None],
         guided: tuple[str, Guidance] | None = None,
     ) -> None:
-        """Recognise samples (S,) that begin at a frame (40 ms) of their stream; ``listener`` is
+        """Recognise samples (S,) that begin at a frame of their stream; ``listener`` is
         called in this thread with the transcript, in times of the stream.
 
         Args:
@@ -253,7 +253,7 @@ class RevisionLane:
         self._metrics.revised(now - began, [now - job.asked for job in batch])
         for job, result in zip(batch, results, strict=True):
             if isinstance(result, Transcript):
-                job.listener(shifted(result, job.start_frame))
+                job.listener(shifted(result, job.start_frame, self._recognizer.framing))
             else:  # not the client's fault: its samples were checked before
                 job.listener(Transcript((), 0.0))
 
@@ -285,9 +285,9 @@ class _Revision:
         return self.guided[0] if self.guided else ""
 
 
-def shifted(transcript: Transcript, frames: int) -> Transcript:
-    """The same transcript, later by ``frames`` frames of 40 ms."""
-    seconds = frames * FRAME_MS / 1000
+def shifted(transcript: Transcript, frames: int, framing: Framing) -> Transcript:
+    """The same transcript, later by ``frames`` frames."""
+    seconds = frames * framing.frame_ms / 1000
     return replace(
         transcript,
         words=tuple(

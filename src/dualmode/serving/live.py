@@ -14,7 +14,6 @@ import numpy as np
 from dualmode.audio import SAMPLE_RATE_HZ, Samples, StreamResampler
 from dualmode.decoding.stream import Partial
 from dualmode.decoding.transcript import Transcript
-from dualmode.features import FRAME_S
 from dualmode.serving import protocol
 from dualmode.serving.guided import Guided
 from dualmode.serving.lanes import CaptionStream, Progress
@@ -178,8 +177,9 @@ class LiveStream:
         """Emit a segment that has ended, and have server recognise it again."""
         number, self._segments = self._segments, self._segments + 1
         # Whole frames, so that the frames of server are frames of the stream.
-        start_frame = floor(start_s / FRAME_S)
-        start_s = start_frame * FRAME_S
+        frame_s = self._model.recognizer.framing.frame_s
+        start_frame = floor(start_s / frame_s)
+        start_s = start_frame * frame_s
         self._segment_end_s = end_s
         span_s = start_s, end_s
         self._emit(

@@ -8,6 +8,7 @@ from typing import Any
 
 from dualmode.decoding.stream import Endpointing
 from dualmode.errors import DualmodeError
+from dualmode.features import Framing
 from dualmode.model.subnet import Subnet, chunked_context
 from dualmode.recognizer import Recognizer
 from dualmode.serving.guided import Guide
@@ -43,7 +44,7 @@ class ServedModel:
 
     def describe(self) -> dict[str, Any]:
         """Description for clients."""
-        device = describe_device(self.live.subnet("device"))
+        device = describe_device(self.live.subnet("device"), self.live.framing)
         return {"recognisers": list(self.recognisers), **device}
 
     def stop(self) -> None:
@@ -54,12 +55,12 @@ class ServedModel:
             self.revisions.stop()
 
 
-def describe_device(subnet: Subnet) -> dict[str, Any]:
+def describe_device(subnet: Subnet, framing: Framing) -> dict[str, Any]:
     """Description of a streaming recogniser for clients."""
     context = chunked_context(subnet)
     return {
-        "chunk_ms": context.chunk_ms,
-        "lookahead_ms": context.lookahead_ms,
+        "chunk_ms": context.chunk * framing.frame_ms,
+        "lookahead_ms": context.lookahead * framing.frame_ms,
         "sparsity": subnet.sparsity,
     }
 

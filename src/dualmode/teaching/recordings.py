@@ -9,14 +9,15 @@ from pathlib import Path
 
 from lhotse.cut import Cut
 
-from dualmode.audio import SAMPLE_RATE_HZ, SOUND_SUFFIXES, Samples, stream_audio
+from dualmode.audio import SOUND_SUFFIXES, Samples, stream_audio
 from dualmode.data.loading import load_samples
 from dualmode.data.manifests import CUTS, read_cuts
 from dualmode.decoding.pieces import cut_pieces
 from dualmode.errors import DataError
-from dualmode.features import FRAME_SAMPLES
+from dualmode.features import Framing
 
 LONGEST_S = 28.0
+_FRAMING = Framing(40)  # clips begin at multiples of this
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,9 @@ class Source:
             blocks = stream_audio(self.where, LONGEST_S)
         else:
             blocks = [load_samples(self.where)]
-        pieces = cut_pieces(blocks, LONGEST_S)
+        pieces = cut_pieces(blocks, LONGEST_S, _FRAMING)
         for piece in pieces:
-            start_s = piece.start * FRAME_SAMPLES / SAMPLE_RATE_HZ
+            start_s = piece.start * _FRAMING.frame_s
             yield f"{self.id}@{start_s:.2f}" if start_s else self.id, piece.samples
 
 

@@ -22,7 +22,7 @@ def write_card(
 ) -> None:
     """Write README.md: what the model is, its training data, its error rates and its use."""
     device = device_subnet(recipe)
-    chunk = recipe.training.device_subnet
+    chunk, frame_ms = recipe.training.device_subnet, recipe.model.frame_ms
     index = recipe.pruning.sparsities.index(device.sparsity)
     parameters = sum(p.numel() for p in model.parameters())
     rates = _rates(out, recipe)
@@ -34,8 +34,8 @@ One set of weights, two speech recognisers:
 
 | | server | device |
 |---|---|---|
-| context | the whole utterance | chunks of {chunk.chunk_frames * 40} ms, \
-{chunk.lookahead_frames * 40} ms look-ahead |
+| context | the whole utterance | chunks of {chunk.chunk_frames * frame_ms} ms, \
+{chunk.lookahead_frames * frame_ms} ms look-ahead |
 | encoder weights pruned | none | {measured_sparsity(model.prunable(), index):.1%} |
 | WER on the development set | {rates["server"]} | {rates["device"]} |
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dualmode.config import Recipe
 from dualmode.errors import ModelError
@@ -28,6 +28,27 @@ _RECOGNISER_KEYS = ("predictor_width", "context_tokens", "joiner_width")
 _CONTRAST_KEYS = ("codebooks", "entries", "code_width", "projection_width")
 _RANDOM_QUANTIZER_KEYS = ("codebooks", "entries", "width", "stacked_mels")
 _MASK_KEYS = ("block_outputs", "block_inputs")
+# Parts that do not fit a model with frames of another length.
+_FRAME_LENGTH_PARTS = ("encoder.subsampling.third", "encoder.subsampling.out")
+# Keys that need every weight, or every frame, of the model to start from.
+_SAME_FRAME_KEYS = (
+    "weight_pull",
+    "output_pull",
+    "freeze_encoder_steps",
+    "freeze_subsampling_steps",
+)
+
+
+class Start(NamedTuple):
+    """What a run takes from another model.
+
+    Attributes:
+        sparsity_kept: share of the recipe's target sparsity that the masks have: 0 for new masks.
+        new: parts that the encoder has but did not take, because the frames have another length.
+    """
+
+    sparsity_kept: float
+    new: tuple[str, ...]
 
 
 def recognises(folder: Path) -> bool:
@@ -35,12 +56,12 @@ def recognises(folder: Path) -> bool:
     return (folder / TOKENS_MODEL).is_file()
 
 
-def start_from(model: Backbone, folder: Path, recipe: Recipe) -> float:
+def start_from(model: Backbone, folder: Path, recipe: Recipe) -> Start:
     """Initialise ``model`` from a model directory: the encoder with its feature statistics, all
     weights if both have the same objective, and the masks if the recipe keeps them.
 
-    Returns:
-        the share of the recipe's target sparsity that the masks have: 0 for new masks.
+    If the frames of the two have different lengths, the last layers of the subsampling are not
+    taken.
 
     Raises:
         ModelError: the directory cannot be read, or its shapes differ from the recipe's.
@@ -52,17 +73,22 @@ def start_from(model: Backbone, folder: Path, recipe: Recipe) -> float:
         whole = whole and source.pretraining.objective == recipe.pretraining.objective
     _check(folder, source, recipe, whole, keep)
     state = pack_state(model)
+    same = source.model.frame_ms == recipe.model.frame_ms
+    left = () if same else _FRAME_LENGTH_PARTS
+    new = tuple(part for part in left if f"{part}.weight" in state)
     state |= {
         name: value
         for name, value in packed.items()
-        if (whole or name.startswith("encoder.")) and (keep or not name.endswith(".blocks"))
+        if (whole or name.startswith("encoder."))
+        and (keep or not name.endswith(".blocks"))
+        and name.rpartition(".")[0] not in left
     }
     unpack_state(model, state)
     _share_norms(model, {subnet.streams for subnet in trained_subnets(source).values()})
     if not keep:
-        return 0.0
+        return Start(0.0, new)
     reached = measured_sparsity(model.prunable(), len(model.sparsities) - 1)
-    return min(1.0, reached / model.sparsities[-1])
+    return Start(min(1.0, reached / model.sparsities[-1]), new)
 
 
 def _share_norms(model: Backbone, streamed: set[bool]) -> None:
@@ -98,4 +124,11 @@ def _check(folder: Path, source: Recipe, recipe: Recipe, whole: bool, keep: bool
         raise ModelError(
             f"{folder} does not fit the recipe: {'; '.join(differing)}. Make them equal with --set"
             + ("" if not keep else ", or start with --set init.masks=fresh")
+        )
+    given = [f"init.{key}" for key in _SAME_FRAME_KEYS if getattr(recipe.init, key)]
+    if given and source.model.frame_ms != recipe.model.frame_ms:
+        raise ModelError(
+            f"{folder} has frames of {source.model.frame_ms} ms and the recipe of "
+            f"{recipe.model.frame_ms} ms, so a part of the subsampling is new and has to train: "
+            f"set {', '.join(given)} to 0, or make model.frame_ms equal with --set"
         )

@@ -88,6 +88,8 @@ def _go_on(
         for name, source in (("train", run.source), ("dev", run.dev)):
             source.report.write(folder / f"left_out_{name}.json")
             console.print(f"{name}: {source.report.summary()}", highlight=False)
+        if run.note:
+            console.print(f"[yellow]{escape(run.note)}[/yellow]", highlight=False, soft_wrap=True)
     with Journal(folder, progress.step, enabled=first, console=console) as journal:
         if progress.step:
             journal.say(f"resuming after step {progress.step}")

@@ -21,6 +21,7 @@ from dualmode.config import Recipe, TrainingConfig
 from dualmode.data.batches import BatchSource, Position
 from dualmode.data.manifests import read_cuts
 from dualmode.errors import DataError, TextError
+from dualmode.features import Framing
 from dualmode.model.backbone import Backbone
 from dualmode.model.subnet import Subnet, trained_subnets
 from dualmode.text import TOKENS_MODEL, TOKENS_TXT, Tokens, normalize, train_tokens
@@ -40,7 +41,8 @@ _FEWEST_SECONDS = 15.0  # least audio per batch and process
 @dataclass(frozen=True)
 class Run(Generic[Model]):
     """The objects of a run. They are fixed; only the tensors inside change. ``anchors`` has the
-    initial value of each parameter, if the recipe pulls weights towards them."""
+    initial value of each parameter, if the recipe pulls weights towards them. ``note`` is a remark
+    for the user on how the run begins."""
 
     fabric: Fabric
     recipe: Recipe
@@ -55,6 +57,7 @@ class Run(Generic[Model]):
     subnets: Mapping[str, Subnet]
     begin: Progress
     anchors: Mapping[Tensor, Tensor] | None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -110,13 +113,19 @@ def set_up(
         ModelError: ``recipe.init.model`` cannot be read or does not fit.
     """
     torch.manual_seed(recipe.training.seed)
-    model, begin = objective.build(), Progress()
+    model, begin, note = objective.build(), Progress(), ""
     if resuming:
         pass
     elif recipe.init.model is None:
         _measure_features(model, corpora.cuts, corpora.tokens, recipe)
     else:
-        begin = Progress(sparsity_kept=start_from(model, Path(recipe.init.model), recipe))
+        start = start_from(model, Path(recipe.init.model), recipe)
+        begin = Progress(sparsity_kept=start.sparsity_kept)
+        if start.new:
+            note = (
+                f"{recipe.init.model} has frames of another length than this run, so "
+                f"{' and '.join(start.new)} start from random weights"
+            )
     model.to(fabric.device)
     average = copy.deepcopy(model).requires_grad_(False).eval()
     anchors: dict[Tensor, Tensor] | None = None
@@ -137,6 +146,7 @@ def set_up(
         trained_subnets(recipe),
         begin,
         anchors,
+        note,
     )
 
 
@@ -157,6 +167,7 @@ def _source(
         tokens,
         recipe.text,
         recipe.data.model_copy(update={"batch_seconds": seconds}),
+        Framing(recipe.model.frame_ms),
         seed=recipe.training.seed if train else 0,
         train=train,
         rank=fabric.global_rank,
@@ -262,6 +273,7 @@ def _measure_features(model: Backbone, cuts: CutSet, tokens: Tokens | None, reci
         tokens,
         recipe.text,
         recipe.data.model_copy(update={"workers": 0}),
+        Framing(recipe.model.frame_ms),
         seed=0,
         train=False,
     )

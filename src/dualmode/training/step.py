@@ -15,7 +15,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from dualmode.config import InitConfig
 from dualmode.data.batches import Batch
 from dualmode.data.left_out import Problem
-from dualmode.features import encoder_frame_counts
+from dualmode.features import Framing
 from dualmode.model.backbone import Backbone
 from dualmode.model.masks import draw_masks
 from dualmode.model.subnet import ChunkedContext, Subnet
@@ -146,7 +146,8 @@ def _normalised(
     """The step with its denominators, and seconds of audio, requests to stop and unreadable
     utterances of all processes."""
     targets = run.objective.targets(batch).double()
-    frames = encoder_frame_counts(batch.feature_lengths)
+    framing = Framing(run.recipe.model.frame_ms)
+    frames = framing.frame_counts(batch.feature_lengths)
     assigned = [(targets[each].sum(), frames[each].sum()) for each in (rows or {}).values()]
     counts = [number for pair in ((targets.sum(), frames.sum()), *assigned) for number in pair]
     others = (batch.seconds, float(stopping), float(len(batch.unreadable)))
@@ -195,10 +196,11 @@ def _subnets(run: Run[Model], step: int) -> dict[str, Subnet]:
     subnets = dict(run.subnets)
     if run.recipe.training.sampled_subnet:
         rng = random.Random(_step_seed(run.recipe.training.seed, step, -1))
+        frame_ms = run.recipe.model.frame_ms
         context = ChunkedContext(
-            chunk=rng.choice((4, 8, 16, 32)),
+            chunk=rng.choice((160, 320, 640, 1280)) // frame_ms,
             left=run.recipe.training.device_subnet.left_frames,
-            lookahead=rng.choice((0, 2, 4, 8)),
+            lookahead=rng.choice((0, 80, 160, 320)) // frame_ms,
         )
         subnets["sampled"] = Subnet(context, rng.choice((0.0, *run.recipe.pruning.sparsities)))
     return subnets
