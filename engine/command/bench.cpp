@@ -96,7 +96,7 @@ void bench(const char* path, const char* kernels, double seconds, const std::str
   if (d.streams == 0) throw std::runtime_error("this model has full context: bench streams");
   std::vector<float> samples =
       wav.empty() ? babble(static_cast<size_t>(seconds * 16000.0)) : read_wav(wav);
-  const size_t chunk = size_t{d.chunk_frames} * 640;
+  const size_t chunk = size_t{d.chunk_frames} * d.frame_ms * 16;
   dualmode_options options;
   dualmode_default_options(&options);
   const StreamHandle stream = new_stream(model, options);
@@ -123,7 +123,7 @@ void bench(const char* path, const char* kernels, double seconds, const std::str
               "\"first_step_ms\": %.3f, \"first_partial_ms\": %.1f, \"peak_mb\": %.2f, "
               "\"peak_before_open_mb\": %.2f}\n",
               d.kernels, static_cast<unsigned long long>(d.artifact_bytes),
-              static_cast<unsigned long long>(d.state_bytes), open_ms, d.chunk_frames * 40,
+              static_cast<unsigned long long>(d.state_bytes), open_ms, d.chunk_frames * d.frame_ms,
               quantile(steps_ms, 0.5), quantile(steps_ms, 0.99), quantile(steps_ms, 0.0),
               total_ms / audio_ms, first_step_ms, first_partial_ms, peak_mb(), before_mb);
 }

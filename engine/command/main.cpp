@@ -169,7 +169,8 @@ void describe(const ModelHandle& model) {
               "\"kernels_here\": \"%s\", \"card\": %s}\n",
               d.version, static_cast<unsigned long long>(d.artifact_bytes),
               static_cast<unsigned long long>(d.state_bytes), d.streams ? "true" : "false",
-              d.chunk_frames * 40, d.left_frames * 40, d.lookahead_frames * 40, d.kernels,
+              d.chunk_frames * d.frame_ms, d.left_frames * d.frame_ms,
+              d.lookahead_frames * d.frame_ms, d.kernels,
               dualmode_kernel_names(), d.card);
 }
 

@@ -95,6 +95,7 @@ nb::dict describe(const Handle& self) {
   d["chunk_frames"] = s.chunk;
   d["left_frames"] = s.left;
   d["lookahead_frames"] = s.lookahead;
+  d["frame_ms"] = s.frame_ms;
   d["width"] = s.width;
   d["layers"] = s.layers;
   d["vocabulary"] = s.vocabulary;
@@ -126,7 +127,7 @@ nb::dict transcribe(const Handle& self, const Samples& samples, uint32_t beam_wi
 
 // Joiner-width frames (T, J) of mel frames (M, 80), all in one window.
 Output whole_frames(const Handle& self, const Rows& mels) {
-  const size_t rows = mels.shape(0), frames = rows < 3 ? 0 : (rows - 3) / 4;
+  const size_t rows = mels.shape(0), frames = self.model->settings.frames(rows);
   const size_t width = self.model->settings.joiner_width;
   if (mels.shape(1) != kMels) throw Error(DUALMODE_INVALID_ARGUMENT, "mels must be (M, 80)");
   if (frames == 0) return array_of({}, 0, width);
@@ -204,7 +205,8 @@ class Encoder {
   uint64_t processed() const { return state_.processed; }
 
   // Frames (at most C, J) of a window with `valid` existing frames. `mels` (m, 80) begin after
-  // those that earlier windows used: 4 (C + R) for the first window, 4 C for each other.
+  // those that earlier windows used: S (C + R) for the first window, S C for each other, with S
+  // mel frames from one frame to the next.
   Output step(const Rows& mels, size_t valid) {
     const dualmode::Settings& s = model_->settings;
     if (mels.shape(1) != kMels || valid > s.window()) {

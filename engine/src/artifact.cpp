@@ -11,7 +11,7 @@ namespace {
 constexpr size_t kHeaderBytes = 64;
 constexpr size_t kTensorBytes = 32;
 constexpr size_t kAlignment = 64;
-constexpr uint32_t kSettingsBytes = 4 * 26;
+constexpr size_t kSettingsBytes[] = {4 * 26, 4 * 27};  // of versions 1 and 2
 constexpr uint64_t kMaxStateBytes = 256u << 20;
 
 struct Range {
@@ -27,8 +27,8 @@ Range range_of(const uint8_t* file, size_t size, uint64_t offset, uint64_t lengt
   return {file + offset, static_cast<size_t>(length)};
 }
 
-Settings read_settings(Range range) {
-  if (range.size != kSettingsBytes) bad_artifact("the settings have a wrong size");
+Settings read_settings(Range range, uint32_t version) {
+  if (range.size != kSettingsBytes[version - 1]) bad_artifact("the settings have a wrong size");
   const uint8_t* at = range.bytes;
   const auto integer = [&at] { return at += 4, read_u32(at - 4); };
   const auto real = [&at] { return at += 4, read_f32(at - 4); };
@@ -44,6 +44,7 @@ Settings read_settings(Range range) {
                        &s.tail_s, &s.longest_piece_s}) {
     *field = real();
   }
+  s.frame_ms = version == 1 ? 40 : integer();
   return s;
 }
 
@@ -75,6 +76,10 @@ void check_settings(const Settings& s) {
   check_size("chunk", s.chunk, s.streams, s.streams ? 1024 : 0);
   check_size("left", s.left, 0, s.streams ? 4096 : 0);
   check_size("lookahead", s.lookahead, 0, s.streams ? 1024 : 0);
+  if (s.frame_ms != 40 && s.frame_ms != 80) {
+    throw Error(DUALMODE_UNSUPPORTED, "frames last " + std::to_string(s.frame_ms) +
+                                          " ms, this engine supports 40 and 80 ms");
+  }
   if (s.width % (2 * s.heads) != 0) bad_artifact("width is not a multiple of 2 heads");
   if (s.kernel_frames % 2 == 0) bad_artifact("kernel_frames is even");
   check_real("blank_penalty", s.blank_penalty, -100.0f, 100.0f);
@@ -84,7 +89,7 @@ void check_settings(const Settings& s) {
   const uint64_t state = uint64_t{s.layers} * s.width * 4 * (2 * uint64_t{s.left} + s.reach());
   const uint64_t workspace = uint64_t{s.window()} * 4 *
                              (uint64_t{s.feed_forward} + 12 * uint64_t{s.width} +
-                              3 * uint64_t{s.subsampling_channels} * s.mels);
+                              3 * uint64_t{s.subsampling_channels} * s.mels * (s.frame_ms / 40));
   if (state > kMaxStateBytes || workspace > kMaxStateBytes) {
     bad_artifact("a stream would need too much memory");
   }
@@ -135,10 +140,10 @@ Artifact Artifact::parse(const uint8_t* bytes, size_t size) {
     bad_artifact("this is not a dualmode artifact");
   }
   const uint32_t version = read_u32(bytes + 8);
-  if (version != kFormatVersion) {
+  if (version < 1 || version > kNewestVersion) {
     throw Error(DUALMODE_UNSUPPORTED, "the artifact has format version " +
                                           std::to_string(version) +
-                                          ", this engine reads version 1");
+                                          ", this engine reads versions 1 and 2");
   }
   if (read_u64(bytes + 16) != size) bad_artifact("the length in the header is wrong");
   if (read_u32(bytes + 12) != crc32(bytes + 16, size - 16)) {
@@ -149,7 +154,8 @@ Artifact Artifact::parse(const uint8_t* bytes, size_t size) {
   };
   Artifact artifact;
   artifact.size = size;
-  artifact.settings = read_settings(part(24, "the settings"));
+  artifact.version = version;
+  artifact.settings = read_settings(part(24, "the settings"), version);
   check_settings(artifact.settings);
   artifact.pieces = read_pieces(part(32, "the token pieces"), artifact.settings.vocabulary);
   const Range card = part(40, "the card");

@@ -8,7 +8,7 @@
 
 namespace dualmode {
 
-constexpr uint32_t kFormatVersion = 1;
+constexpr uint32_t kNewestVersion = 2;  // of the format; older ones can be read
 
 // The role of a tensor, with the numbers used in the file.
 enum class Role : uint16_t {
@@ -18,6 +18,7 @@ enum class Role : uint16_t {
   kFirstConvolutionBias = 4,
   kSecondConvolution = 5,
   kSubsamplingOut = 6,
+  kThirdConvolution = 7,  // of frames of 80 ms
   kFirstNorm = 16,
   kFirstExpand = 17,
   kFirstContract = 18,
@@ -58,11 +59,21 @@ struct Settings {
   uint32_t sample_rate_hz, frame_shift, frame_length, fft_length, mels;
   float low_hz, high_hz, preemphasis;
   float blank_penalty, sparsity, tail_s, longest_piece_s;
+  uint32_t frame_ms;  // 40 in version 1
 
   uint32_t window() const { return chunk + lookahead; }
   uint32_t reach() const { return (kernel_frames - 1) / 2; }
   uint32_t head_width() const { return width / heads; }
-  uint32_t subsampled_mels() const { return ((mels - 3) / 2 + 1 - 3) / 2 + 1; }
+  double frame_s() const { return frame_ms / 1000.0; }
+  size_t frame_samples() const { return size_t{frame_ms} * 16; }
+  // Frame t reads 2 stride - 1 mel frames from stride * t on.
+  size_t stride_mels() const { return frame_ms / 10; }
+  size_t overlap_mels() const { return stride_mels() - 1; }
+  size_t frames(size_t mel_rows) const {
+    return mel_rows < overlap_mels() ? 0 : (mel_rows - overlap_mels()) / stride_mels();
+  }
+  // Each convolution halves bins as it halves mel frames.
+  uint32_t subsampled_mels() const { return static_cast<uint32_t>(frames(mels)); }
 };
 
 struct Tensor {
@@ -84,6 +95,7 @@ class Artifact {
   // The tensor of a role. Throws Error if it is missing or its sizes do not match the settings.
   const Tensor& tensor(Role role, uint16_t layer, uint32_t rows, uint32_t columns) const;
 
+  uint32_t version = 0;
   Settings settings{};
   std::vector<std::string> pieces;
   std::string card;

@@ -133,9 +133,9 @@ int dualmode_describe(const dualmode_model* model, dualmode_description* descrip
     const dualmode::Model& m = *model->model;
     const dualmode::Settings& s = m.settings;
     *description = {m.artifact.card.c_str(), m.kernels.name, m.artifact.size,
-                    dualmode::state_bytes(s, m.half_state), dualmode::kFormatVersion, s.sample_rate_hz, s.streams, s.chunk, s.left,
-                    s.lookahead, s.width, s.layers, s.vocabulary, s.joiner_width,
-                    s.context_tokens, s.sparsity};
+                    dualmode::state_bytes(s, m.half_state), m.artifact.version,
+                    s.sample_rate_hz, s.streams, s.chunk, s.left, s.lookahead, s.width, s.layers,
+                    s.vocabulary, s.joiner_width, s.context_tokens, s.sparsity, s.frame_ms};
   });
 }
 

@@ -215,12 +215,19 @@ Model::Model(Artifact parsed, const char* kernel_name, std::shared_ptr<const Map
   const uint32_t channels = s.subsampling_channels, bins = (s.mels - 3) / 2 + 1;
   first_convolution = values(Role::kFirstConvolution, 0, channels, 9);
   first_convolution_bias = values(Role::kFirstConvolutionBias, 0, 1, channels);
-  second_convolution = matrix(Role::kSecondConvolution, 0, channels, 9 * channels);
   if (3 * channels * bins > 65535) bad_artifact("the subsampling has too many channels");
-  for (uint16_t& column : second_convolution.columns) {
-    // (channel, time, bin) of the kernel -> row (time, channel, bin) of the planes.
-    const uint32_t channel = column / 9, time = column % 9 / 3, bin = column % 3;
-    column = static_cast<uint16_t>((time * channels + channel) * bins + bin);
+  const auto convolution = [&](Role role, uint32_t input_bins) {
+    Matrix found = matrix(role, 0, channels, 9 * channels);
+    for (uint16_t& column : found.columns) {
+      // (channel, time, bin) of the kernel -> row (time, channel, bin) of the planes.
+      const uint32_t channel = column / 9, time = column % 9 / 3, bin = column % 3;
+      column = static_cast<uint16_t>((time * channels + channel) * input_bins + bin);
+    }
+    return found;
+  };
+  second_convolution = convolution(Role::kSecondConvolution, bins);
+  if (s.frame_ms == 80) {
+    third_convolution = convolution(Role::kThirdConvolution, (bins - 3) / 2 + 1);
   }
   subsampling_out = matrix(Role::kSubsamplingOut, 0, s.width, channels * s.subsampled_mels());
   for (uint16_t i = 0; i < s.layers; ++i) {

@@ -51,7 +51,8 @@ struct Model {
 
   std::vector<float> mean, inverse_deviation;
   std::vector<float> first_convolution, first_convolution_bias;
-  Matrix second_convolution;  // columns are rows of the planes in subsampling.cpp
+  // Columns are rows of the planes in subsampling.cpp; the third is of frames of 80 ms.
+  Matrix second_convolution, third_convolution;
   Matrix subsampling_out;
   std::vector<LayerWeights> layers;
   Norm final_norm;

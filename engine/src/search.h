@@ -11,7 +11,7 @@ namespace dualmode {
 
 struct Token {
   uint32_t id;
-  int64_t frame;  // of 40 ms, from the start of the stream
+  int64_t frame;  // from the start of the stream
   float log_prob;
 };
 

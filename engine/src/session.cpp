@@ -58,8 +58,7 @@ void Session::add_samples(const float* samples, size_t count) {
 
 // Number of frames that are not decoded yet.
 size_t Session::pending_frames() const {
-  const size_t rows = mels_.size() / kMels;
-  return known_ + (rows < 3 ? 0 : (rows - 3) / 4);
+  return known_ + model_->settings.frames(mels_.size() / kMels);
 }
 
 // Whether a window can run: it is complete or, at the end, has at least one frame.
@@ -90,7 +89,7 @@ bool Session::run(bool ended) {
 void Session::take(const float* frames, size_t stride, const Window& window) {
   const Settings& s = model_->settings;
   const size_t count = std::min<size_t>(window.valid, s.chunk);
-  const size_t used = std::min(window.mel_rows, 4 * window.fresh);
+  const size_t used = std::min(window.mel_rows, s.stride_mels() * window.fresh);
   mels_.erase(mels_.begin(), mels_.begin() + static_cast<std::ptrdiff_t>(used * kMels));
   known_ = std::min<size_t>(s.lookahead, window.valid - count);
   search_->advance(scorer_, frames, stride, count);
@@ -121,7 +120,9 @@ bool Session::text_changed() {
 }
 
 size_t Session::missing() const {
-  const size_t rows = 4 * (model_->settings.window() - known_) + 3, have = mels_.size() / kMels;
+  const Settings& s = model_->settings;
+  const size_t rows = s.stride_mels() * (s.window() - known_) + s.overlap_mels();
+  const size_t have = mels_.size() / kMels;
   return features_.missing(rows - std::min(rows, have));
 }
 
@@ -190,7 +191,7 @@ void Session::reset() {
 Transcript Session::partial() const {
   Transcript transcript;
   transcript.words = words_of(*model_, search_->best());
-  transcript.seconds = static_cast<double>(frames_) * kFrameSeconds;
+  transcript.seconds = static_cast<double>(frames_) * model_->settings.frame_s();
   const size_t settled = search_->stable();
   for (const Word& word : transcript.words) transcript.stable += word.end < settled;
   return transcript;
@@ -200,11 +201,11 @@ void Session::end_segment_if_due() {
   if (!options_.endpointing) return;
   const std::vector<Token>& tokens = search_->best();
   const int64_t silent_from = tokens.empty() ? frames_ : tokens.back().frame + 1;
-  if (static_cast<double>(frames_ - silent_from) * kFrameSeconds >= options_.silence_s) {
+  if (static_cast<double>(frames_ - silent_from) * model_->settings.frame_s() >= options_.silence_s) {
     cut(tokens.size());
     return;
   }
-  if (static_cast<double>(frames_ - segment_start_) * kFrameSeconds < options_.longest_s) return;
+  if (static_cast<double>(frames_ - segment_start_) * model_->settings.frame_s() < options_.longest_s) return;
   size_t last_word = 0;  // may be incomplete, so it begins the next segment
   for (size_t i = 0; i < tokens.size(); ++i) {
     if (model_->word_starts[tokens[i].id]) last_word = i;
@@ -219,7 +220,7 @@ void Session::cut(size_t count) {
   search_->commit(count);
   if (options_.keep_finished) finished_.insert(finished_.end(), tokens.begin(), tokens.end());
   if (tokens.empty()) return;
-  const double seconds = static_cast<double>(frames_) * kFrameSeconds;
+  const double seconds = static_cast<double>(frames_) * model_->settings.frame_s();
   segments.push_back(transcript_of(*model_, tokens, seconds));
   segment_ended_ = true;
 }

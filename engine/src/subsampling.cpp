@@ -7,7 +7,7 @@
 namespace dualmode {
 namespace {
 
-constexpr size_t kMelReach = 7;  // frame t reads mel frames 4t .. 4t + 6
+constexpr size_t kMelReach = 7;  // after two convolutions, frame t reads mel frames 4t .. 4t + 6
 constexpr size_t kFirstBins = (kMels - 3) / 2 + 1;
 
 // planes[r][bin][t] = normalised mel frame 4t + r of `count` frames, zero beyond them.
@@ -26,34 +26,34 @@ void lay_out_mels(const Model& model, const float* mels, size_t mel_rows, size_t
   }
 }
 
-}  // namespace
-
-// Lanes are frames. The first convolution is computed at the three times that each frame of the
-// second reads, as three planes of rows (time, channel, bin). A column of the second convolution's
-// matrix is then a row of the planes, shifted by two rows per bin of output.
-void subsample(const Model& model, const float* mels, size_t mel_rows, size_t count, float* x,
-               size_t stride, size_t first, Workspace& w) {
-  const Kernels& kernels = model.kernels;
+// The first convolution at the three times that each frame of the second reads, as three planes of
+// rows (time, channel, bin), from w.mels to w.planes.
+void convolve_mels(const Model& model, size_t lanes, Workspace& w) {
   const size_t channels = model.settings.subsampling_channels;
-  const size_t bins = model.settings.subsampled_mels();
-  const size_t lanes = round_up(count, kLanes);
-  lay_out_mels(model, mels, mel_rows, count, lanes, w.mels);
-  const size_t rows = 3 * channels * kFirstBins;
-  w.planes.resize(rows * lanes);
+  w.planes.resize(3 * channels * kFirstBins * lanes);
   for (size_t time = 0; time < 3; ++time) {
     for (size_t bin = 0; bin < kFirstBins; ++bin) {
       const float* taps[9];
       for (size_t k = 0; k < 9; ++k) {
         taps[k] = &w.mels[((2 * time + k / 3) * kMels + 2 * bin + k % 3) * lanes];
       }
-      kernels.convolve9(taps, channels, lanes, model.first_convolution.data(),
-                        model.first_convolution_bias.data(),
-                        &w.planes[(time * channels * kFirstBins + bin) * lanes],
-                        kFirstBins * lanes);
+      model.kernels.convolve9(taps, channels, lanes, model.first_convolution.data(),
+                              model.first_convolution_bias.data(),
+                              &w.planes[(time * channels * kFirstBins + bin) * lanes],
+                              kFirstBins * lanes);
     }
   }
-  const Matrix& second = model.second_convolution;
-  const bool int8 = second.int8();
+}
+
+// Another convolution, from planes of `bins` bins in w.planes to rows (channel, bin) in
+// w.subsampled. A column of its matrix is a row of the planes, shifted by two rows per bin of
+// output. Returns the number of bins.
+size_t convolve(const Model& model, const Matrix& matrix, size_t bins, size_t lanes,
+                Workspace& w) {
+  const Kernels& kernels = model.kernels;
+  const size_t channels = model.settings.subsampling_channels;
+  const size_t rows = 3 * channels * bins, output_bins = (bins - 3) / 2 + 1;
+  const bool int8 = matrix.int8();
   const size_t value_bytes = int8 ? kernels.activation_bytes : sizeof(float);
   const uint8_t* source = reinterpret_cast<const uint8_t*>(w.planes.data());
   if (int8) {
@@ -63,19 +63,51 @@ void subsample(const Model& model, const float* mels, size_t mel_rows, size_t co
                      w.frame_scale.data());
     source = w.quantized.data();
   }
-  w.subsampled.resize(channels * bins * lanes);
-  for (size_t bin = 0; bin < bins; ++bin) {
-    const Product product{&second, source + 2 * bin * lanes * value_bytes,
+  w.subsampled.resize(channels * output_bins * lanes);
+  for (size_t bin = 0; bin < output_bins; ++bin) {
+    const Product product{&matrix, source + 2 * bin * lanes * value_bytes,
                           lanes,   lanes,
                           w.frame_scale.data(), &w.subsampled[bin * lanes],
-                          bins * lanes,         Finish::kRelu,
+                          output_bins * lanes,  Finish::kRelu,
                           1.0f};
     (int8 ? kernels.product_int8 : kernels.product_fp32)(product);
   }
-  w.convolved.resize(model.settings.width * lanes);
-  apply(kernels, model.subsampling_out, w.subsampled.data(), lanes, lanes, w.convolved.data(),
-        lanes, Finish::kStore, 1.0f, w);
-  for (size_t r = 0; r < model.settings.width; ++r) {
+  return output_bins;
+}
+
+// Planes of `count` frames of 80 ms, each of which reads three frames of 40 ms: frame t of plane
+// `time` is frame 2t + time of the rows in w.subsampled, which have `half_lanes` lanes.
+void lay_out_pairs(size_t rows, size_t half_lanes, size_t count, size_t lanes, Workspace& w) {
+  w.planes.assign(3 * rows * lanes, 0.0f);
+  for (size_t time = 0; time < 3; ++time) {
+    for (size_t row = 0; row < rows; ++row) {
+      const float* from = &w.subsampled[row * half_lanes + time];
+      float* to = &w.planes[(time * rows + row) * lanes];
+      for (size_t t = 0; t < count; ++t) to[t] = from[2 * t];
+    }
+  }
+}
+
+}  // namespace
+
+// Lanes are frames: of 40 ms up to the second convolution, of the model afterwards.
+void subsample(const Model& model, const float* mels, size_t mel_rows, size_t count, float* x,
+               size_t stride, size_t first, Workspace& w) {
+  const Settings& s = model.settings;
+  const bool third = s.frame_ms == 80;
+  const size_t early = third ? 2 * count + 1 : count;
+  const size_t early_lanes = round_up(early, kLanes), lanes = round_up(count, kLanes);
+  lay_out_mels(model, mels, mel_rows, early, early_lanes, w.mels);
+  convolve_mels(model, early_lanes, w);
+  const size_t bins = convolve(model, model.second_convolution, kFirstBins, early_lanes, w);
+  if (third) {
+    lay_out_pairs(s.subsampling_channels * bins, early_lanes, count, lanes, w);
+    convolve(model, model.third_convolution, bins, lanes, w);
+  }
+  w.convolved.resize(s.width * lanes);
+  apply(model.kernels, model.subsampling_out, w.subsampled.data(), lanes, lanes,
+        w.convolved.data(), lanes, Finish::kStore, 1.0f, w);
+  for (size_t r = 0; r < s.width; ++r) {
     std::copy_n(&w.convolved[r * lanes], count, x + r * stride + first);
   }
 }

@@ -1,4 +1,4 @@
-// Normalised mel frames to latents, by two 3x3 convolutions of stride 2.
+// Normalised mel frames to latents, by two or three 3x3 convolutions of stride 2.
 #pragma once
 
 #include "encoder.h"

@@ -28,6 +28,7 @@ std::string Transcript::text() const {
 }
 
 std::vector<Word> words_of(const Model& model, const std::vector<Token>& tokens) {
+  const double frame_s = model.settings.frame_s();
   std::vector<Word> words;
   for (size_t first = 0, end; first < tokens.size(); first = end) {
     std::string text;
@@ -40,8 +41,8 @@ std::vector<Word> words_of(const Model& model, const std::vector<Token>& tokens)
     }
     if (text.empty()) continue;
     const double mean = log_prob / static_cast<double>(end - first);
-    words.push_back({text, to_milliseconds(static_cast<double>(tokens[first].frame) * kFrameSeconds),
-                     to_milliseconds(static_cast<double>(tokens[end - 1].frame + 1) * kFrameSeconds),
+    words.push_back({text, to_milliseconds(static_cast<double>(tokens[first].frame) * frame_s),
+                     to_milliseconds(static_cast<double>(tokens[end - 1].frame + 1) * frame_s),
                      std::min(1.0, std::exp(mean)), end});
   }
   return words;

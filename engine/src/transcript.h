@@ -8,8 +8,6 @@
 
 namespace dualmode {
 
-constexpr double kFrameSeconds = 0.04;
-
 struct Word {
   std::string text;
   double start_s, end_s, confidence;

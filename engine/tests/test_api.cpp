@@ -53,12 +53,50 @@ std::string in_pieces(dualmode_stream* stream, const std::vector<float>& samples
 void texts_are_those_of_python() {
   std::vector<uint8_t> expected = read_file(kData + "/expected.txt");
   const std::string text(expected.begin(), expected.end());
-  dualmode_model* device = open("/device-fp32.dual");
-  dualmode_model* server = open("/server-fp32.dual");
   const std::vector<float> samples = babble(6.0, 1);
-  CHECK(whole(device, samples) + "\n" + whole(server, samples) + "\n" == text);
-  dualmode_close(device);
-  dualmode_close(server);
+  std::string found;
+  for (const char* name : {"/device-fp32.dual", "/server-fp32.dual", "/device-fp32-80ms.dual",
+                           "/server-fp32-80ms.dual"}) {
+    dualmode_model* model = open(name);
+    found += whole(model, samples) + "\n";
+    dualmode_close(model);
+  }
+  CHECK(found == text);
+}
+
+void frames_of_80_ms_last_80_ms() {
+  dualmode_model* model = open("/device-fp32-80ms.dual");
+  dualmode_error error;
+  dualmode_description described;
+  CHECK(dualmode_describe(model, &described, &error) == DUALMODE_OK);
+  CHECK(described.version == 2 && described.frame_ms == 80);
+  const std::vector<float> samples = babble(6.0, 1);
+  const std::string expected = whole(model, samples);
+  for (uint32_t seed = 0; seed < 3; ++seed) {
+    dualmode_options options;
+    dualmode_default_options(&options);
+    options.endpointing = 0;
+    dualmode_stream* stream = nullptr;
+    CHECK(dualmode_stream_new(model, &options, &stream, &error) == DUALMODE_OK);
+    CHECK(in_pieces(stream, samples, seed) == expected);
+    CHECK(dualmode_stream_reset(stream, &error) == DUALMODE_OK);
+    dualmode_text text;
+    int changed = 0;
+    CHECK(dualmode_stream_push(stream, samples.data(), samples.size(), &changed, &error) ==
+          DUALMODE_OK);
+    CHECK(dualmode_stream_partial(stream, &text, &error) == DUALMODE_OK);
+    CHECK(text.word_count > 0);
+    for (size_t i = 0; i < text.word_count; ++i) {
+      const double frames = text.words[i].start_s / 0.08;
+      CHECK(std::abs(frames - std::round(frames)) < 1e-6);
+    }
+    dualmode_stream_free(stream);
+  }
+  dualmode_close(model);
+  model = open("/device-fp32.dual");
+  CHECK(dualmode_describe(model, &described, &error) == DUALMODE_OK);
+  CHECK(described.version == 1 && described.frame_ms == 40);
+  dualmode_close(model);
 }
 
 void codes() {
@@ -197,6 +235,7 @@ void threads_share_a_model() {
 
 int main() {
   texts_are_those_of_python();
+  frames_of_80_ms_last_80_ms();
   codes();
   integers_equal_floats();
   strange_sounds();

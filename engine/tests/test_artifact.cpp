@@ -68,7 +68,7 @@ bool try_out(const std::vector<uint8_t>& bytes, const std::vector<float>& sample
 int main(int count, char** values) {
   const int rounds = count > 1 ? std::atoi(values[1]) : 2000;
   const std::vector<float> samples = babble(0.3, 3);
-  for (const char* name : {"/device-int8.dual", "/server-fp32.dual"}) {
+  for (const char* name : {"/device-int8.dual", "/server-fp32.dual", "/device-fp32-80ms.dual"}) {
     const std::vector<uint8_t> whole = read_file(std::string(DUALMODE_TEST_DATA) + name);
     CHECK(try_out(whole, samples));
     std::vector<uint8_t> flipped = whole;

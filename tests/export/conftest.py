@@ -28,6 +28,12 @@ def talkative(talkative_model: Path) -> LoadedModel:
 
 
 @pytest.fixture(scope="session")
+def long_framed(talkative_80ms: Path) -> LoadedModel:
+    """Like ``talkative``, with frames of 80 ms."""
+    return load_model(talkative_80ms)
+
+
+@pytest.fixture(scope="session")
 def corner() -> Callable[[LoadedModel, str], Any]:
     """The subnet of a model that a name of CORNERS stands for."""
     from dualmode.model.subnet import ChunkedContext, FullContext, Subnet, named_subnet
@@ -48,18 +54,21 @@ def corner() -> Callable[[LoadedModel, str], Any]:
 @pytest.fixture(scope="session")
 def exported(
     talkative: LoadedModel,
+    long_framed: LoadedModel,
     corner: Callable[[LoadedModel, str], Any],
     tmp_path_factory: pytest.TempPathFactory,
-) -> Callable[[str, str], Path]:
-    """Export a corner of the talkative model in int8 or fp32, once."""
+) -> Callable[..., Path]:
+    """Export a corner of the talkative model in int8 or fp32, once; or of that with frames of
+    80 ms."""
     from dualmode.export.engine import export_engine
 
     folder = tmp_path_factory.mktemp("artifacts")
 
-    def export(name: str, weights: Any) -> Path:
-        path = folder / f"{name.replace(' ', '-')}-{weights}.dual"
+    def export(name: str, weights: Any, frame_ms: int = 40) -> Path:
+        path = folder / f"{name.replace(' ', '-')}-{weights}-{frame_ms}.dual"
         if not path.exists():
-            export_engine(talkative, corner(talkative, name), path, weights=weights)
+            model = {40: talkative, 80: long_framed}[frame_ms]
+            export_engine(model, corner(model, name), path, weights=weights)
         return path
 
     return export

@@ -47,12 +47,18 @@ def native_babble(seconds: float, seed: int) -> npt.NDArray[np.float32]:
     return samples
 
 
-def test_write(talkative_model: Path, exported: Callable[[str, str], Path]) -> None:
-    recognizer = Recognizer.load(talkative_model, "torch")
+def test_write(talkative_model: Path, talkative_80ms: Path, exported: Callable[..., Path]) -> None:
+    recognizers = [Recognizer.load(one, "torch") for one in (talkative_model, talkative_80ms)]
     samples = native_babble(6.0, 1)
-    texts = [recognizer.transcribe(samples, name).text for name in ("device", "server")]
+    texts = [
+        recognizer.transcribe(samples, name).text
+        for recognizer in recognizers
+        for name in ("device", "server")
+    ]
     assert all(texts)
     DATA.mkdir(parents=True, exist_ok=True)
     (DATA / "expected.txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
     for name, weights in (("device", "int8"), ("device", "fp32"), ("server", "fp32")):
         (DATA / f"{name}-{weights}.dual").write_bytes(exported(name, weights).read_bytes())
+    for name in ("device", "server"):
+        (DATA / f"{name}-fp32-80ms.dual").write_bytes(exported(name, "fp32", 80).read_bytes())

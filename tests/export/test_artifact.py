@@ -21,7 +21,7 @@ from dualmode.model.directory import LoadedModel
 
 from .conftest import CORNERS
 
-Export = Callable[[str, str], Path]
+Export = Callable[..., Path]
 
 
 @pytest.mark.parametrize("name", CORNERS)
@@ -39,7 +39,21 @@ def test_what_is_written_is_read_back(
     assert (read.pieces, read.card) == (artifact.pieces, artifact.card)
     assert read.tensors == artifact.tensors
     roles = {t.role for t in artifact.tensors}
-    assert roles == set(Role)
+    assert roles == set(Role) - {Role.THIRD_CONVOLUTION}
+
+
+def test_only_frames_of_80_ms_need_version_2(long_framed: LoadedModel, exported: Export) -> None:
+    """So that older engines still read what they can run."""
+    assert exported("device", "int8").read_bytes()[8:12] == b"\1\0\0\0"
+    assert read_artifact(exported("device", "int8")).settings.frame_ms == 40
+    for weights in ("int8", "fp32"):
+        path = exported("device", weights, 80)
+        assert path.read_bytes()[8:12] == b"\2\0\0\0"
+        read = read_artifact(path)
+        assert read.settings.frame_ms == 80
+        assert {t.role for t in read.tensors} == set(Role)
+        artifact = engine_artifact(long_framed, long_framed.device_subnet, weights=weights)
+        assert (read.settings.pack(), read.tensors) == (artifact.settings.pack(), artifact.tensors)
 
 
 @given(seed=st.integers(0, 10**6), scale=st.floats(1e-6, 1e3))

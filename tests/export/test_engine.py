@@ -25,12 +25,18 @@ from dualmode.recognizer import Recognizer, load
 from .conftest import CORNERS
 
 Samples = npt.NDArray[np.float32]
-Export = Callable[[str, str], Path]
+Export = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
 def recognizer(talkative_model: Path) -> Recognizer:
     return Recognizer.load(talkative_model, "torch")
+
+
+@pytest.fixture(scope="module")
+def recognizers(recognizer: Recognizer, talkative_80ms: Path) -> dict[int, Recognizer]:
+    """By the length of a frame."""
+    return {40: recognizer, 80: Recognizer.load(talkative_80ms, "torch")}
 
 
 @pytest.fixture(scope="module")
@@ -85,34 +91,40 @@ def engine_frames(engine: Any, model: Any, mels: Samples, total: int) -> Samples
         whole: Samples = model.handle.whole_frames(mels)
         return whole
     chunk, lookahead = model.description["chunk_frames"], model.description["lookahead_frames"]
+    stride = model.description["frame_ms"] // 10
     encoder = engine.Encoder(model.handle)
     frames, at = [], 0
     for start in range(0, total, chunk):
         fresh = chunk + lookahead if start == 0 else chunk
-        rows = np.ascontiguousarray(mels[at : at + 4 * fresh + 3])
+        rows = np.ascontiguousarray(mels[at : at + stride * fresh + stride - 1])
         frames.append(encoder.step(rows, min(chunk + lookahead, total - start)))
-        at += 4 * fresh
+        at += stride * fresh
     return np.concatenate(frames)
 
 
-@pytest.mark.parametrize("name", CORNERS)
+@pytest.mark.parametrize(
+    ("name", "frame_ms"), [*((name, 40) for name in CORNERS), ("device", 80), ("server", 80)]
+)
 def test_frames_equal_those_of_torch(
     engine: Any,
     exported: Export,
     talkative: LoadedModel,
+    long_framed: LoadedModel,
     corner: Callable[..., Any],
     babble: Callable[..., Samples],
     name: str,
+    frame_ms: int,
 ) -> None:
+    model = {40: talkative, 80: long_framed}[frame_ms]
     for seconds in (0.2, 2.9):
         mels = fbank(babble(seconds, 7))
-        expected = torch_frames(talkative, corner(talkative, name), mels)
+        expected = torch_frames(model, corner(model, name), mels)
         for kernels in engine.kernel_names():
-            exact = engine.Model(exported(name, "fp32"), kernels)
+            exact = engine.Model(exported(name, "fp32", frame_ms), kernels)
             found = engine_frames(engine, exact, mels, len(expected))
             assert found.shape == expected.shape
             assert np.abs(found - expected).max() < 1e-4, kernels
-            coarse = engine.Model(exported(name, "int8"), kernels)
+            coarse = engine.Model(exported(name, "int8", frame_ms), kernels)
             found = engine_frames(engine, coarse, mels, len(expected))
             error = np.sqrt(np.square(found - expected).mean() / np.square(expected).mean())
             assert error < 0.1, kernels  # sixteen channels average little out
@@ -127,24 +139,27 @@ def same_words(ours: Any, theirs: Any) -> None:
     )
 
 
-@pytest.mark.parametrize("beam_width", [1, 4])
+@pytest.mark.parametrize(("beam_width", "frame_ms"), [(1, 40), (4, 40), (1, 80)])
 @given(seed=st.integers(0, 10**6))
 @settings(max_examples=8, deadline=None)
 def test_streams_equal_those_of_torch(
     engine: Any,
     exported: Export,
-    recognizer: Recognizer,
+    recognizers: dict[int, Recognizer],
     babble: Callable[..., Samples],
     beam_width: int,
+    frame_ms: int,
     seed: int,
 ) -> None:
     """Partials, stable words, segments and the final transcript, whatever the cuts."""
+    recognizer = recognizers[frame_ms]
     samples = babble(6.0 + seed % 4, seed)
     samples[40000:64000] = 0
     search: Any = "greedy" if beam_width == 1 else "beam"
     options = {"silence_s": 0.5, "longest_s": 2.5}
     reference = recognizer.stream("device", search, endpointing=Endpointing(**options))
-    stream = engine.Model(exported("device", "fp32")).stream(beam_width=beam_width, **options)
+    artifact = exported("device", "fp32", frame_ms)
+    stream = engine.Model(artifact).stream(beam_width=beam_width, **options)
     for cut in cuts_of(samples, seed):
         expected, found = reference.push(cut), stream.push(cut)
         assert (expected is None) == (found is None)
@@ -172,18 +187,25 @@ def test_whole_recordings(
     same_words(engine.Model(exported(name, "fp32")).transcribe(audio).words, expected.words)
 
 
+@pytest.mark.parametrize("frame_ms", [40, 80])
 def test_long_recordings_are_cut_at_the_same_places(
-    engine: Any, exported: Export, recognizer: Recognizer, babble: Callable[..., Samples]
+    engine: Any,
+    exported: Export,
+    recognizers: dict[int, Recognizer],
+    babble: Callable[..., Samples],
+    frame_ms: int,
 ) -> None:
     samples = np.concatenate([babble(31.0, 1), np.zeros(3200, np.float32), babble(34.0, 2)])
-    expected = recognizer.transcribe(samples, "server")
-    assert engine.Model(exported("server", "fp32")).transcribe(samples).text == expected.text
+    expected = recognizers[frame_ms].transcribe(samples, "server")
+    found = engine.Model(exported("server", "fp32", frame_ms)).transcribe(samples)
+    same_words(found.words, expected.words)
 
 
+@pytest.mark.parametrize("frame_ms", [40, 80])
 def test_streams_pushed_together_equal_streams_alone(
-    engine: Any, exported: Export, babble: Callable[..., Samples]
+    engine: Any, exported: Export, babble: Callable[..., Samples], frame_ms: int
 ) -> None:
-    model = engine.Model(exported("device", "int8"))
+    model = engine.Model(exported("device", "int8", frame_ms))
     audios = [babble(seconds, seed) for seed, seconds in enumerate((3.0, 4.1, 2.2))]
     together, alone = [[model.stream() for _ in audios] for _ in range(2)]
     for at in range(0, 70000, 7000):
@@ -240,6 +262,22 @@ def test_the_engine_needs_no_torch(engine: Any, exported: Export) -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_recognizer_counts_in_its_frames(
+    engine: Any, exported: Export, recognizers: dict[int, Recognizer], audio: Samples
+) -> None:
+    """The recogniser of an artifact with frames of 80 ms, with the searches of this package."""
+    behind = load(exported("device", "fp32", 80))
+    assert behind.framing.frame_ms == 80
+    ours, theirs = (one.transcribe(audio, "device") for one in (behind, recognizers[80]))
+    assert theirs.words
+    same_words(ours.words, theirs.words)
+    stream, reference = (one.stream("device") for one in (behind, recognizers[80]))
+    for cut in cuts_of(audio, 3):
+        stream.push(cut)
+        reference.push(cut)
+    same_words(stream.finish().words, reference.finish().words)
 
 
 @pytest.mark.parametrize("name", CORNERS)

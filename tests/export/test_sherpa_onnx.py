@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,13 @@ import torch
 from typer.testing import CliRunner
 
 from dualmode.decoding.greedy import GreedySearch
-from dualmode.decoding.transcript import Token
-from dualmode.export.onnx_graphs import OnlineEncoder, with_baked_mask
-from dualmode.export.sherpa_onnx import _write_online_encoder, needed_tail_s
-from dualmode.features import fbank
+from dualmode.decoding.transcript import Token, Transcript
+from dualmode.export.onnx_graphs import OfflineEncoder, OnlineEncoder, with_baked_mask
+from dualmode.export.sherpa_onnx import _write_online_encoder, export_sherpa_onnx, needed_tail_s
+from dualmode.features import Framing, fbank
 from dualmode.model.directory import LoadedModel, load_model, save_model
 from dualmode.model.subnet import SERVER, ChunkedContext, Subnet
+from dualmode.recognizer import load
 from dualmode.runtime.pytorch import TorchRuntime
 
 ort = pytest.importorskip("onnxruntime", reason="needs the extra [onnx]")
@@ -35,8 +38,12 @@ RATE_HZ = 16000
 @pytest.fixture(scope="module")
 def model_folder(talkative_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The talkative model without ``<unk>``, which sherpa-onnx takes for a blank."""
-    folder = tmp_path_factory.mktemp("known") / "model"
-    shutil.copytree(talkative_model, folder)
+    return known(talkative_model, tmp_path_factory.mktemp("known") / "model")
+
+
+def known(model: Path, folder: Path) -> Path:
+    """A copy of a model that never says ``<unk>``."""
+    shutil.copytree(model, folder)
     loaded = load_model(folder)
     with torch.no_grad():
         loaded.model.joiner.out.bias[1] = -1e4
@@ -76,7 +83,7 @@ def assert_steps_equal(graph: Any, module: OnlineEncoder, batch: int, steps: int
     ours = theirs = module.initial_states(batch)
     processed = counted = torch.arange(batch)
     for _ in range(steps):
-        shape = (batch, module.context.step_mels, 80)
+        shape = (batch, 4 * module.context.window + 3, 80)
         mels = torch.randn(shape, generator=generator) * 4 - 6
         with torch.inference_mode():
             frames, *states, processed = module(mels, ours, processed)
@@ -143,14 +150,25 @@ def heard(tokens: list[str], timestamps: list[float]) -> list[tuple[str, int]]:
     return [(token, round(at * 25)) for token, at in pairs]
 
 
-def one_symbol_a_frame(loaded: LoadedModel, subnet: Subnet, samples: Samples) -> tuple[Token, ...]:
-    """Greedy tokens of a whole recording; sherpa-onnx takes at most one symbol a frame."""
-    mels = torch.from_numpy(fbank(samples)).unsqueeze(0)
+def one_symbol_per_40_ms(
+    loaded: LoadedModel, subnet: Subnet, samples: Samples
+) -> tuple[Token, ...]:
+    """Greedy tokens of a whole recording, on frames of 40 ms.
+
+    sherpa-onnx takes at most one symbol a frame. A frame of 80 ms comes twice, so that it can have
+    two, of which the second has the time of the copy.
+    """
     runtime = TorchRuntime(loaded.model, subnet)
-    search = GreedySearch(runtime, max_symbols=1)
+    copies = runtime.framing.frame_ms // 40
+    search = GreedySearch(runtime, max_symbols=copies)
     mels = fbank(samples)[None]
     frames, counts = runtime.encode(mels, np.array([mels.shape[1]]))
-    return search.best(search.advance(search.start(1), frames, counts))[0]
+    tokens = search.best(search.advance(search.start(1), frames, counts))[0]
+    again = [False, *(a.frame == b.frame for a, b in pairwise(tokens))]
+    return tuple(
+        replace(token, frame=copies * token.frame + second)
+        for token, second in zip(tokens, again, strict=True)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -161,8 +179,12 @@ def recordings(babble: Babble) -> list[Samples]:
 def test_offline_tokens_equal(
     exported: Path, loaded: LoadedModel, recordings: list[Samples]
 ) -> None:
+    check_offline_tokens(exported, loaded, recordings)
+
+
+def check_offline_tokens(exported: Path, loaded: LoadedModel, recordings: list[Samples]) -> None:
     recognizer = transducer(exported / "server", sherpa_onnx.OfflineRecognizer)
-    wanted = [named(one_symbol_a_frame(loaded, SERVER, r), loaded) for r in recordings]
+    wanted = [named(one_symbol_per_40_ms(loaded, SERVER, r), loaded) for r in recordings]
     assert sum(map(len, wanted)) > 12
     for batch in range(1, 5):
         streams = [recognizer.create_stream() for _ in range(batch)]
@@ -173,12 +195,12 @@ def test_offline_tokens_equal(
         assert got == wanted[:batch]
 
 
-def decoded_frames(context: ChunkedContext, samples: int) -> int:
-    """Frames that sherpa-onnx decodes of a finished stream: whole steps, and only while more
-    mel frames wait than a step reads."""
+def decoded_frames(context: ChunkedContext, stride: int, samples: int) -> int:
+    """Frames of ``stride`` mel frames that sherpa-onnx decodes of a finished stream: whole steps,
+    and only while more mel frames wait than a step reads."""
     mels = (samples + 80) // 160
     steps = 0
-    while 4 * context.chunk * steps + context.step_mels < mels:
+    while stride * (context.chunk * steps + context.window) + stride - 1 < mels:
         steps += 1
     return steps * context.chunk
 
@@ -186,15 +208,19 @@ def decoded_frames(context: ChunkedContext, samples: int) -> int:
 def test_online_tokens_equal(
     exported: Path, loaded: LoadedModel, recordings: list[Samples]
 ) -> None:
+    check_online_tokens(exported, loaded, recordings)
+
+
+def check_online_tokens(exported: Path, loaded: LoadedModel, recordings: list[Samples]) -> None:
     recognizer = transducer(exported / "device", sherpa_onnx.OnlineRecognizer)
-    subnet = loaded.device_subnet
+    subnet, framing = loaded.device_subnet, loaded.model.encoder.framing
     context = subnet.context
     assert isinstance(context, ChunkedContext)
-    audio = [with_silence(samples, needed_tail_s(context)) for samples in recordings]
+    audio = [with_silence(samples, needed_tail_s(context, framing)) for samples in recordings]
     wanted = []
     for samples in audio:
-        end = decoded_frames(context, len(samples))
-        tokens = named(one_symbol_a_frame(loaded, subnet, samples), loaded)
+        end = decoded_frames(context, framing.stride_mels, len(samples)) * framing.frame_ms // 40
+        tokens = named(one_symbol_per_40_ms(loaded, subnet, samples), loaded)
         wanted.append([token for token in tokens if token[1] < end])
     assert sum(map(len, wanted)) > 12
     for batch in range(1, 5):
@@ -210,13 +236,46 @@ def test_online_tokens_equal(
         assert got == wanted[:batch]
 
 
+def test_frames_of_80_ms_give_the_same_tokens_and_times(
+    talkative_80ms: Path, recordings: list[Samples], tmp_path: Path
+) -> None:
+    """In stock sherpa-onnx, which knows frames of 40 ms only, and in the runtime ``onnx``."""
+    loaded = load_model(known(talkative_80ms, tmp_path / "model"))
+    export_sherpa_onnx(loaded, tmp_path / "export", {"device": loaded.device_subnet})
+    check_online_tokens(tmp_path / "export", loaded, recordings)
+    graphs, network = load(tmp_path / "export"), load(tmp_path / "model")
+    ours, theirs = (one.transcribe_batch(recordings, "device") for one in (graphs, network))
+    for mine, other in zip(ours, theirs, strict=True):
+        assert isinstance(mine, Transcript)
+        assert isinstance(other, Transcript)
+        assert [w.start_s for w in mine.words] == [w.start_s for w in other.words]
+        assert [(t.id, t.frame) for t in mine.tokens] == [(t.id, t.frame) for t in other.tokens]
+    said = (tmp_path / "export" / "README.md").read_text(encoding="utf-8")
+    assert "Chunks of 320 ms, 160 ms of look-ahead, 640 ms of left context" in said
+    assert "each frame of 80 ms of the model twice" in said
+
+
+def test_whole_utterances_have_each_frame_of_80_ms_twice(talkative_80ms: Path) -> None:
+    """Of the module alone, because tracing it takes long."""
+    net = load_model(talkative_80ms).model.eval()
+    mels, lengths = torch.randn(3, 200, 80) - 6, torch.tensor([200, 15, 131])
+    with torch.inference_mode():
+        frames, counts = net.recognize(mels, lengths, SERVER)
+        twice, twice_counts = OfflineEncoder(net, SERVER)(mels, lengths)
+    assert twice_counts.tolist() == (2 * counts).tolist() == [48, 2, 30]
+    for row, count in enumerate(counts.tolist()):
+        for copy in (0, 1):
+            copied = twice[row, copy : 2 * count : 2]
+            torch.testing.assert_close(copied, frames[row, :count], atol=1e-5, rtol=1e-4)
+
+
 def test_the_tail_reaches_all_words(loaded: LoadedModel) -> None:
     context = loaded.device_subnet.context
     assert isinstance(context, ChunkedContext)
     for samples in range(16000, 48000, 1111):
-        whole = samples + round(needed_tail_s(context) * RATE_HZ)
+        whole = samples + round(needed_tail_s(context, Framing(40)) * RATE_HZ)
         session_frames = (samples + round(0.3 * RATE_HZ) + 80) // 160 // 4
-        assert decoded_frames(context, whole) >= session_frames - 1
+        assert decoded_frames(context, 4, whole) >= session_frames - 1
 
 
 def test_beam_search_takes_hotwords(

@@ -77,7 +77,9 @@ def test_two_passes_of_long_frames(
     with start_service(recognizer) as running:
         events = stream(running, speech)
     assert (events[0]["chunk_ms"], events[0]["lookahead_ms"]) == (4 * 80, 2 * 80)
-    assert texts(events, "segment") == device_segments(recognizer, speech)
+    # Segments without words are left out: this model also says tokens without text.
+    said = [text for text in texts(events, "segment") if text]
+    assert said == device_segments(recognizer, speech)
     check_second_passes(events, recognizer, speech)
 
 

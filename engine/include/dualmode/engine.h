@@ -55,9 +55,10 @@ typedef struct dualmode_description {
   uint32_t version;     /* of the format */
   uint32_t sample_rate_hz;
   uint32_t streams; /* 1: chunked context; 0: full context, dualmode_transcribe only */
-  uint32_t chunk_frames, left_frames, lookahead_frames; /* of 40 ms; 0 for full context */
+  uint32_t chunk_frames, left_frames, lookahead_frames; /* of frame_ms; 0 for full context */
   uint32_t width, layers, vocabulary, joiner_width, context_tokens;
   float sparsity;
+  uint32_t frame_ms; /* time from one frame of the encoder to the next: 40 or 80 */
 } dualmode_description;
 
 typedef struct dualmode_word {

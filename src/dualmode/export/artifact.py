@@ -22,7 +22,7 @@ from dualmode.errors import ModelError
 from dualmode.whole_files import replace_bytes
 
 MAGIC = b"DUALMODE"
-VERSION = 1
+VERSIONS = (1, 2)  # version 2 has the length of a frame; frames of 40 ms are written as version 1
 ALIGNMENT = 64
 _HEADER = struct.Struct("<8sIIQ10I")
 _TENSOR = struct.Struct("<4H2I2Q")
@@ -39,6 +39,7 @@ class Role(IntEnum):
     FIRST_CONVOLUTION_BIAS = 4
     SECOND_CONVOLUTION = 5
     SUBSAMPLING_OUT = 6
+    THIRD_CONVOLUTION = 7
     FIRST_NORM = 16
     FIRST_EXPAND = 17
     FIRST_CONTRACT = 18
@@ -113,15 +114,26 @@ class Settings:
     sparsity: float
     tail_s: float
     longest_piece_s: float
+    frame_ms: int
+
+    @property
+    def version(self) -> int:
+        """Version of the format that can hold them."""
+        return 1 if self.frame_ms == 40 else 2
 
     def pack(self) -> bytes:
-        """Serialise as 19 unsigned integers and 7 floats of 32 bits."""
-        return struct.pack("<19I7f", *(getattr(self, f.name) for f in fields(self)))
+        """Serialise as 19 unsigned integers and 7 floats of 32 bits; in version 2, one more
+        integer."""
+        *settings, frame_ms = (getattr(self, f.name) for f in fields(self))
+        packed = struct.pack("<19I7f", *settings)
+        return packed if self.version == 1 else packed + struct.pack("<I", frame_ms)
 
     @classmethod
-    def unpack(cls, data: bytes) -> Settings:
+    def unpack(cls, data: bytes, version: int) -> Settings:
         """Undo :meth:`pack`."""
-        return cls(*struct.unpack("<19I7f", data))
+        if version == 1:
+            return cls(*struct.unpack("<19I7f", data), 40)
+        return cls(*struct.unpack("<19I7fI", data))
 
 
 @dataclass(frozen=True)
@@ -165,7 +177,7 @@ class Artifact:
             at = table_at + number * _TENSOR.size
             _TENSOR.pack_into(body, at, *entry, len(body), len(t.payload))
             body += t.payload
-        _HEADER.pack_into(body, 0, MAGIC, VERSION, 0, len(body), *places, 0, 0)
+        _HEADER.pack_into(body, 0, MAGIC, self.settings.version, 0, len(body), *places, 0, 0)
         struct.pack_into("<I", body, 12, zlib.crc32(memoryview(body)[16:]))
         return bytes(body)
 
@@ -196,12 +208,13 @@ def read_artifact(path: Path) -> Artifact:
     if len(data) < _HEADER.size or data[:8] != MAGIC:
         raise ModelError(f"{path} is not an artifact: create one with dualmode export engine")
     _, version, checksum, size, *places = _HEADER.unpack_from(data)
-    if version != VERSION:
-        raise ModelError(f"{path} has format version {version}, but dualmode reads {VERSION}")
+    if version not in VERSIONS:
+        read = " and ".join(map(str, VERSIONS))
+        raise ModelError(f"{path} has format version {version}, but dualmode reads {read}")
     if size != len(data) or checksum != zlib.crc32(memoryview(data)[16:]):
         raise ModelError(f"{path} is truncated or damaged: export it again, or copy it again")
     parts = [data[at : at + count] for at, count in zip(places[:6:2], places[1:6:2], strict=True)]
-    settings = Settings.unpack(parts[0])
+    settings = Settings.unpack(parts[0], version)
     table_at, count = places[6:8]
     entries = [_TENSOR.unpack_from(data, table_at + i * _TENSOR.size) for i in range(count)]
     tensors = (

@@ -1,8 +1,8 @@
 """Export a subnet of a supernet as an artifact of the device engine.
 
-Large tensors are int8: linear maps, the second convolution and the embedding. Small ones (norms,
-biases, scales, the depthwise and the first convolution) have 16 bits. With ``fp32`` all have 32
-bits, for tests that compare tokens exactly.
+Large tensors are int8: linear maps, the second and third convolution and the embedding. Small ones
+(norms, biases, scales, the depthwise and the first convolution) have 16 bits. With ``fp32`` all
+have 32 bits, for tests that compare tokens exactly.
 """
 
 from __future__ import annotations
@@ -126,6 +126,7 @@ def _settings(loaded: LoadedModel, subnet: Subnet) -> Settings:
         sparsity=subnet.sparsity,
         tail_s=TAIL_S,
         longest_piece_s=max(2.0, min(LONGEST_S, loaded.recipe.data.max_seconds)),
+        frame_ms=model.frame_ms,
     )
 
 
@@ -146,6 +147,8 @@ class _Exporter:
         yield self._values(Role.FIRST_CONVOLUTION, 0, first.weight.flatten(1))
         yield self._values(Role.FIRST_CONVOLUTION_BIAS, 0, _bias(first)[None])
         yield self._matrix(Role.SECOND_CONVOLUTION, 0, second.weight.flatten(1), _bias(second))
+        if (third := subsampling.third) is not None:
+            yield self._matrix(Role.THIRD_CONVOLUTION, 0, third.weight.flatten(1), _bias(third))
         # The order is (bin, channel) in torch, (channel, bin) in the engine.
         channels = second.weight.shape[0]
         turned = out.weight.reshape(len(out.weight), -1, channels).transpose(1, 2).flatten(1)
