@@ -39,9 +39,10 @@ quickstart: $(INSTALLED)  ## synthesise speech, train both recognisers, score an
 
 install: $(INSTALLED)  ## create .venv with dualmode and everything that tests need
 
-test: check $(if $(CXX_FOUND),engine)  ## run the checks and every test
+test: $(REFERENCE) $(if $(CXX_FOUND),$(ENGINE_WHEEL))  ## run the checks and every test
 	@$(if $(CXX_FOUND),:,echo "the engine's own tests are left out: $(NO_COMPILER)")
-	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	@$(MAKE) --no-print-directory -j 2 --output-sync check $(if $(CXX_FOUND),engine)
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 check: $(REFERENCE)  ## ruff, mypy and the architecture test
 	$(BIN)/ruff format --check .

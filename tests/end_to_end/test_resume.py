@@ -72,7 +72,7 @@ def test_ctrl_c_saves_and_resumes(
     """With two processes, which have to agree on the step that they stop after, and steps that are
     split, of which it has to be known again who heard what."""
     settings = ("training.processes=2", "training.step_sharing=split_taught")
-    settings += ("training.sampled_subnet=true", "pruning.score=activation")
+    settings += ("training.sampled_subnet=true", "pruning.score=activation", "training.steps=16")
     two = [word for setting in settings for word in ("--set", setting)]
     undisturbed = start(tiny_recipe, tmp_path / "undisturbed", *two)
     assert undisturbed.wait() == 0, undisturbed.output
