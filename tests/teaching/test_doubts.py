@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from dualmode.teaching.doubts import difference, doubt, loop
+from dualmode.teaching.doubts import difference, doubt, loop, said_again
 from dualmode.teaching.teachers import Transcription
 
 
@@ -56,6 +56,25 @@ def test_loops_of_any_length_are_found() -> None:
         turn = [f"word{number}" for number in range(length)]
         assert loop(["so", *turn * 6]) == " ".join(turn)
         assert loop(["so", *turn * 2, "end"]) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "again"),
+    [
+        ("Help Help Help", True),
+        ("Enter 60. Enter 60", True),
+        ("Enter 62-31. Enter 62.31.", True),
+        ("nine thirty sixty five nine thirty five sixty five", True),
+        ("help", False),
+        ("", False),
+        ("你好", False),
+        ("enter sixty two thirty one", False),
+        ("five two six one", False),
+        ("the cat and the dog", False),
+    ],
+)
+def test_texts_that_say_the_same_again(text: str, again: bool) -> None:
+    assert said_again(text) is again
 
 
 def test_confidence_and_difference() -> None:

@@ -27,6 +27,7 @@ _LEAST_ENGLISH = 0.4
 # Numbers and spelled words contain repetitions, so a loop needs many.
 _LOOP_LENGTHS = (1, 2, 3, 4, 5)
 _LOOP_TURNS = 4
+_FEWEST_NEARLY_AGAIN, _MOST_CHANGED = 4, 0.5  # words of a text; share of words
 # Texts that Whisper, having learnt from subtitles, outputs for silence and music.
 _FROM_SUBTITLES = re.compile(
     r"thank(s| you) (so much |very much )?for (watching|listening)|subtitles? by|"
@@ -75,6 +76,29 @@ def loop(words: list[str]) -> str | None:
         if count >= _LOOP_TURNS and 3 * count > len(words) / 2:
             return " ".join(most)
     return None
+
+
+def said_again(text: str) -> bool:
+    """Whether a text seems to say the same twice or more, as teachers do in short windows.
+
+    The repetition may differ in half of its words: "nine thirty sixty five nine thirty five sixty
+    five". People repeat themselves too, so this is a reason to transcribe a clip in a whole
+    window, but not to leave it out.
+    """
+    try:
+        words = normalize(text, TEXT).split()
+    except TextError:
+        return False
+    count = len(words)
+    for length in range(1, count // 2 + 1):
+        if count % length == 0 and words == words[:length] * (count // length):
+            return True
+    middle = count // 2
+    return count >= _FEWEST_NEARLY_AGAIN and any(
+        words[cut] == words[0]
+        and word_errors([" ".join(words[:cut])], [" ".join(words[cut:])]).rate <= _MOST_CHANGED
+        for cut in range(middle - 1, middle + 2)
+    )
 
 
 def _pace(words: list[str], seconds: float) -> tuple[str, str] | None:

@@ -28,7 +28,7 @@ from dualmode.data.usable import CONFIDENCE
 from dualmode.errors import AudioError, DataError
 from dualmode.plots import load_pyplot, save_plot
 from dualmode.teaching.claims import claim_folder
-from dualmode.teaching.doubts import TEXT, difference, doubt
+from dualmode.teaching.doubts import TEXT, difference, doubt, said_again
 from dualmode.teaching.recordings import Source, find_recordings
 from dualmode.teaching.teachers import Teacher, Transcription, open_teacher
 from dualmode.text import normalize
@@ -153,7 +153,9 @@ def _transcribe(clips: Sequence[_Clip], teacher: Teacher) -> dict[str, tuple[Tra
 def _is_doubtful(clip: _Clip, transcribed: dict[str, tuple[Transcription, str]]) -> bool:
     if clip.id not in transcribed:
         return True
-    text, _ = transcribed[clip.id]
+    text, window = transcribed[clip.id]
+    if window == "short" and said_again(text.text):
+        return True
     return text.log_prob < _UNSURE_LOG_PROB or doubt(text, clip.seconds) is not None
 
 
