@@ -131,9 +131,8 @@ class Settings:
     @classmethod
     def unpack(cls, data: bytes, version: int) -> Settings:
         """Undo :meth:`pack`."""
-        if version == 1:
-            return cls(*struct.unpack("<19I7f", data), 40)
-        return cls(*struct.unpack("<19I7fI", data))
+        frame_ms = struct.pack("<I", 40) if version == 1 else b""
+        return cls(*struct.unpack("<19I7fI", data + frame_ms))
 
 
 @dataclass(frozen=True)
