@@ -46,13 +46,14 @@ void convolve_mels(const Model& model, size_t lanes, Workspace& w) {
 }
 
 // Another convolution, from planes of `bins` bins in w.planes to rows (channel, bin) in
-// w.subsampled. A column of its matrix is a row of the planes, shifted by two rows per bin of
-// output. Returns the number of bins.
-size_t convolve(const Model& model, const Matrix& matrix, size_t bins, size_t lanes,
+// w.subsampled, for `count` frames. A column of its matrix is a row of the planes, shifted by two
+// rows per bin of output. Returns the number of bins.
+size_t convolve(const Model& model, const Matrix& matrix, size_t bins, size_t count,
                 Workspace& w) {
   const Kernels& kernels = model.kernels;
   const size_t channels = model.settings.subsampling_channels;
   const size_t rows = 3 * channels * bins, output_bins = (bins - 3) / 2 + 1;
+  const size_t lanes = round_up(count, kLanes), window = lanes - count >= 4 ? lanes : 0;
   const bool int8 = matrix.int8();
   const size_t value_bytes = int8 ? kernels.activation_bytes : sizeof(float);
   const uint8_t* source = reinterpret_cast<const uint8_t*>(w.planes.data());
@@ -69,7 +70,7 @@ size_t convolve(const Model& model, const Matrix& matrix, size_t bins, size_t la
                           lanes,   lanes,
                           w.frame_scale.data(), &w.subsampled[bin * lanes],
                           output_bins * lanes,  Finish::kRelu,
-                          1.0f};
+                          1.0f,    window};
     (int8 ? kernels.product_int8 : kernels.product_fp32)(product);
   }
   return output_bins;
@@ -99,10 +100,10 @@ void subsample(const Model& model, const float* mels, size_t mel_rows, size_t co
   const size_t early_lanes = round_up(early, kLanes), lanes = round_up(count, kLanes);
   lay_out_mels(model, mels, mel_rows, early, early_lanes, w.mels);
   convolve_mels(model, early_lanes, w);
-  const size_t bins = convolve(model, model.second_convolution, kFirstBins, early_lanes, w);
+  const size_t bins = convolve(model, model.second_convolution, kFirstBins, early, w);
   if (third) {
     lay_out_pairs(s.subsampling_channels * bins, early_lanes, count, lanes, w);
-    convolve(model, model.third_convolution, bins, lanes, w);
+    convolve(model, model.third_convolution, bins, count, w);
   }
   w.convolved.resize(s.width * lanes);
   apply(model.kernels, model.subsampling_out, w.subsampled.data(), lanes, lanes,
