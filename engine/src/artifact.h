@@ -72,6 +72,10 @@ struct Settings {
   size_t frames(size_t mel_rows) const {
     return mel_rows < overlap_mels() ? 0 : (mel_rows - overlap_mels()) / stride_mels();
   }
+  // Values of a frame of 40 ms before the third convolution; 0 without one.
+  size_t early_values() const {
+    return frame_ms == 80 ? size_t{subsampling_channels} * ((mels - 3) / 4) : 0;
+  }
   // Each convolution halves bins as it halves mel frames.
   uint32_t subsampled_mels() const { return static_cast<uint32_t>(frames(mels)); }
 };

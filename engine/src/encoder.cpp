@@ -201,7 +201,8 @@ void fill_window(const Run& run, size_t window) {
       std::copy_n(own.state->latents.data() + d * ahead, ahead, &w.x[d * run.lanes + lane]);
     }
   }
-  subsample(run.model, own.mels, own.mel_rows, own.fresh, w.x.data(), run.lanes, lane + known, w);
+  subsample(run.model, own.mels, own.mel_rows, own.fresh, own.state, w.x.data(), run.lanes,
+            lane + known, w);
   if (own.state == nullptr) return;
   for (size_t d = 0; d < width; ++d) {
     std::copy_n(&w.x[d * run.lanes + lane + run.centre], ahead, own.state->latents.data() + d * ahead);
@@ -220,12 +221,13 @@ EncoderState::EncoderState(const Model& model) : layers(model.settings.layers) {
     layer.convolution.resize(size_t{s.reach()} * s.width);
   }
   latents.resize(size_t{s.lookahead} * s.width);
+  early.resize(s.early_values());
 }
 
 size_t state_bytes(const Settings& s, bool half_state) {
   const size_t left = 2 * size_t{s.left} * (half_state ? sizeof(uint16_t) : sizeof(float));
   const size_t exact = (size_t{s.layers} * s.reach() + s.lookahead) * sizeof(float);
-  return s.width * (s.layers * left + exact);
+  return s.width * (s.layers * left + exact) + s.early_values() * sizeof(float);
 }
 
 void EncoderState::reset() {

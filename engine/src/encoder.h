@@ -29,6 +29,7 @@ struct EncoderState {
   std::vector<LayerState> layers;
   uint64_t processed = 0;       // centre frames processed so far
   std::vector<float> latents;   // (D, R): look-ahead frames shared with the next window
+  std::vector<float> early;     // with a third convolution: its input that windows share
 };
 
 // Memory of a stream's state.

@@ -77,14 +77,19 @@ size_t convolve(const Model& model, const Matrix& matrix, size_t bins, size_t co
 }
 
 // Planes of `count` frames of 80 ms, each of which reads three frames of 40 ms: frame t of plane
-// `time` is frame 2t + time of the rows in w.subsampled, which have `half_lanes` lanes.
-void lay_out_pairs(size_t rows, size_t half_lanes, size_t count, size_t lanes, Workspace& w) {
+// `time` is frame 2t + time. The first `kept` (0 or 1) are in `shared`, the others in w.subsampled,
+// which has `early_lanes` lanes.
+void lay_out_pairs(const float* shared, size_t kept, size_t rows, size_t early_lanes, size_t count,
+                   size_t lanes, Workspace& w) {
   w.planes.assign(3 * rows * lanes, 0.0f);
   for (size_t time = 0; time < 3; ++time) {
     for (size_t row = 0; row < rows; ++row) {
-      const float* from = &w.subsampled[row * half_lanes + time];
+      const float* from = &w.subsampled[row * early_lanes];
       float* to = &w.planes[(time * rows + row) * lanes];
-      for (size_t t = 0; t < count; ++t) to[t] = from[2 * t];
+      for (size_t t = 0; t < count; ++t) {
+        const size_t early = 2 * t + time;
+        to[t] = early < kept ? shared[row] : from[early - kept];
+      }
     }
   }
 }
@@ -92,17 +97,23 @@ void lay_out_pairs(size_t rows, size_t half_lanes, size_t count, size_t lanes, W
 }  // namespace
 
 // Lanes are frames: of 40 ms up to the second convolution, of the model afterwards.
-void subsample(const Model& model, const float* mels, size_t mel_rows, size_t count, float* x,
-               size_t stride, size_t first, Workspace& w) {
+void subsample(const Model& model, const float* mels, size_t mel_rows, size_t count,
+               EncoderState* state, float* x, size_t stride, size_t first, Workspace& w) {
   const Settings& s = model.settings;
   const bool third = s.frame_ms == 80;
-  const size_t early = third ? 2 * count + 1 : count;
+  const size_t kept = third && state != nullptr && state->processed > 0 ? 1 : 0;
+  const size_t early = third ? 2 * count + 1 - kept : count;
   const size_t early_lanes = round_up(early, kLanes), lanes = round_up(count, kLanes);
-  lay_out_mels(model, mels, mel_rows, early, early_lanes, w.mels);
+  const size_t skipped = std::min(mel_rows, 4 * kept);
+  lay_out_mels(model, mels + skipped * kMels, mel_rows - skipped, early, early_lanes, w.mels);
   convolve_mels(model, early_lanes, w);
   const size_t bins = convolve(model, model.second_convolution, kFirstBins, early, w);
   if (third) {
-    lay_out_pairs(s.subsampling_channels * bins, early_lanes, count, lanes, w);
+    const size_t rows = s.early_values();
+    lay_out_pairs(kept ? state->early.data() : nullptr, kept, rows, early_lanes, count, lanes, w);
+    for (size_t row = 0; state != nullptr && row < rows; ++row) {
+      state->early[row] = w.subsampled[row * early_lanes + early - 1];
+    }
     convolve(model, model.third_convolution, bins, count, w);
   }
   w.convolved.resize(s.width * lanes);
