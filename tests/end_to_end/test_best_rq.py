@@ -20,6 +20,7 @@ STILL = (
     "model.dropout=0",
     "data.speeds=[1.0]",
     "data.buckets=1",
+    "data.workers=0",
     f"training.steps={STEPS}",
     "training.log_every_steps=1",
     "training.step_sharing=all",  # utterances are assigned to recognisers within each process
@@ -35,7 +36,7 @@ def recipe(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny recipe, for pre-training by BEST-RQ."""
     tree = yaml.safe_load(tiny_recipe.read_text())
     tree["training"] = {**tree["training"], "objective": "pretrain", "steps": 16}
-    tree["data"] = {**tree["data"], "time_masks": 0, "frequency_masks": 0}
+    tree["data"] = {**tree["data"], "time_masks": 0, "frequency_masks": 0, "workers": 0}
     tree["pretraining"] = {"objective": "best_rq", "random_quantizer": {"entries": 16}}
     path = tmp_path_factory.mktemp("best_rq") / "tiny.yaml"
     path.write_text(yaml.safe_dump(tree))

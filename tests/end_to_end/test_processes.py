@@ -18,6 +18,7 @@ STILL = (
     "model.dropout=0",
     "data.speeds=[1.0]",
     "data.buckets=1",
+    "data.workers=0",
     "data.join_probability=0",
     "data.time_masks=0",
     "data.frequency_masks=0",
