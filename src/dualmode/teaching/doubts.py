@@ -96,7 +96,7 @@ def said_again(text: str) -> bool:
     middle = count // 2
     return count >= _FEWEST_NEARLY_AGAIN and any(
         words[cut] == words[0]
-        and word_errors([" ".join(words[:cut])], [" ".join(words[cut:])]).rate <= _MOST_CHANGED
+        and difference(" ".join(words[:cut]), " ".join(words[cut:])) <= _MOST_CHANGED
         for cut in range(middle - 1, middle + 2)
     )
 
