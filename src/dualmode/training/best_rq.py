@@ -171,8 +171,8 @@ def judge(
         DataError: no frame could be masked.
     """
     terms = ("cross_entropy", "accuracy")
-    values, shares = mean_metrics(sums, names, terms, config.codebooks, config.entries)
-    in_use, most = perplexities(shares).tolist(), float(shares.amax(dim=1).mean())
+    values, shares, in_use = mean_metrics(sums, names, terms, config.codebooks, config.entries)
+    most = float(shares.amax(dim=1).mean())
     values["dev/codes/most_frequent"] = most
     right = right_shares(values, names)
     codes = "/".join(f"{perplexity:.0f}" for perplexity in in_use)

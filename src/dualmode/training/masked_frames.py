@@ -14,7 +14,7 @@ _FEWEST_CODES = 0.1  # share of a codebook below which its use is too small
 
 def mean_metrics(
     sums: Tensor, names: Sequence[str], terms: Sequence[str], codebooks: int, entries: int
-) -> tuple[dict[str, float], Tensor]:
+) -> tuple[dict[str, float], Tensor, list[float]]:
     """Means over the masked frames of a development set.
 
     Args:
@@ -22,7 +22,8 @@ def mean_metrics(
             term of each subnet; number of frames of each codeword.
 
     Returns:
-        metrics to log, and the share of the frames (codebooks, entries) of each codeword.
+        metrics to log, the share of the frames (codebooks, entries) of each codeword, and the
+        perplexity of each codebook.
 
     Raises:
         DataError: no frame could be masked.
@@ -38,7 +39,7 @@ def mean_metrics(
     for number, (perplexity, share) in enumerate(zip(in_use, used, strict=True), start=1):
         values[f"dev/codes/perplexity_{number}"] = perplexity
         values[f"dev/codes/used_{number}"] = share
-    return values, shares
+    return values, shares, in_use
 
 
 def right_shares(values: dict[str, float], names: Sequence[str]) -> str:
@@ -46,8 +47,8 @@ def right_shares(values: dict[str, float], names: Sequence[str]) -> str:
     return "  ".join(f"{name} {values[f'dev/{name}/accuracy']:.1%}" for name in names)
 
 
-def little_used(perplexities: Sequence[float], entries: int) -> list[tuple[int, float]]:
+def little_used(in_use: Sequence[float], entries: int) -> list[tuple[int, float]]:
     """Number and perplexity of the codebooks that use too few of their codewords."""
     fewest = max(2.0, _FEWEST_CODES * entries)
-    numbered = enumerate(perplexities, start=1)
+    numbered = enumerate(in_use, start=1)
     return [(number, perplexity) for number, perplexity in numbered if perplexity < fewest]

@@ -229,8 +229,8 @@ def judge(
         DataError: no frame could be masked.
     """
     terms = ("contrastive", "accuracy", "positive_similarity", "negative_similarity")
-    values, shares = mean_metrics(sums, names, terms, config.codebooks, config.entries)
-    in_use, right = perplexities(shares).tolist(), right_shares(values, names)
+    values, _, in_use = mean_metrics(sums, names, terms, config.codebooks, config.entries)
+    right = right_shares(values, names)
     codes = "/".join(f"{perplexity:.0f}" for perplexity in in_use)
     return ValidationResult(
         values,
