@@ -25,7 +25,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.claim.cost import _counter, flops_per_audio_second
+from benchmarks.claim.cost import flop_counter, flops_per_audio_second
 from benchmarks.engine import engine_row, random_model
 from benchmarks.engine import measure as take_turns
 from benchmarks.supernet_step import in_turns, make_batch, stepper
@@ -61,7 +61,7 @@ def encoder_flops(recipe: Recipe) -> float:
     """FLOPs of server's encoder for a second of audio, forward only."""
     batch = make_batch(_BATCH_SECONDS, recipe.text.vocabulary_size, torch.device("cpu"))
     encoder = Backbone(recipe.model, recipe.pruning).eval()
-    with torch.no_grad(), _counter() as counter:
+    with torch.no_grad(), flop_counter() as counter:
         encoder(batch.features, batch.feature_lengths, SERVER)
     return float(counter.get_total_flops()) / batch.seconds
 

@@ -54,7 +54,7 @@ def _stage(recipe: Recipe, transducer: bool, pruned: bool) -> float:
 
 
 @contextmanager
-def _counter() -> Iterator[FlopCounterMode]:
+def flop_counter() -> Iterator[FlopCounterMode]:
     """torch's counter with additional formulas.
 
     It has no formula for the fused attention of CPUs, which would count as 0. In the backward pass
@@ -95,7 +95,7 @@ def _finetuning(recipe: Recipe, weights: Weights, pruned: bool = False) -> float
     model = Supernet(recipe.text.vocabulary_size, recipe.model, recipe.pruning)
     subnets, backward = _subnets(recipe), torch.Tensor.backward
     parts = _parts(recipe, list(subnets), len(batch.ids), pruned)
-    with _counter() as counter:
+    with flop_counter() as counter:
         if parts is None:
             finetuning.accumulate(model, batch, subnets, recipe.training, weights, _ONE, backward)
         else:
@@ -116,10 +116,10 @@ def _pretraining(recipe: Recipe, pruned: bool) -> float:
     masked, config = replace(batch, hidden=hidden), recipe.pretraining
     if config.objective == "best_rq":
         predictor = BestRq(recipe.model, recipe.pruning, config, recipe.training.seed)
-        with _counter() as counter:
+        with flop_counter() as counter:
             best_rq.accumulate(predictor, masked, subnets, step)
     else:
         model = Wav2Vec(recipe.model, recipe.pruning, config)
-        with _counter() as counter:
+        with flop_counter() as counter:
             pretraining.accumulate(model, masked, subnets, config, 1.0, step)
     return float(counter.get_total_flops()) / batch.seconds
