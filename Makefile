@@ -22,6 +22,8 @@ ENGINE_TOOLS := $(VENV)/.engine-tools
 ENGINE_WHEEL := $(VENV)/.engine
 ENGINE_SOURCES := $(shell find engine -name '*.cpp' -o -name '*.h' -o -name '*.txt' -o -name '*.py' -o -name '*.toml')
 CMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" cmake -G Ninja
+# Ninja cannot use make's job server, and would say so.
+CMAKE_BUILD := MAKEFLAGS= $(BIN)/cmake --build
 NO_COMPILER := the engine needs a C++17 compiler: apt-get install g++ (Debian), xcode-select --install (macOS)
 
 .PHONY: help quickstart install test check format docs
@@ -60,18 +62,18 @@ docs: $(DOCS)  ## build the documentation site into build/docs; a warning is an 
 
 engine: require-compiler $(ENGINE_WHEEL)  ## build the device engine (library, command, wheel) and run its native tests
 	$(CMAKE) -S engine -B build/engine
-	$(BIN)/cmake --build build/engine
+	$(CMAKE_BUILD) build/engine
 	$(BIN)/ctest --test-dir build/engine --output-on-failure
 	@ln -sf ../../build/engine/command/dualmode-engine $(BIN)/dualmode-engine
 	@echo "build/engine/command/dualmode-engine, build/engine/libdualmode_engine.a, build/wheels"
 
 sanitize: require-compiler $(ENGINE_TOOLS)  ## the engine's tests under the address, undefined behaviour and thread sanitizers
 	$(CMAKE) -S engine -B build/sanitize -DDUALMODE_SANITIZE=address,undefined -DDUALMODE_COMMAND=OFF
-	$(BIN)/cmake --build build/sanitize
+	$(CMAKE_BUILD) build/sanitize
 	$(BIN)/ctest --test-dir build/sanitize --output-on-failure
 	build/sanitize/tests/test_artifact 100000
 	$(CMAKE) -S engine -B build/threads -DDUALMODE_SANITIZE=thread -DDUALMODE_COMMAND=OFF
-	$(BIN)/cmake --build build/threads
+	$(CMAKE_BUILD) build/threads
 	build/threads/tests/test_api
 
 aarch64: $(ENGINE_TOOLS)  ## cross-compile the engine for 64-bit ARM and test it under qemu
@@ -80,7 +82,7 @@ aarch64: $(ENGINE_TOOLS)  ## cross-compile the engine for 64-bit ARM and test it
 	$(CMAKE) -S engine -B build/aarch64 -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
 		-DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ \
 		"-DCMAKE_CROSSCOMPILING_EMULATOR=qemu-aarch64;-L;/usr/aarch64-linux-gnu"
-	$(BIN)/cmake --build build/aarch64
+	$(CMAKE_BUILD) build/aarch64
 	$(BIN)/ctest --test-dir build/aarch64 --output-on-failure
 
 windows: $(ENGINE_TOOLS)  ## cross-compile the engine for Windows and test it under Wine
@@ -89,18 +91,18 @@ windows: $(ENGINE_TOOLS)  ## cross-compile the engine for Windows and test it un
 	$(CMAKE) -S engine -B build/windows -DCMAKE_SYSTEM_NAME=Windows -DCMAKE_SYSTEM_PROCESSOR=x86_64 \
 		-DCMAKE_CXX_COMPILER=x86_64-w64-mingw32-g++-posix -DCMAKE_EXE_LINKER_FLAGS=-static \
 		-DCMAKE_CROSSCOMPILING_EMULATOR=wine
-	$(BIN)/cmake --build build/windows
+	$(CMAKE_BUILD) build/windows
 	LC_ALL=C.UTF-8 WINEDEBUG=-all $(BIN)/ctest --test-dir build/windows --output-on-failure
 
 vnni: require-compiler $(ENGINE_TOOLS)  ## test the VNNI kernels on a processor with AVX2, their multiplication emulated
 	$(CMAKE) -S engine -B build/vnni -DDUALMODE_EMULATE_VNNI=ON
-	$(BIN)/cmake --build build/vnni
+	$(CMAKE_BUILD) build/vnni
 	$(BIN)/ctest --test-dir build/vnni --output-on-failure
 
 web: $(ENGINE_TOOLS)  ## compile the engine for browsers; the page is then in build/web
 	@command -v emcmake || { echo "this needs Emscripten: apt-get install emscripten"; exit 1; }
 	PATH="$(CURDIR)/$(BIN):$$PATH" emcmake cmake -G Ninja -S web -B build/web
-	NODE_PATH="$${NODE_PATH:-/usr/share/nodejs}" $(BIN)/cmake --build build/web
+	NODE_PATH="$${NODE_PATH:-/usr/share/nodejs}" $(CMAKE_BUILD) build/web
 	cp web/index.html web/*.js build/web
 
 $(ENGINE_WHEEL): $(ENGINE_TOOLS) $(ENGINE_SOURCES)

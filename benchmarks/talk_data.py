@@ -51,21 +51,21 @@ Row = dict[str, str]
 
 def main() -> None:
     arguments = _arguments()
-    rows = [row for table in arguments.tables for row in _read(table)]
+    rows = [row for table in arguments.tables for row in read_rows(table)]
     by_corpus = {name: [r for r in rows if r["corpus"] == name] for name in _HELD_OUT}
     held = {name: _some_speakers(found, _HELD_OUT[name]) for name, found in by_corpus.items()}
     dev = {n: [r for r in found if r["speaker"] in held[n]] for n, found in by_corpus.items()}
     training = {n: [r for r in f if r["speaker"] not in held[n]] for n, f in by_corpus.items()}
-    _write(arguments.out / "an4.tsv", training["an4"])
-    _write(arguments.out / "commands.tsv", training["speechcommands"])
-    _write(arguments.out / "dev.tsv", dev["an4"] + dev["speechcommands"][:_DEV_COMMANDS])
-    _write(arguments.out / "numbers.tsv", filter(_holds_numbers, rows))
-    _write(arguments.out / "open.tsv", filter(_is_open, rows))
+    write_rows(arguments.out / "an4.tsv", training["an4"])
+    write_rows(arguments.out / "commands.tsv", training["speechcommands"])
+    write_rows(arguments.out / "dev.tsv", dev["an4"] + dev["speechcommands"][:_DEV_COMMANDS])
+    write_rows(arguments.out / "numbers.tsv", filter(_holds_numbers, rows))
+    write_rows(arguments.out / "open.tsv", filter(_is_open, rows))
     if arguments.noise:
-        noise = _read(arguments.noise)
+        noise = read_rows(arguments.noise)
         if arguments.babble:
-            noise += _babble(_read(arguments.babble), arguments.out / "babble")
-        _write(arguments.out / "noise.tsv", noise)
+            noise += _babble(read_rows(arguments.babble), arguments.out / "babble")
+        write_rows(arguments.out / "noise.tsv", noise)
 
 
 def _arguments() -> argparse.Namespace:
@@ -77,13 +77,18 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _read(table: Path) -> list[Row]:
+def read_rows(table: Path) -> list[Row]:
+    """The rows of a table, with absolute paths."""
     with table.open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-    return [{**row, "path": str((table.parent / row["path"]).resolve())} for row in rows]
+    return [
+        {**row, "path": str((table.parent / row["path"]).resolve())} if "path" in row else row
+        for row in rows
+    ]
 
 
-def _write(path: Path, rows: Iterable[Row]) -> None:
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Write a table with ``COLUMNS`` and say how many utterances it has."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = ["\t".join(COLUMNS), *("\t".join(r.get(c) or "" for c in COLUMNS) for r in rows)]
     replace_text(path, "\n".join(lines) + "\n")

@@ -35,6 +35,7 @@ RECIPE: dict[str, Any] = {
     "pruning": {"sparsities": [0.5], "start": 0.1, "end": 0.5, "every_steps": 10},
     "data": {
         "batch_seconds": 20,
+        "workers": 0,
         "max_seconds": 8,
         "join_probability": 0,
         "speeds": [1.0],

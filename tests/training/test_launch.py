@@ -6,9 +6,8 @@ import multiprocessing
 
 import pytest
 
-from dualmode.config import Recipe
 from dualmode.errors import DataError, DualmodeError
-from dualmode.recipe_files import load_recipe
+from dualmode.recipe_files import load_recipe, parse_recipe
 from dualmode.training.launch import train
 
 
@@ -20,7 +19,7 @@ def test_an_error_of_a_process_arrives_as_itself(tmp_path, tiny_recipe):
 
 def test_without_corpora_the_message_says_which_keys_to_set(tmp_path):
     with pytest.raises(DualmodeError, match=r"data\.train"):
-        train(Recipe(name="empty"), tmp_path)
+        train(parse_recipe({"name": "empty", "training": {"processes": 1}}, "empty"), tmp_path)
 
 
 def test_what_an_earlier_run_left_does_not_pass_for_this_one(tmp_path, tiny_recipe):
