@@ -138,6 +138,19 @@ def test_two_teachers_must_agree(recordings: Path, tmp_path: Path) -> None:
     assert {cut.id for cut in read_cuts(tmp_path / "out")} == {"a/1", "a/2", "a/5"}
 
 
+def test_a_second_teacher_hears_what_it_said_twice_in_a_whole_window(tmp_path: Path) -> None:
+    write(tmp_path / "recordings" / "1.wav", 1.0)
+    other = Scripted({1.0: ("twice twice", -0.1)})
+    label(
+        tmp_path / "recordings",
+        tmp_path / "out",
+        teacher=Scripted({1.0: ("Twice", -0.1)}),
+        agree=other,
+    )
+    assert [whole for _, whole in other.calls] == [False, True]
+    assert [cut.supervisions[0].text for cut in read_cuts(tmp_path / "out")] == ["twice"]
+
+
 def test_long_recordings_are_cut_where_it_is_quiet(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     samples = 0.1 * rng.standard_normal(40 * 16000)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,7 +129,7 @@ def _labelled(
             clips.append(_Clip(name, path, source.speaker, samples))
     clips.sort(key=lambda clip: (len(clip.samples), clip.id))
     audible = [clip for clip in clips if clip.seconds >= _SHORTEST_S and clip.samples.any()]
-    transcribed = _transcribe(audible, teachers[0])
+    transcribed = _transcribe(audible, teachers[0], _is_doubtful)
     others = _others(audible, transcribed, teachers[1:])
     for clip in audible:
         lines.append(_line(clip, *transcribed[clip.id], others.get(clip.id), out))
@@ -138,11 +138,17 @@ def _labelled(
     return [*lines, *({"recording": source.id} for source, _ in group)]
 
 
-def _transcribe(clips: Sequence[_Clip], teacher: Teacher) -> dict[str, tuple[Transcription, str]]:
+def _transcribe(
+    clips: Sequence[_Clip], teacher: Teacher, doubtful: Callable[[_Clip, Transcription], bool]
+) -> dict[str, tuple[Transcription, str]]:
     """Transcription and window of each clip; doubtful clips are transcribed twice."""
     transcribed: dict[str, tuple[Transcription, str]] = {}
     for window in ("short", "whole"):
-        wanted = [clip for clip in clips if _is_doubtful(clip, transcribed)]
+        wanted = [
+            clip
+            for clip in clips
+            if clip.id not in transcribed or doubtful(clip, transcribed[clip.id][0])
+        ]
         for at in range(0, len(wanted), _IN_A_WINDOW):
             some = wanted[at : at + _IN_A_WINDOW]
             texts = teacher.transcribe([c.samples for c in some], whole_windows=window == "whole")
@@ -150,13 +156,13 @@ def _transcribe(clips: Sequence[_Clip], teacher: Teacher) -> dict[str, tuple[Tra
     return transcribed
 
 
-def _is_doubtful(clip: _Clip, transcribed: dict[str, tuple[Transcription, str]]) -> bool:
-    if clip.id not in transcribed:
-        return True
-    text, window = transcribed[clip.id]
-    if window == "short" and said_again(text.text):
-        return True
-    return text.log_prob < _UNSURE_LOG_PROB or doubt(text, clip.seconds) is not None
+def _is_doubtful(clip: _Clip, found: Transcription) -> bool:
+    unsure = found.log_prob < _UNSURE_LOG_PROB
+    return unsure or _is_repeated(clip, found) or doubt(found, clip.seconds) is not None
+
+
+def _is_repeated(_: _Clip, found: Transcription) -> bool:
+    return said_again(found.text)
 
 
 def _others(
@@ -164,14 +170,13 @@ def _others(
     transcribed: dict[str, tuple[Transcription, str]],
     teachers: Sequence[Teacher],
 ) -> dict[str, Transcription]:
-    """The second teacher's transcriptions, in short windows, of clips that are not doubtful."""
+    """The second teacher's transcriptions of clips that are not doubtful, in short windows unless
+    they say the same twice."""
     others: dict[str, Transcription] = {}
     plausible = [clip for clip in clips if doubt(transcribed[clip.id][0], clip.seconds) is None]
     for teacher in teachers:
-        for at in range(0, len(plausible), _IN_A_WINDOW):
-            some = plausible[at : at + _IN_A_WINDOW]
-            texts = teacher.transcribe([c.samples for c in some], whole_windows=False)
-            others.update({c.id: text for c, text in zip(some, texts, strict=True)})
+        found = _transcribe(plausible, teacher, _is_repeated)
+        others.update({name: text for name, (text, _) in found.items()})
     return others
 
 
