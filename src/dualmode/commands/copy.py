@@ -14,6 +14,9 @@ def copy(
     half: Annotated[
         bool, typer.Option("--half", help="Store weights in 16 bits, which halves the size.")
     ] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Store weights in 8 bits: measure the copy's accuracy.")
+    ] = False,
 ) -> None:
     """Copy a model without checkpoint and logs, for distribution.
 
@@ -23,6 +26,8 @@ def copy(
     """
     from dualmode.model.directory import copy_model
 
-    copy_model(model, out, half=half)
+    if half and int8:
+        raise typer.BadParameter("choose one of --half and --int8")
+    copy_model(model, out, storage="int8" if int8 else "float16" if half else "float32")
     total = sum(path.stat().st_size for path in out.iterdir() if path.is_file())
     typer.echo(f"{out}: {total / 1e6:.2f} MB")

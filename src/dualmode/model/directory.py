@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from dualmode.config import Recipe
 from dualmode.errors import ModelError, RecipeError, TextError
+from dualmode.model.compact import Storage, compacted, restored
 from dualmode.model.masks import pack_bits, prunable, unpack_bits
 from dualmode.model.shipped import model_folder, shipped_models
 from dualmode.model.subnet import Subnet, device_subnet
@@ -26,7 +27,8 @@ from dualmode.whole_files import replace_text, replacing
 WEIGHTS = "model.safetensors"
 CONFIG = "config.yaml"
 CARD = "README.md"
-FORMAT_VERSION = 1  # increased when older versions of dualmode cannot read the new format
+FORMAT_VERSION = 2  # increased when older versions of dualmode cannot read the new format
+_OLDEST_READER: dict[Storage, int] = {"float32": 1, "float16": 1, "int8": 2}  # format versions
 
 
 @dataclass(frozen=True)
@@ -51,17 +53,6 @@ def pack_state(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def halved(packed: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Convert matrices and kernels of a packed state to float16, which halves its size.
-
-    Vectors (norms, biases, feature statistics) are small and remain float32.
-    """
-    return {
-        key: value.half() if value.dim() > 1 and value.dtype == torch.float32 else value
-        for key, value in packed.items()
-    }
-
-
 def unpack_state(model: nn.Module, packed: dict[str, Tensor]) -> None:
     """Load the output of ``pack_state`` into ``model``.
 
@@ -79,23 +70,23 @@ def unpack_state(model: nn.Module, packed: dict[str, Tensor]) -> None:
         raise ModelError(f"the weights do not fit the recipe: {error}") from None
 
 
-def save_model(out: Path, model: nn.Module, recipe: Recipe, *, half: bool = False) -> None:
+def save_model(
+    out: Path, model: nn.Module, recipe: Recipe, *, storage: Storage = "float32"
+) -> None:
     """Write weights and recipe. The tokens are written when they are trained.
 
     Each file is written atomically, so a process that is killed leaves a usable model.
 
     Args:
-        half: store matrices as float16, for distribution; loading converts them back.
+        storage: type of the stored matrices, smaller for distribution; loading converts them back.
     """
     out.mkdir(parents=True, exist_ok=True)
     replace_text(out / CONFIG, recipe.to_yaml())
-    packed = pack_state(model)
-    replace_tensors(
-        out / WEIGHTS, halved(packed) if half else packed, {"format": f"dualmode-{FORMAT_VERSION}"}
-    )
+    written = {"format": f"dualmode-{_OLDEST_READER[storage]}"}
+    replace_tensors(out / WEIGHTS, compacted(pack_state(model), storage), written)
 
 
-def copy_model(source: str | Path, out: Path, *, half: bool = False) -> None:
+def copy_model(source: str | Path, out: Path, *, storage: Storage = "float32") -> None:
     """Copy the files of a model directory that recognition needs, and its card if it has one.
 
     Raises:
@@ -106,7 +97,7 @@ def copy_model(source: str | Path, out: Path, *, half: bool = False) -> None:
         raise ModelError(f"{out} is the model to copy: choose another folder")
     loaded = load_model(folder)
     loaded.tokens.save(out)
-    save_model(out, loaded.model, loaded.recipe, half=half)
+    save_model(out, loaded.model, loaded.recipe, storage=storage)
     if (folder / CARD).is_file():
         replace_text(out / CARD, (folder / CARD).read_text(encoding="utf-8"))
 
@@ -192,12 +183,15 @@ def read_weights(folder: Path) -> tuple[Recipe, dict[str, Tensor]]:
     """
     try:
         _check_version(folder)
-        recipe, packed = load_stored_recipe(folder / CONFIG), load_file(folder / WEIGHTS)
+        recipe, stored = load_stored_recipe(folder / CONFIG), load_file(folder / WEIGHTS)
     except (RecipeError, SafetensorError, OSError) as error:
         raise ModelError(f"{folder} cannot be loaded: {error}") from None
     if "credits" not in recipe.model_fields_set:  # the last key of every stored recipe
         raise ModelError(f"{folder / CONFIG} is truncated: copy or download the model again")
-    return recipe, packed
+    try:
+        return recipe, restored(stored)
+    except ModelError as error:
+        raise ModelError(f"{folder / WEIGHTS} cannot be loaded: {error}") from None
 
 
 def _check_version(folder: Path) -> None:
