@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -47,6 +49,17 @@ def test_a_step_with_nan_poisons_no_average() -> None:
     read = meter.read(ALONE)
     assert (read["server/transducer"], read["gradient_norm"]) == (1.0, 1.0)
     assert read["skipped_steps"] == 2
+
+
+def test_a_step_without_an_utterance_for_a_recogniser_does_not_lower_its_average() -> None:
+    meter = Meter()
+    meter.add(result(3.0), 0.0)
+    meter.add(replace(result(0.0), unheard=frozenset({"server"})), 0.0)
+    read = meter.read(ALONE)
+    assert (read["server/transducer"], read["gradient_norm"]) == (3.0, 1.0)
+    meter = Meter()
+    meter.add(replace(result(0.0), unheard=frozenset({"server"})), 0.0)
+    assert math.isnan(meter.read(ALONE)["server/transducer"])
 
 
 def test_vectors_are_numbered_from_one() -> None:

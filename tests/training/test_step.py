@@ -106,8 +106,8 @@ def test_two_processes_divide_by_what_each_recogniser_hears_in_both(monkeypatch,
     for rank in range(2):
         normalised(rank)
     monkeypatch.setattr(one_step, "_total", lambda _, mine: sum(sums))
-    found, seconds, stops, unreadable = normalised(0)
-    assert (seconds, stops, unreadable) == (3.0, 1.0, [])
+    found, unheard, seconds, stops, unreadable = normalised(0)
+    assert (unheard, seconds, stops, unreadable) == (frozenset(), 3.0, 1.0, [])
     assert found.denominators == LossDenominators(15 / 2, sum(frames) / 2, 2)
     assert found.parts["server"].denominators == LossDenominators(5 / 2, frames[0] / 2, 2)
     assert found.parts["device"].denominators == LossDenominators(10 / 2, sum(frames[1:]) / 2, 2)

@@ -13,7 +13,7 @@ import torch
 
 from dualmode.config import DeviceSubnetConfig, PruningConfig, Recipe, TrainingConfig
 from dualmode.data.left_out import Problem
-from dualmode.model.subnet import ChunkedContext
+from dualmode.model.subnet import SERVER, ChunkedContext, Subnet
 from dualmode.training import step as one_step
 from dualmode.training.step import take_step
 
@@ -225,3 +225,13 @@ def test_the_encoder_is_frozen_for_as_long_as_the_recipe_says() -> None:
         parts = (encoder["layer"], encoder["subsampling"])
         learning.append(tuple(part.weight.requires_grad for part in parts))
     assert learning == [(False, False)] * 2 + [(True, False)] * 2 + [(True, True)] * 2
+
+
+def test_recognisers_that_nobody_has_an_utterance_for_are_named() -> None:
+    run = make_run(0.1)
+    run.subnets = {"server": SERVER, "device": Subnet(ChunkedContext(8, 16, 2))}
+    alone = make_batch(ids=["a"], feature_lengths=torch.tensor([83]))
+    run.objective.targets = lambda batch: torch.tensor([3.0, 4.0][: len(batch.ids)])
+    unheard = [take_step(run, alone, step, 0.0, False).unheard for step in range(20)]
+    assert set(unheard) == {frozenset({"server"}), frozenset({"device"})}
+    assert take_step(run, make_batch(), 0, 0.0, False).unheard == frozenset()

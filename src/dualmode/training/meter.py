@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
@@ -24,10 +25,12 @@ class Meter:
     """Averages losses and measures speed over the steps since it was created.
 
     Losses stay on their device until :meth:`read`, because reading them synchronises the device
-    with the host. Steps without a finite gradient are counted but not averaged.
+    with the host. Steps without a finite gradient are counted but not averaged, and a recogniser's
+    losses are averaged over the steps in which it had utterances.
     """
 
     sums: dict[str, Tensor] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
     steps: int = 0
     skipped: int = 0
     audio_seconds: float = 0.0
@@ -45,6 +48,7 @@ class Meter:
         for name, value in _named(result.losses, result.gradient_norm).items():
             value = value.detach().double()
             self.sums[name] = self.sums[name] + value if name in self.sums else value
+            self.counts[name] += name.partition("/")[0] not in result.unheard
 
     def read(self, fabric: Fabric) -> dict[str, float]:
         """Mean losses over steps and processes, hours of audio per hour, the share of time spent
@@ -58,11 +62,11 @@ class Meter:
         return self._means(fabric) | speed | _memory(fabric.device)
 
     def _means(self, fabric: Fabric) -> dict[str, float]:
-        """Mean losses; empty, in all processes alike, if no step had a finite gradient."""
+        """Mean losses; empty, in all processes alike, if no step had a finite gradient. The mean is
+        not a number if a recogniser had no utterance."""
         if not self.sums:
             return {}
-        totals = torch.cat([value.flatten() for value in self.sums.values()])
-        means = totals / (self.steps - self.skipped)
+        means = torch.cat([v.flatten() / self.counts[name] for name, v in self.sums.items()])
         if fabric.world_size > 1:
             means = torch.as_tensor(fabric.all_reduce(means, reduce_op="mean"))
         names = [name for key, value in self.sums.items() for name in _numbered(key, value)]

@@ -38,6 +38,7 @@ class StepResult:
         seconds: audio in the batches of all processes.
         halt: whether any process was asked to stop.
         unreadable: utterances that any process could not read.
+        unheard: recognisers that had no utterance in any process.
     """
 
     losses: Mapping[str, Losses]
@@ -46,6 +47,7 @@ class StepResult:
     seconds: float
     halt: bool
     unreadable: Sequence[Problem] = ()
+    unheard: frozenset[str] = frozenset()
 
 
 def take_step(run: Run[Model], batch: Batch, step: int, share: float, stopping: bool) -> StepResult:
@@ -54,7 +56,7 @@ def take_step(run: Run[Model], batch: Batch, step: int, share: float, stopping: 
     config, fabric, model = run.recipe.training, run.fabric, run.model
     subnets = _subnets(run, step)
     rows = _rows(run, batch, subnets, step, share)
-    step_now, seconds, stops, problems = _normalised(run, batch, rows, share, stopping)
+    step_now, unheard, seconds, stops, problems = _normalised(run, batch, rows, share, stopping)
     batch = batch.to(fabric.device)
     # The random seed depends on the step, so that a resumed run draws the same numbers.
     torch.manual_seed(_step_seed(config.seed, step, fabric.global_rank))
@@ -81,7 +83,7 @@ def take_step(run: Run[Model], batch: Batch, step: int, share: float, stopping: 
         if drawing:
             run.score.update(partial(_total, run), fabric.world_size)
     run.optimizer.zero_grad(set_to_none=True)
-    return StepResult(losses, norm, finite, seconds, stops > 0, problems)
+    return StepResult(losses, norm, finite, seconds, stops > 0, problems, unheard)
 
 
 def update_masks(run: Run[Model], progress: Progress, share: float) -> Progress:
@@ -142,9 +144,9 @@ def _rows(
 
 def _normalised(
     run: Run[Model], batch: Batch, rows: Mapping[str, Tensor] | None, share: float, stopping: bool
-) -> tuple[Step, float, float, list[Problem]]:
-    """The step with its denominators, and seconds of audio, requests to stop and unreadable
-    utterances of all processes."""
+) -> tuple[Step, frozenset[str], float, float, list[Problem]]:
+    """The step with its denominators, and recognisers without an utterance, seconds of audio,
+    requests to stop and unreadable utterances of all processes."""
     targets = run.objective.targets(batch).double()
     framing = Framing(run.recipe.model.frame_ms)
     frames = framing.frame_counts(batch.feature_lengths)
@@ -158,12 +160,16 @@ def _normalised(
         LossDenominators(max(tokens, 1.0) / world, max(length, 1.0) / world, world)
         for tokens, length in zip(totals[::2], totals[1::2], strict=True)
     ]
+    unheard = frozenset(
+        name for name, length in zip(rows or (), totals[3::2], strict=True) if not length
+    )
     parts = None
     if rows is not None:
         pairs = zip(rows.items(), each, strict=True)
         parts = {name: Part(part, denominators) for (name, part), denominators in pairs}
     return (
         Step(share, whole, partial(_total, run), parts=parts),
+        unheard,
         seconds,
         stops,
         _problems(run, batch, unreadable),
