@@ -21,9 +21,7 @@ def write_card(
     out: Path, model: Supernet, recipe: Recipe, progress: Progress, data_seconds: float
 ) -> None:
     """Write README.md: what the model is, its training data, its error rates and its use."""
-    device = device_subnet(recipe)
     chunk, frame_ms = recipe.training.device_subnet, recipe.model.frame_ms
-    index = recipe.pruning.sparsities.index(device.sparsity)
     parameters = sum(p.numel() for p in model.parameters())
     rates = _rates(out, recipe)
     replace_text(
@@ -36,7 +34,7 @@ One set of weights, two speech recognisers:
 |---|---|---|
 | context | the whole utterance | chunks of {chunk.chunk_frames * frame_ms} ms, \
 {chunk.lookahead_frames * frame_ms} ms look-ahead |
-| encoder weights pruned | none | {measured_sparsity(model.prunable(), index):.1%} |
+| encoder weights pruned | none | {_pruned(model, recipe)} |
 | WER on the development set | {rates["server"]} | {rates["device"]} |
 
 - parameters: {parameters / 1e6:.2f} million; tokens: {model.vocabulary}
@@ -70,7 +68,6 @@ def write_pretraining_card(
     out: Path, model: Backbone, recipe: Recipe, progress: Progress, data_seconds: float
 ) -> None:
     """Write README.md of a pre-trained encoder: its training data, metrics and use."""
-    index = recipe.pruning.sparsities.index(device_subnet(recipe).sparsity)
     encoder = sum(p.numel() for p in model.encoder.parameters())
     records = [r for r in read_log(out / "training" / LOG) if "dev/codes/used_1" in r]
     last = records[-1] if records else {}
@@ -87,7 +84,7 @@ chunks (device). It has to be fine-tuned before it recognises speech.
 
 | | server | device |
 |---|---|---|
-| encoder weights pruned | none | {measured_sparsity(model.prunable(), index):.1%} |
+| encoder weights pruned | none | {_pruned(model, recipe)} |
 | right choices among {choices}, development set | {right["server"]} | {right["device"]} |
 
 - parameters of the encoder: {encoder / 1e6:.2f} million
@@ -105,6 +102,14 @@ repetitions) in {progress.step} steps and {progress.seconds / 60:.0f} minutes
 
 {_credits(recipe)}""",
     )
+
+
+def _pruned(model: Backbone, recipe: Recipe) -> str:
+    """The share of the encoder's weights that device leaves out."""
+    sparsity = device_subnet(recipe).sparsity
+    if not sparsity:
+        return "none"
+    return f"{measured_sparsity(model.prunable(), recipe.pruning.sparsities.index(sparsity)):.1%}"
 
 
 def _method(recipe: Recipe) -> tuple[str, str, int]:
