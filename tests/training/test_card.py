@@ -9,7 +9,7 @@ import pytest
 from dualmode.model.masks import draw_masks
 from dualmode.model.supernet import Supernet
 from dualmode.recipe_files import load_recipe
-from dualmode.training.card import write_card
+from dualmode.training.card import write_card, write_pretraining_card
 from dualmode.training.checkpoint import Progress
 
 
@@ -24,6 +24,7 @@ def test_a_card_says_what_device_leaves_out(
     recipe = load_recipe(tiny_recipe, changes)
     model = Supernet(40, recipe.model, recipe.pruning)
     draw_masks(model.prunable(), recipe.pruning.sparsities)
-    write_card(tmp_path, model, recipe, Progress(), 3600.0)
-    card = (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert f"| encoder weights pruned {pruned}" in card
+    for write in (write_card, write_pretraining_card):
+        write(tmp_path, model, recipe, Progress(), 3600.0)
+        card = (tmp_path / "README.md").read_text(encoding="utf-8")
+        assert f"| encoder weights pruned {pruned}" in card
