@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks.talk_data import Row, read_rows, write_rows
+from benchmarks.talk_data import read_rows, write_rows
 
 _READ = {"commonvoice", "librispeech", "ljspeech", "cathy", "africanstorybook"}
 _LEARNERS = {"speechocean762"}
@@ -42,15 +42,11 @@ def main() -> None:
         write_rows(
             arguments.out / "labelled.tsv",
             (
-                _labelled(r, texts[r["id"]])
+                {**r, "text": texts[r["id"]]}
                 for r in read_rows(arguments.unlabelled)
                 if r["id"] in texts
             ),
         )
-
-
-def _labelled(row: Row, text: str) -> Row:
-    return {**row, "text": text}
 
 
 def _arguments() -> argparse.Namespace:
@@ -59,7 +55,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("tables", nargs="+", type=Path)
     parser.add_argument("--unlabelled", type=Path)
     parser.add_argument("--labels", type=Path)
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if (arguments.labels is None) != (arguments.unlabelled is None):
+        parser.error("--labels and --unlabelled need each other")
+    return arguments
 
 
 if __name__ == "__main__":
