@@ -278,9 +278,9 @@ class Recipe(Section):
     @classmethod
     def _pretrains_on_one_utterance(cls, tree: dict[str, Any]) -> dict[str, Any]:
         """Spans and distractors must belong to one unmodified utterance."""
-        sections = [tree.get(name) for name in ("training", "data")]
-        training, data = (section if isinstance(section, dict) else {} for section in sections)
-        if training.get("objective") != "pretrain":
+        sections = [tree.get(name) for name in ("training", "data", "pretraining")]
+        training, data, pretraining = (s if isinstance(s, dict) else {} for s in sections)
+        if training.get("objective") != "pretrain" or pretraining.get("objective") == "phones":
             return tree
         wanted = [f"data.{key}" for key in _NOT_IN_PRETRAINING if data.get(key)]
         if wanted:

@@ -9,6 +9,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+# The phones of the CMU dictionary without stress, and silence.
+PHONES = (
+    *("SIL", "AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D", "DH", "EH", "ER", "EY", "F", "G"),
+    *("HH", "IH", "IY", "JH", "K", "L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH", "T", "TH"),
+    *("UH", "UW", "V", "W", "Y", "Z", "ZH"),
+)
+
 _WIDEST = 1 << 16  # limits what an untrusted recipe can allocate; far beyond any speech model
 
 
@@ -112,12 +119,16 @@ class RandomQuantizerConfig(Section):
 
 class PretrainingConfig(Section):
     """The objective of pre-training and the masking of frames; the other keys belong to wav2vec 2.0
-    (Baevski et al., arXiv 2006.11477), ``random_quantizer`` to BEST-RQ."""
+    (Baevski et al., arXiv 2006.11477), ``random_quantizer`` to BEST-RQ, ``phones`` to the
+    classification of phones."""
 
-    objective: Literal["wav2vec2", "best_rq"] = Field(
+    objective: Literal["wav2vec2", "best_rq", "phones"] = Field(
         "wav2vec2",
-        description="identify the quantised latents of masked frames among distractors, or predict "
-        "the codes of a frozen random quantiser",
+        description="identify the quantised latents of masked frames among distractors, predict "
+        "the codes of a frozen random quantiser, or classify aligned phones",
+    )
+    phones: tuple[str, ...] = Field(
+        PHONES, min_length=2, description="classes of the objective phones"
     )
     random_quantizer: RandomQuantizerConfig = RandomQuantizerConfig()
     mask_probability: float = Field(

@@ -1,4 +1,4 @@
-"""Pre-training by BEST-RQ: interrupted and resumed, by two processes, and as a beginning."""
+"""Pre-training by BEST-RQ: interrupted and resumed, and as a beginning."""
 
 from __future__ import annotations
 
@@ -15,20 +15,6 @@ from dualmode.training.journal import LOG, read_log
 from dualmode.training.loop import FOLDER
 
 Weights = Callable[[Path], dict[str, Tensor]]
-STEPS = 6
-STILL = (
-    "model.dropout=0",
-    "data.speeds=[1.0]",
-    "data.buckets=1",
-    "data.workers=0",
-    f"training.steps={STEPS}",
-    "training.log_every_steps=1",
-    "training.step_sharing=all",  # utterances are assigned to recognisers within each process
-)
-CURVES = (
-    *(f"{name}/{term}" for name in ("server", "device") for term in ("cross_entropy", "accuracy")),
-    "codes/perplexity_1",
-)
 
 
 @pytest.fixture(scope="module")
@@ -77,26 +63,6 @@ def test_interrupted_and_resumed_equals_undisturbed(
     ours, theirs = weights_of(out), weights_of(pretrained)
     assert ours.keys() == theirs.keys()
     assert not [name for name, value in ours.items() if not torch.equal(value, theirs[name])]
-
-
-def test_two_processes_follow_the_curve_of_one(
-    recipe: Path, start: Any, weights_of: Weights, tmp_path: Path
-) -> None:
-    curves, quantizers = {}, []
-    for count in (1, 2):
-        out = tmp_path / str(count)
-        settings = (*STILL, f"training.processes={count}", "data.batch_seconds=16")
-        options = [word for setting in settings for word in ("--set", setting)]
-        process = start(recipe, out, *options, command="pretrain")
-        assert process.wait() == 0, process.output
-        curves[count] = [r for r in read_log(out / FOLDER / LOG) if "server/cross_entropy" in r]
-        quantizers.append({k: v for k, v in weights_of(out).items() if "quantizer" in k})
-    assert len(curves[1]) == len(curves[2]) == STEPS
-    for expected, found in zip(curves[1], curves[2], strict=True):
-        for name in CURVES:
-            assert found[name] == pytest.approx(expected[name], rel=1e-4, abs=1e-6), name
-    assert len(quantizers[0]) == 6, "in the weights, their average and the model that was kept"
-    assert all(torch.equal(value, quantizers[1][key]) for key, value in quantizers[0].items())
 
 
 def test_a_recogniser_begins_from_it(

@@ -24,6 +24,7 @@ from dualmode.data.examples import Example, Examples
 from dualmode.data.left_out import Problem
 from dualmode.data.loading import load_noise
 from dualmode.data.manifests import WEIGHT
+from dualmode.data.phones import NO_PHONE, phone_targets
 from dualmode.data.planning import PlannedBatch, Planner
 from dualmode.data.spans import Hidden, hide
 from dualmode.data.usable import confidence_of, usable_cuts
@@ -48,6 +49,8 @@ class Batch:
         ids: cut ids.
         seconds: audio in the batch after speed perturbation, without padding.
         hidden: frames that pre-training masks; None in fine-tuning.
+        phones: (B, T, G) int64 targets of the frames, NO_PHONE where there is none; None unless
+            they are to be classified.
         unreadable: utterances that were planned for the batch but could not be read.
     """
 
@@ -59,6 +62,7 @@ class Batch:
     ids: list[str]
     seconds: float
     hidden: Hidden | None = None
+    phones: Tensor | None = None
     unreadable: Sequence[Problem] = ()
 
     def to(self, device: torch.device | str) -> Batch:
@@ -66,7 +70,8 @@ class Batch:
         names = ("features", "feature_lengths", "tokens", "token_lengths")
         moved = {name: getattr(self, name).to(device, non_blocking=True) for name in names}
         hidden = None if self.hidden is None else self.hidden.to(device)
-        return replace(self, **moved, hidden=hidden)
+        phones = None if self.phones is None else self.phones.to(device, non_blocking=True)
+        return replace(self, **moved, hidden=hidden, phones=phones)
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,17 @@ def hidden_of(batch: Batch) -> Hidden:
     return batch.hidden
 
 
+def phones_in(batch: Batch) -> Tensor:
+    """The phones (B, T, G) of a batch.
+
+    Raises:
+        DataError: the batch was not made for classifying phones.
+    """
+    if batch.phones is None:
+        raise DataError("the batch was not made for classifying phones: it has none")
+    return batch.phones
+
+
 class BatchSource:
     """Batches of a CutSet for one of ``world_size`` processes that share each global batch.
 
@@ -112,7 +128,7 @@ class BatchSource:
         framing: of the encoder that the batches are for.
         train: shuffle, augment and repeat without end; otherwise one ordered pass.
         noise: CutSet of noise to mix in; at most an hour of it is held in memory.
-        hiding: settings of masking, for pre-training; None otherwise.
+        pretraining: settings of pre-training; None otherwise.
 
     Raises:
         DataError: no cut can be used, or the curriculum starts below the shortest cut.
@@ -131,9 +147,10 @@ class BatchSource:
         rank: int = 0,
         world_size: int = 1,
         noise: CutSet | None = None,
-        hiding: PretrainingConfig | None = None,
+        pretraining: PretrainingConfig | None = None,
     ) -> None:
-        usable, self.report = usable_cuts(cuts, tokens, text, data, framing)
+        phones = pretraining is not None and pretraining.objective == "phones"
+        usable, self.report = usable_cuts(cuts, tokens, text, data, framing, phones=phones)
         kept = list(usable)
         self._data = data
         self._seed = seed
@@ -153,7 +170,7 @@ class BatchSource:
         )
         noises = load_noise(noise, seed, self.report) if train and noise is not None else []
         examples = Examples(kept, data, seed, train, noises)
-        self._maker = _BatchMaker(examples, tokens, framing, hiding)
+        self._maker = _BatchMaker(examples, tokens, framing, pretraining)
 
     @property
     def seconds(self) -> float:
@@ -235,12 +252,12 @@ class _BatchMaker(Dataset[_Result]):
         examples: Examples,
         tokens: Tokens | None,
         framing: Framing,
-        hiding: PretrainingConfig | None,
+        pretraining: PretrainingConfig | None,
     ) -> None:
         self._examples = examples
         self._tokens = tokens
         self._framing = framing
-        self._hiding = hiding
+        self._pretraining = pretraining
 
     def __getitem__(self, task: _Task) -> _Result:
         train, place = self._examples.train, task.after
@@ -261,9 +278,23 @@ class _BatchMaker(Dataset[_Result]):
             seconds=sum(example.seconds for example in made),
             unreadable=problems,
         )
-        if self._hiding:
-            batch = replace(batch, hidden=self._hide(made, self._hiding, place.epoch))
+        if self._pretraining and self._pretraining.objective == "phones":
+            batch = replace(batch, phones=self._phones(made, batch, self._pretraining.phones))
+        elif self._pretraining:
+            batch = replace(batch, hidden=self._hide(made, self._pretraining, place.epoch))
         return _Result(batch, place, problems)
+
+    def _phones(self, made: list[Example], batch: Batch, inventory: Sequence[str]) -> Tensor:
+        frames = self._framing.frames(batch.features.shape[1])
+        lengths = [self._framing.frames(len(example.mels)) for example in made]
+        rows = [
+            torch.from_numpy(phone_targets(example.phones, length, self._framing, inventory))
+            for example, length in zip(made, lengths, strict=True)
+        ]
+        targets = torch.full((len(rows), frames, rows[0].shape[1]), NO_PHONE)
+        for row, found in enumerate(rows):
+            targets[row, : len(found)] = found
+        return targets
 
     def _hide(self, made: list[Example], hiding: PretrainingConfig, epoch: int) -> Hidden:
         rngs = [

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 from lhotse.cut import Cut
@@ -27,6 +28,7 @@ from dualmode.data.augment import (
 )
 from dualmode.data.left_out import UNREADABLE, Problem
 from dualmode.data.loading import load_samples
+from dualmode.data.phones import Phone, phones_of
 from dualmode.data.planning import Planned
 from dualmode.data.training_features import training_fbank
 from dualmode.data.usable import source_of
@@ -38,14 +40,16 @@ _TRIES = 20  # utterances tried as a substitute for one that cannot be read
 
 @dataclass(frozen=True)
 class Example:
-    """One example: ids of its cuts joined by +, (M, 80) features, text, seconds of audio, and the
-    number of earlier repetitions of its first cut in this epoch."""
+    """One example: ids of its cuts joined by +, (M, 80) features, text, seconds of audio, the
+    number of earlier repetitions of its first cut in this epoch, and its phones if they are
+    known."""
 
     id: str
     mels: Mels
     text: str
     seconds: float
     turn: int
+    phones: list[Phone]
 
 
 class Examples:
@@ -113,7 +117,13 @@ class Examples:
             spoken_mels = mel_frames(round(seconds * SAMPLE_RATE_HZ))
             mels[:spoken_mels] = mask_mels(mels[:spoken_mels], self._data, rng)
         text = " ".join(s.text or "" for cut in cuts for s in cut.supervisions)
-        return Example("+".join(cut.id for cut in cuts), mels, text, seconds, item.turn)
+        starts_s = _starts_s(spoken, item.pause_s)
+        phones = [
+            phone
+            for cut, start_s in zip(cuts, starts_s, strict=True)
+            for phone in phones_of(cut, item.speed, start_s)
+        ]
+        return Example("+".join(cut.id for cut in cuts), mels, text, seconds, item.turn, phones)
 
     def _augmented(self, samples: Samples, rng: np.random.Generator) -> Samples:
         """Apply reverberation, noise, a telephone line and a gain to (S,) samples, at random."""
@@ -134,6 +144,12 @@ class _UnreadableError(Exception):
     def __init__(self, cut: Cut, why: str) -> None:
         super().__init__(why)
         self.problem = Problem(cut.id, source_of(cut), UNREADABLE, why)
+
+
+def _starts_s(spoken: Sequence[Samples], pause_s: float) -> list[float]:
+    """Where each utterance begins in what :func:`join` makes of them."""
+    lengths_s = [len(samples) / SAMPLE_RATE_HZ + pause_s for samples in spoken]
+    return list(accumulate(lengths_s[:-1], initial=0.0))
 
 
 def _load(cut: Cut) -> Samples:

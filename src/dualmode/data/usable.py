@@ -13,6 +13,7 @@ from lhotse.utils import fastcopy
 from dualmode.audio import SAMPLE_RATE_HZ
 from dualmode.config import DataConfig, TextConfig
 from dualmode.data.left_out import Report
+from dualmode.data.phones import phones_of
 from dualmode.errors import DataError, TextError
 from dualmode.features import Framing, mel_frames
 from dualmode.text import UNKNOWN_ID, Tokens, normalize
@@ -31,14 +32,20 @@ class UnusableError(Exception):
 
 
 def usable_cuts(
-    cuts: CutSet, tokens: Tokens | None, text: TextConfig, data: DataConfig, framing: Framing
+    cuts: CutSet,
+    tokens: Tokens | None,
+    text: TextConfig,
+    data: DataConfig,
+    framing: Framing,
+    *,
+    phones: bool = False,
 ) -> tuple[CutSet, Report]:
     """Select usable cuts, with one supervision per cut and its text normalised.
 
     A cut with several supervisions becomes one cut for each. Duplicate ids, durations outside the
     recipe's limits, missing transcripts, text that cannot be normalised, and text that is too long
     for its frames at the fastest speed are left out. No audio is read. Without ``tokens``, texts
-    are ignored and dropped.
+    are ignored and dropped. With ``phones``, cuts without aligned phones are left out too.
 
     Raises:
         DataError: no cut is left; the message says why.
@@ -50,11 +57,11 @@ def usable_cuts(
             if cut.id in kept:
                 raise UnusableError("duplicate id", "another cut has the same id: make ids unique")
             _check_audio(cut, data)
-            kept[cut.id] = (
-                cut.drop_supervisions()
-                if tokens is None
-                else _normalized(cut, tokens, text, data, framing)
-            )
+            if phones and not phones_of(cut):
+                raise UnusableError("no phones", "no aligned phones: align it, or leave it out")
+            if tokens is not None:
+                cut = _normalized(cut, tokens, text, data, framing)
+            kept[cut.id] = cut if phones or tokens is not None else cut.drop_supervisions()
             report.keep(cut.duration)
         except UnusableError as problem:
             report.leave_out(cut.id, source_of(cut), problem.kind, problem.why)

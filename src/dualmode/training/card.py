@@ -15,6 +15,7 @@ from dualmode.training.journal import LOG, read_log
 from dualmode.whole_files import replace_text
 
 _NAMES = ("server", "device")
+_MOST_FREQUENT = "dev/phones/most_frequent"
 
 
 def write_card(
@@ -69,12 +70,11 @@ def write_pretraining_card(
 ) -> None:
     """Write README.md of a pre-trained encoder: its training data, metrics and use."""
     encoder = sum(p.numel() for p in model.encoder.parameters())
-    records = [r for r in read_log(out / "training" / LOG) if "dev/codes/used_1" in r]
+    used = "dev/codes/used_1" if recipe.pretraining.objective != "phones" else _MOST_FREQUENT
+    records = [r for r in read_log(out / "training" / LOG) if used in r]
     last = records[-1] if records else {}
     right = _percentages(recipe, {n: f"dev/{n}/accuracy" for n in _NAMES}, last, 1)
-    numbers = sorted(key for key in last if key.startswith("dev/codes/perplexity_"))
-    codes = ", ".join(f"{last[key]:.0f}" for key in numbers)
-    method, choices, entries = _method(recipe)
+    method, choices = _method(recipe)
     replace_text(
         out / "README.md",
         f"""# {recipe.name}: a pre-trained dualmode encoder
@@ -90,7 +90,7 @@ chunks (device). It has to be fine-tuned before it recognises speech.
 - parameters of the encoder: {encoder / 1e6:.2f} million
 - trained on {data_seconds / 3600:.2f} h of audio ({progress.audio_seconds / 3600:.1f} h with \
 repetitions) in {progress.step} steps and {progress.seconds / 60:.0f} minutes
-- perplexity of each codebook of {entries} codewords: {codes}
+- {_use_of_targets(recipe, last)}
 - training sets: {", ".join(recipe.data.train)}
 
 ## Use
@@ -112,13 +112,27 @@ def _pruned(model: Backbone, recipe: Recipe) -> str:
     return f"{measured_sparsity(model.prunable(), recipe.pruning.sparsities.index(sparsity)):.1%}"
 
 
-def _method(recipe: Recipe) -> tuple[str, str, int]:
-    """The name of the objective, the choices of a prediction, and the size of a codebook."""
+def _method(recipe: Recipe) -> tuple[str, str]:
+    """The name of the objective, and the choices of a prediction."""
     pretraining = recipe.pretraining
+    if pretraining.objective == "phones":
+        return "Classification of aligned phones", f"{len(pretraining.phones)} phones"
     if pretraining.objective == "best_rq":
-        entries = pretraining.random_quantizer.entries
-        return "BEST-RQ", f"{entries} codes", entries
-    return "wav2vec 2.0", str(pretraining.distractors + 1), pretraining.entries
+        return "BEST-RQ", f"{pretraining.random_quantizer.entries} codes"
+    return "wav2vec 2.0", str(pretraining.distractors + 1)
+
+
+def _use_of_targets(recipe: Recipe, last: dict[str, Any]) -> str:
+    """How varied the targets of the last validation were."""
+    pretraining = recipe.pretraining
+    if pretraining.objective == "phones":
+        most = f"{last[_MOST_FREQUENT]:.1%}" if last else "not measured"
+        return f"share of the most frequent phone: {most}"
+    best_rq = pretraining.objective == "best_rq"
+    entries = pretraining.random_quantizer.entries if best_rq else pretraining.entries
+    numbers = sorted(key for key in last if key.startswith("dev/codes/perplexity_"))
+    codes = ", ".join(f"{last[key]:.0f}" for key in numbers)
+    return f"perplexity of each codebook of {entries} codewords: {codes}"
 
 
 def _credits(recipe: Recipe) -> str:

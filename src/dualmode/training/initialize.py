@@ -107,6 +107,8 @@ def _check(folder: Path, source: Recipe, recipe: Recipe, whole: bool, keep: bool
         compared.append(("model", _RECOGNISER_KEYS))
     elif whole and recipe.pretraining.objective == "best_rq":
         compared.append(("pretraining.random_quantizer", _RANDOM_QUANTIZER_KEYS))
+    elif whole and recipe.pretraining.objective == "phones":
+        compared.append(("pretraining", ("phones",)))
     elif whole:
         compared.append(("pretraining", _CONTRAST_KEYS))
     if keep:

@@ -30,6 +30,7 @@ from dualmode.training.journal import LOG, Journal
 from dualmode.training.meter import Meter
 from dualmode.training.objective import Model
 from dualmode.training.original import read_original
+from dualmode.training.phones import PhonePretraining
 from dualmode.training.pretraining import Pretraining
 from dualmode.training.schedule import run_share, sparsity_reached
 from dualmode.training.setup import Run, read_corpora, set_up
@@ -59,6 +60,10 @@ def train_here(
         fabric.barrier()
         resuming = checkpoint.is_file()
         corpora = read_corpora(fabric, recipe, out, shares)
+        if corpora.tokens is None and recipe.pretraining.objective == "phones":
+            phones = PhonePretraining(recipe)
+            classifier = set_up(fabric, recipe, out, phones, corpora, resuming=resuming)
+            return _go_on(classifier, resuming, console, stop)
         if corpora.tokens is None and recipe.pretraining.objective == "best_rq":
             best_rq = BestRqPretraining(recipe)
             predictor = set_up(fabric, recipe, out, best_rq, corpora, resuming=resuming)

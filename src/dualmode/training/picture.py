@@ -102,10 +102,32 @@ def draw_masked_prediction(folder: Path, config: RandomQuantizerConfig) -> Path 
     return _save(figure, grid, folder)
 
 
+def draw_phones(folder: Path, phones: int) -> Path | None:
+    """Plot cross-entropy, accuracy and gradient norm of the classification of ``phones`` phones
+    over the steps of a run.
+
+    Returns:
+        the path of the PNG, or None if nothing has been logged yet.
+    """
+    records = read_log(folder / LOG)
+    if not records:
+        return None
+    pyplot = load_pyplot()
+    figure, grid = pyplot.subplots(3, 1, figsize=(8, 9), sharex=True)
+    losses, right, gradient = grid
+    _draw_predictions(records, "cross_entropy", losses, right, gradient)
+    losses.axhline(math.log(phones), color="tab:gray", ls="--", label="chance")
+    most = _series(records, "dev/phones/most_frequent", 100)
+    right.plot(*most, color="tab:gray", ls="--", label="most frequent phone, dev")
+    losses.set(ylabel="cross-entropy (nats)")
+    right.set(ylabel="right phones (%)")
+    return _save(figure, grid, folder)
+
+
 def _draw_predictions(
     records: list[dict[str, Any]], loss: str, losses: Any, right: Any, gradient: Any
 ) -> None:
-    """Plot what both objectives of pre-training log: the loss and the accuracy of each recogniser,
+    """Plot what all objectives of pre-training log: the loss and the accuracy of each recogniser,
     and the norm of the gradient."""
     for name, color in _recognisers(records, loss):
         losses.plot(*_series(records, f"{name}/{loss}"), color=color, label=name)

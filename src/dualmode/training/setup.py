@@ -173,7 +173,7 @@ def _source(
         rank=fabric.global_rank,
         world_size=fabric.world_size,
         noise=noise,
-        hiding=recipe.pretraining if recipe.training.objective == "pretrain" else None,
+        pretraining=recipe.pretraining if recipe.training.objective == "pretrain" else None,
     )
 
 
