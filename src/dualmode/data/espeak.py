@@ -15,16 +15,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from dualmode.data.phones import SILENCE
 from dualmode.errors import DataError
 
 # Values of speak_lib.h, eSpeak NG 1.52.
 _SYNCHRONOUS = 2
-_DO_NOT_EXIT = 0x8000
+_PHONEME_EVENTS, _DO_NOT_EXIT = 1, 0x8000
 _RATE, _PITCH, _RANGE = 1, 3, 4
 _POSITION_IN_CHARACTERS = 1
 _TEXT_IS_UTF8 = 1
 _PHONEMES_AS_IPA = 2
-_LIST_ENDS, _WORD = 0, 1
+_LIST_ENDS, _WORD, _PHONEME = 0, 1, 7
+_MARKS = "',%=_:;|"  # stress, length and pauses in the name of a phone
 _LONGEST_DATA_PATH = 120  # the library's path buffer has 160 bytes, file names included
 
 
@@ -62,11 +64,13 @@ class Speech:
         samples: (S,) int16.
         sample_rate_hz: 22050 for every voice of this release.
         word_starts: index of the first sample of each word.
+        phones: name, without stress and length, and first sample of each phone; ``SIL`` in pauses.
     """
 
     samples: npt.NDArray[np.int16]
     sample_rate_hz: int
     word_starts: tuple[int, ...]
+    phones: tuple[tuple[str, int], ...] = ()
 
 
 class Espeak:
@@ -76,13 +80,15 @@ class Espeak:
         self._library, data = _load()
         self._pieces: list[npt.NDArray[np.int16]] = []
         self._starts: dict[int, int] = {}
+        self._phones: list[tuple[str, int]] = []
         # ctypes frees a callback that is not referenced.
         self._callback = _Callback(self._collect)
         if len(data.encode()) > _LONGEST_DATA_PATH:
             self._link = tempfile.TemporaryDirectory(prefix="espeak-")
             (Path(self._link.name) / "data").symlink_to(data, target_is_directory=True)
             data = str(Path(self._link.name) / "data")
-        rate = self._library.espeak_Initialize(_SYNCHRONOUS, 0, data.encode(), _DO_NOT_EXIT)
+        options = _PHONEME_EVENTS | _DO_NOT_EXIT
+        rate = self._library.espeak_Initialize(_SYNCHRONOUS, 0, data.encode(), options)
         if rate <= 0:
             raise DataError(
                 f"eSpeak NG does not start with its data in {data}: reinstall the wheel"
@@ -105,6 +111,7 @@ class Espeak:
         """Synthesise words separated by single spaces; pitch and its range are 0 to 99."""
         self._pieces.clear()
         self._starts.clear()
+        self._phones.clear()
         for parameter, value in ((_RATE, words_per_minute), (_PITCH, pitch), (_RANGE, pitch_range)):
             self._library.espeak_SetParameter(parameter, value, 0)
         encoded = text.encode() + b"\0"
@@ -112,7 +119,8 @@ class Espeak:
             encoded, len(encoded), 0, _POSITION_IN_CHARACTERS, 0, _TEXT_IS_UTF8, None, None
         )
         samples = np.concatenate(self._pieces) if self._pieces else np.zeros(0, np.int16)
-        return Speech(samples, self.sample_rate_hz, _starts_of(text.split(" "), self._starts))
+        starts = _starts_of(text.split(" "), self._starts)
+        return Speech(samples, self.sample_rate_hz, starts, tuple(self._phones))
 
     def phonemes(self, text: str) -> str:
         """Transcribe a text to IPA with the current voice."""
@@ -133,6 +141,9 @@ class Espeak:
             event = events[index]
             if event.type == _WORD:
                 self._starts.setdefault(event.text_position - 1, event.sample)
+            elif event.type == _PHONEME:
+                name = event.id.string.decode("ascii", "replace").strip(_MARKS)
+                self._phones.append((name or SILENCE, event.sample))
             index += 1
         return 0
 

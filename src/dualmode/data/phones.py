@@ -12,6 +12,7 @@ from lhotse.cut import Cut
 from dualmode.features import MEL_FRAME_MS, Framing
 
 ALIGNMENT = "phone"  # key of the phones in the alignment of a supervision
+SILENCE = "SIL"
 NO_PHONE = -1
 TARGET_MS = 20  # time from one target to the next: short enough for a stop consonant
 

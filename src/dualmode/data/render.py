@@ -13,6 +13,7 @@ import soundfile
 
 from dualmode.audio import SAMPLE_RATE_HZ, Samples, to_mono_16khz
 from dualmode.data.espeak import Espeak, Speech
+from dualmode.data.phones import SILENCE
 from dualmode.data.phrases import Random, draw_phrase, spoken, transcript
 
 _SILENCE_S = (0.1, 0.4)  # range of the silence before and after the words
@@ -109,6 +110,7 @@ class Utterance:
     samples: int
     text: str
     words: tuple[tuple[str, float, float], ...]  # word, start, duration
+    phones: tuple[tuple[str, float, float], ...] = ()  # the same of phones
 
 
 def read_aloud(reading: Reading) -> list[Utterance]:
@@ -154,7 +156,8 @@ def _record(espeak: Espeak, reading: Reading, phrase: str, name: str, rng: Rando
     path = reading.folder / f"{name}.flac"
     write_flac(path, samples)
     shifted = tuple((word, start + lead_s, duration) for word, start, duration in words)
-    return Utterance(name, path, voice.name, len(samples), transcript(phrase), shifted)
+    phones = _phone_times(speech, end_s, lead_s, tail_s)
+    return Utterance(name, path, voice.name, len(samples), transcript(phrase), shifted, phones)
 
 
 def to_int16(samples: Samples) -> npt.NDArray[np.int16]:
@@ -182,6 +185,22 @@ def _word_times(phrase: str, speech: Speech) -> tuple[list[tuple[str, float, flo
         )
     ]
     return words, end / rate
+
+
+def _phone_times(
+    speech: Speech, end_s: float, lead_s: float, tail_s: float
+) -> tuple[tuple[str, float, float], ...]:
+    """Start and duration in seconds of each phone of speech that ends at ``end_s``, after
+    ``lead_s`` and before ``tail_s`` of silence."""
+    starts = [(name, start / speech.sample_rate_hz) for name, start in speech.phones]
+    within = [(name, lead_s + start_s) for name, start_s in starts if start_s < end_s]
+    everything = [(SILENCE, 0.0), *within, (SILENCE, lead_s + end_s)]
+    ends = [start_s for _, start_s in everything[1:]] + [lead_s + end_s + tail_s]
+    return tuple(
+        (name, start_s, end - start_s)
+        for (name, start_s), end in zip(everything, ends, strict=True)
+        if end > start_s
+    )
 
 
 def in_a_room(clean: Samples, lead_s: float, tail_s: float, rng: Random) -> npt.NDArray[np.int16]:

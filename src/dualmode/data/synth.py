@@ -14,6 +14,7 @@ from lhotse.supervision import AlignmentItem
 from dualmode.audio import SAMPLE_RATE_HZ
 from dualmode.data.manifests import CUTS, write_cuts
 from dualmode.data.parallel import map_in_processes
+from dualmode.data.phones import ALIGNMENT
 from dualmode.data.phrases import draw_phrase, transcript
 from dualmode.data.render import VOICES, Reading, Utterance, read_aloud
 from dualmode.errors import DataError
@@ -21,7 +22,9 @@ from dualmode.whole_files import remove_unfinished, replace_text
 
 SPLITS = ("train", "dev", "test")
 _SUMMARY = "synth.json"
-_EDITION = {"edition": 2}  # increased when phrases or voices change, so corpora are made again
+_EDITION = {
+    "edition": 3
+}  # increased when phrases, voices or manifests change, so corpora are made again
 _FEWEST_WORDS = 4  # there are too few shorter phrases to hold any out of training
 
 
@@ -47,7 +50,8 @@ def synthesize(
     """Make ``out/{train,dev,test}/cuts.jsonl.gz`` and FLAC files of 16 kHz.
 
     Voices and sentences of dev and test are not in train. Supervisions contain the start and
-    duration of every word. A finished corpus of the same settings in ``out`` is reused.
+    duration of every word and of every phone, with eSpeak NG's names of phones. A finished corpus
+    of the same settings in ``out`` is reused.
     ``jobs`` is the number of processes (default: one per core).
 
     Returns:
@@ -112,10 +116,12 @@ def _held_out_phrases(settings: SynthSettings) -> dict[str, list[str]]:
 def cut_of(utterance: Utterance, corpus: str = "synth") -> MonoCut:
     """A cut of a whole synthesised file, with the times of its words."""
     duration = utterance.samples / SAMPLE_RATE_HZ
-    words = [
-        AlignmentItem(word, round(start, 4), round(length, 4))
-        for word, start, length in utterance.words
-    ]
+    times = {"word": utterance.words, ALIGNMENT: utterance.phones}
+    alignment = {
+        kind: [AlignmentItem(name, round(start, 4), round(length, 4)) for name, start, length in of]
+        for kind, of in times.items()
+        if of
+    }
     return MonoCut(
         id=utterance.id,
         start=0.0,
@@ -131,7 +137,7 @@ def cut_of(utterance: Utterance, corpus: str = "synth") -> MonoCut:
                 language="English",
                 speaker=utterance.speaker,
                 custom={"corpus": corpus},
-                alignment={"word": words} if words else None,
+                alignment=alignment or None,
             )
         ],
         recording=Recording(
