@@ -18,8 +18,9 @@ def test_results_keep_the_order_of_the_items(jobs: int, fresh: bool) -> None:
     assert found == [math.sqrt(item) for item in items]
 
 
-def test_no_item_is_no_work() -> None:
-    assert list(map_in_processes(math.sqrt, [], title="t", jobs=2)) == []
+@pytest.mark.parametrize("fresh", [False, True])
+def test_no_item_is_no_work(fresh: bool) -> None:
+    assert list(map_in_processes(math.sqrt, [], title="t", jobs=2, fresh=fresh)) == []
 
 
 def test_an_error_in_a_process_is_raised_here() -> None:

@@ -34,6 +34,8 @@ def map_in_processes(
         fresh: run every item in a new process.
     """
     jobs = jobs or os.cpu_count() or 1
+    if not items:
+        return
     if not fresh and (jobs == 1 or len(items) <= _FEW):
         yield from _with_bar(map(function, items), title, len(items))
         return
