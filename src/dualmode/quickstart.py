@@ -22,6 +22,15 @@ if TYPE_CHECKING:
     from dualmode.recognizer import Recognizer
 
 TARGETS = {"server": 0.06, "device": 0.10}  # word error rates that the quickstart should reach
+# An encoder that knows the phones needs neither short utterances first nor a long start by CTC.
+_FROM_PHONES = (
+    "init.learning_rate_factor=1",
+    "data.curriculum_steps=0",
+    "data.calm_steps=200",
+    "training.transducer_start=0.1",
+)
+_PHONES_SHARE = 0.16  # of the minutes, for the first stage
+_MINUTES = 12.5
 _PIECE_SAMPLES = 1600  # 0.1 s, similar to a sound card
 
 
@@ -31,10 +40,10 @@ def run_quickstart(
     """Synthesise, train, evaluate, transcribe and stream; resume an earlier, interrupted call.
 
     Args:
-        out: folder for ``corpus`` and ``model``; with pre-training, ``encoder`` and
+        out: folder for ``corpus``, ``phones`` and ``model``; with pre-training, ``encoder`` and
             ``pretrained-model``.
-        minutes: duration of training, and of pre-training; None uses that of the recipes.
-        pretrain: first pre-train the encoder on the audio of the corpus.
+        minutes: duration of training, phones included, and of pre-training; None is 12.5.
+        pretrain: pre-train the encoder on the audio of the corpus instead of on its phones.
 
     Returns:
         False if training was interrupted.
@@ -45,46 +54,74 @@ def run_quickstart(
     began = time.monotonic()
     corpus, model = out / "corpus", out / ("pretrained-model" if pretrain else "model")
     _say(console, 1, "synthesising speech with eSpeak NG")
-    _make_corpus(corpus, console)
-    init = out / "encoder" if pretrain else None
-    if init:
-        _say(console, 2, "pre-training the encoder of both recognisers on audio alone")
-        if not _run("quickstart-pretrain", corpus, init, minutes, [], console):
-            return False
-    _say(console, 2, "training server and device, one set of weights")
-    start = [f"init.model={json.dumps(str(init))}"] if init else []
-    if not _run("quickstart", corpus, model, minutes, start, console):
+    phones = _make_corpus(corpus, console)
+    train = _train_after_audio if pretrain else _train_after_phones
+    if not train(out, model, phones, minutes, console):
         return False
-    _say(console, 3, "evaluation on voices and sentences that are not in the training set")
+    _say(console, 4, "evaluation on voices and sentences that are not in the training set")
     recognizer, cuts = _load(model, corpus / "test")
     _evaluate(recognizer, cuts, model / "evaluation.json", console)
     cut = _example(cuts)
-    _say(console, 4, "one of the test files, recognised by server and device")
+    _say(console, 5, "one of the test files, recognised by server and device")
     _transcribe(recognizer, cut, console)
-    _say(console, 5, "the same file as a stream, recognised by device")
+    _say(console, 6, "the same file as a stream, recognised by device")
     _stream(recognizer, cut, console)
-    _say(console, 6, "device as one file, run by the engine without torch")
+    _say(console, 7, "device as one file, run by the engine without torch")
     _engine(recognizer, model, cut, console)
     _say_next(model, time.monotonic() - began, console)
     return True
 
 
+def _train_after_phones(
+    out: Path, model: Path, phones: list[str], minutes: float | None, console: Console
+) -> bool:
+    """Train the encoder on ``phones``, then both recognisers; False if it was interrupted."""
+    minutes, corpus, encoder = minutes or _MINUTES, out / "corpus", out / "phones"
+    _say(console, 2, "the encoder of both recognisers learns the phones of the corpus")
+    classes = [f"pretraining.phones={json.dumps(phones)}"]
+    first = _PHONES_SHARE * minutes
+    if not _run("quickstart-phones", corpus, encoder, first, classes, console):
+        return False
+    _say(console, 3, "training server and device, one set of weights")
+    start = [f"init.model={json.dumps(str(encoder))}", *_FROM_PHONES]
+    return _run("quickstart", corpus, model, minutes - first, start, console)
+
+
+def _train_after_audio(
+    out: Path, model: Path, phones: list[str], minutes: float | None, console: Console
+) -> bool:
+    """Pre-train the encoder without phones or text, then train both recognisers; False if it was
+    interrupted."""
+    corpus, encoder = out / "corpus", out / "encoder"
+    _say(console, 2, "pre-training the encoder of both recognisers on audio alone")
+    if not _run("quickstart-pretrain", corpus, encoder, minutes, [], console):
+        return False
+    _say(console, 3, "training server and device, one set of weights")
+    start = [f"init.model={json.dumps(str(encoder))}"]
+    return _run("quickstart", corpus, model, minutes, start, console)
+
+
 def _say(console: Console, number: int, title: str) -> None:
     console.print()
-    console.rule(f"[bold]{number} of 6: {title}", align="left")
+    console.rule(f"[bold]{number} of 7: {title}", align="left")
 
 
-def _make_corpus(corpus: Path, console: Console) -> None:
+def _make_corpus(corpus: Path, console: Console) -> list[str]:
+    """Synthesise the corpus, and return the names of its phones."""
     from dualmode.data.manifests import read_cuts
+    from dualmode.data.phones import phones_of
     from dualmode.data.synth import synthesize
 
+    phones: set[str] = set()
     for split, folder in synthesize(corpus).items():
         cuts = read_cuts(folder)
         voices = {s.speaker for cut in cuts for s in cut.supervisions}
+        phones.update(phone.symbol for cut in cuts for phone in phones_of(cut))
         minutes = sum(cut.duration for cut in cuts) / 60
         console.print(
             f"{split:5}  {len(cuts):5} utterances  {minutes:6.1f} minutes  {len(voices):2} voices"
         )
+    return sorted(phones)
 
 
 def _run(

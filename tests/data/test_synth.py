@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,26 @@ def test_words_are_timed_where_they_sound(corpus: Path) -> None:
         around = np.concatenate([samples[: first - 160], samples[end + 160 :]])
         assert 0 < first < end < len(samples)
         assert np.sqrt(np.mean(around**2)) < 0.15 * speech
+
+
+def test_phones_fill_the_file_in_order(corpus: Path) -> None:
+    """Phones follow each other without a gap; silence is before, after, and quieter."""
+    for cut in read_cuts(corpus / "test"):
+        alignment = cut.supervisions[0].alignment
+        phones, words = alignment["phone"], alignment["word"]
+        assert phones[0].symbol == phones[-1].symbol == "SIL"
+        assert phones[0].start == 0
+        assert phones[-1].end == pytest.approx(cut.duration, abs=1e-3)
+        for one, following in pairwise(phones):
+            assert one.end == pytest.approx(following.start, abs=2e-4)
+        assert len(phones) > 2 * len(words)
+        assert all(phone.symbol and not set(phone.symbol) & set("',_:;") for phone in phones)
+        samples = cut.load_audio()[0]
+        loud = [
+            np.square(samples[round(p.start * 16000) : round(p.end * 16000)]).mean()
+            for p in (phones[0], phones[-1])
+        ]
+        assert max(loud) < 0.05 * np.square(samples).mean()
 
 
 def test_most_words_have_a_start_of_their_own(corpus: Path) -> None:

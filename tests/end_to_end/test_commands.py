@@ -17,7 +17,12 @@ from dualmode.quickstart import run_quickstart
 from dualmode.recipe_files import load_recipe
 
 Run = Callable[..., Result]
-OBJECTIVES = {"quickstart": [], "quickstart-pretrain": ["training.objective=pretrain"]}
+_PRETRAIN = "training.objective=pretrain"
+OBJECTIVES = {
+    "quickstart": [],
+    "quickstart-pretrain": [_PRETRAIN],
+    "quickstart-phones": [_PRETRAIN, "pretraining.objective=phones"],
+}
 
 
 def run(*arguments: object) -> Result:
@@ -136,8 +141,8 @@ def test_quickstart_goes_through_all_its_steps(
     said = output.read_text()
     found = json.loads((home / "model" / "evaluation.json").read_text())
     assert set(found) == {"server", "device"}
-    for number in range(1, 7):
-        assert f"{number} of 6" in said
+    for number in range(1, 8):
+        assert f"{number} of 7" in said
     assert "MISSED" in said  # eight steps teach nobody to listen, and that is said
     for named in ("training.png", "tensorboard", "my.wav", "train_your_own.md"):
         assert named in said

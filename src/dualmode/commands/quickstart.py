@@ -14,10 +14,11 @@ def quickstart(
     ] = Path("runs/quickstart"),
     minutes: Annotated[
         float | None,
-        typer.Option("--minutes", min=0.01, help="Training time; default: the recipe's."),
+        typer.Option("--minutes", min=0.01, help="Training time; 12.5 by default."),
     ] = None,
     pretrain: Annotated[
-        bool, typer.Option("--pretrain", help="First pre-train the encoder on audio only.")
+        bool,
+        typer.Option("--pretrain", help="Begin with pre-training on audio, not with phones."),
     ] = False,
 ) -> None:
     """Synthesise speech, train both recognisers on it, evaluate them, and demonstrate them.
