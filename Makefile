@@ -130,7 +130,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 # What tests compare with, and nothing else needs; the quickstart does not wait for it.
 $(REFERENCE): $(INSTALLED)
-	$(PIP_INSTALL) -e '.[reference,onnx,serve,ray]'
+	$(PIP_INSTALL) -e '.[reference,onnx,serve,ray,align]'
 	@touch $@
 
 # What builds the documentation site, and nothing else needs.

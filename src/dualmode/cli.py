@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from dualmode import __version__
 from dualmode.commands import (
     adapt,
+    align,
     compare,
     copy,
     evaluate,
@@ -103,6 +104,7 @@ app.command("quickstart")(quickstart.quickstart)
 app.add_typer(prepare.app, name="prepare")
 app.command("label")(label.label)
 app.command("read")(read.read)
+app.command("align")(align.align)
 app.command("pretrain")(pretrain.pretrain)
 app.command("train")(train.train)
 app.command("adapt")(adapt.adapt)
