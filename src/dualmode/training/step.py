@@ -56,7 +56,7 @@ def take_step(run: Run[Model], batch: Batch, step: int, share: float, stopping: 
     config, fabric, model = run.recipe.training, run.fabric, run.model
     subnets = _subnets(run, step)
     rows = _rows(run, batch, subnets, step, share)
-    step_now, unheard, seconds, stops, problems = _normalised(run, batch, rows, share, stopping)
+    agreed = _agree(run, batch, rows, share, stopping)
     batch = batch.to(fabric.device)
     # The random seed depends on the step, so that a resumed run draws the same numbers.
     torch.manual_seed(_step_seed(config.seed, step, fabric.global_rank))
@@ -64,7 +64,7 @@ def take_step(run: Run[Model], batch: Batch, step: int, share: float, stopping: 
     _freeze(model, step, run.recipe.init)
     drawing = share < run.recipe.pruning.end  # later masks are not drawn again
     with fabric.autocast(), run.score.observing() if drawing else nullcontext():
-        losses = run.objective.accumulate(model, batch, subnets, step_now)
+        losses = run.objective.accumulate(model, batch, subnets, agreed.step)
     parameters = [p for p in model.parameters() if p.grad is not None]
     gradient = _average_gradients(run, parameters)
     norm = gradient.norm()
@@ -83,7 +83,9 @@ def take_step(run: Run[Model], batch: Batch, step: int, share: float, stopping: 
         if drawing:
             run.score.update(partial(_total, run), fabric.world_size)
     run.optimizer.zero_grad(set_to_none=True)
-    return StepResult(losses, norm, finite, seconds, stops > 0, problems, unheard)
+    return StepResult(
+        losses, norm, finite, agreed.seconds, agreed.stopping, agreed.problems, agreed.unheard
+    )
 
 
 def update_masks(run: Run[Model], progress: Progress, share: float) -> Progress:
@@ -142,11 +144,22 @@ def _rows(
     )
 
 
-def _normalised(
+@dataclass(frozen=True)
+class _Agreed:
+    """What all processes know of a step: its denominators; recognisers without an utterance,
+    seconds of audio and unreadable utterances of all; and whether one was asked to stop."""
+
+    step: Step
+    unheard: frozenset[str]
+    seconds: float
+    stopping: bool
+    problems: list[Problem]
+
+
+def _agree(
     run: Run[Model], batch: Batch, rows: Mapping[str, Tensor] | None, share: float, stopping: bool
-) -> tuple[Step, frozenset[str], float, float, list[Problem]]:
-    """The step with its denominators, and recognisers without an utterance, seconds of audio,
-    requests to stop and unreadable utterances of all processes."""
+) -> _Agreed:
+    """Add up the counts of all processes."""
     targets = run.objective.targets(batch).double()
     framing = Framing(run.recipe.model.frame_ms)
     frames = framing.frame_counts(batch.feature_lengths)
@@ -167,11 +180,11 @@ def _normalised(
     if rows is not None:
         pairs = zip(rows.items(), each, strict=True)
         parts = {name: Part(part, denominators) for (name, part), denominators in pairs}
-    return (
+    return _Agreed(
         Step(share, whole, partial(_total, run), parts=parts),
         unheard,
         seconds,
-        stops,
+        stops > 0,
         _problems(run, batch, unreadable),
     )
 
