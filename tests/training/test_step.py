@@ -91,7 +91,7 @@ def test_two_processes_divide_by_what_each_recogniser_hears_in_both(monkeypatch,
     heard = [{"server": [0], "device": [1]}, {"server": [], "device": [0, 1]}]
     sums: list[torch.Tensor] = []
 
-    def normalised(rank: int) -> Any:
+    def agreed(rank: int) -> Any:
         mine = slice(2 * rank, 2 * rank + 2)
         batch = SimpleNamespace(feature_lengths=lengths[mine], seconds=1.5, unreadable=[])
         objective = SimpleNamespace(targets=lambda _: targets[mine])
@@ -100,14 +100,20 @@ def test_two_processes_divide_by_what_each_recogniser_hears_in_both(monkeypatch,
             objective=objective, fabric=SimpleNamespace(world_size=2), recipe=recipe
         )
         rows = {name: torch.tensor(r, dtype=torch.int64) for name, r in heard[rank].items()}
-        return one_step._normalised(run, batch, rows, 0.5, rank == 1)
+        return one_step._agree(run, batch, rows, 0.5, rank == 1)
 
     monkeypatch.setattr(one_step, "_total", lambda _, mine: sums.append(mine) or mine)
     for rank in range(2):
-        normalised(rank)
+        agreed(rank)
     monkeypatch.setattr(one_step, "_total", lambda _, mine: sum(sums))
-    found, unheard, seconds, stops, unreadable = normalised(0)
-    assert (unheard, seconds, stops, unreadable) == (frozenset(), 3.0, 1.0, [])
+    both = agreed(0)
+    found = both.step
+    assert (both.unheard, both.seconds, both.stopping, both.problems) == (
+        frozenset(),
+        3.0,
+        True,
+        [],
+    )
     assert found.denominators == LossDenominators(15 / 2, sum(frames) / 2, 2)
     assert found.parts["server"].denominators == LossDenominators(5 / 2, frames[0] / 2, 2)
     assert found.parts["device"].denominators == LossDenominators(10 / 2, sum(frames[1:]) / 2, 2)
