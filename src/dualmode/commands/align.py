@@ -24,7 +24,7 @@ def align(
     \b
     Examples:
       dualmode align data/train data/phones
-      dualmode pretrain english-phones --out runs/encoder --set 'data.train=\\[data/phones]'
+      dualmode pretrain english-phones --out runs/english/encoder
     """
     from dualmode.display import make_console
     from dualmode.teaching.aligning import align as find_phones
