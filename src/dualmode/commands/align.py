@@ -18,7 +18,7 @@ def align(
     """Find the phones of transcribed utterances, so that an encoder can learn them first.
 
     PocketSphinx aligns with the phones of the CMU dictionary, in 2 to 4 % of the duration of the
-    audio on one core. Utterances with a word that is not in the dictionary are left out. If it is
+    audio on one core; eSpeak NG pronounces words that are not in the dictionary. If it is
     interrupted, run the same command again and it resumes.
 
     \b

@@ -28,6 +28,7 @@ from dualmode.data.phones import ALIGNMENT
 from dualmode.data.usable import UnusableError, source_of
 from dualmode.errors import AudioError, DataError, TextError
 from dualmode.teaching.claims import claim_folder
+from dualmode.teaching.pronunciations import Pronounce, by_espeak
 from dualmode.text import normalize
 
 ALIGNMENTS = "alignments.jsonl"
@@ -68,7 +69,8 @@ def align(
     Args:
         source: a CutSet, or its folder; one supervision per cut.
         out: folder to write.
-        aligner: makes an aligner in each process; importable by name. PocketSphinx by default.
+        aligner: makes an aligner in each process; importable by name. PocketSphinx by default,
+            which knows other words than those of its dictionary if eSpeak NG is installed.
         jobs: number of processes (default: one per core).
 
     Raises:
@@ -124,17 +126,20 @@ def _opened(aligner: Callable[[], Aligner]) -> Aligner:
 
 
 class _PocketSphinx:
-    """PocketSphinx with the US English model and the CMU dictionary of its wheel."""
+    """PocketSphinx with the US English model and the CMU dictionary of its wheel. Other words are
+    pronounced by ``pronounce``, if there is one."""
 
-    def __init__(self) -> None:
+    def __init__(self, pronounce: Pronounce | None) -> None:
         self._decoder = _open_pocketsphinx()
+        self._pronounce = pronounce
 
     def __call__(self, samples: Samples, words: Sequence[str]) -> Times:
         decoder = self._decoder
-        unknown = [word for word in words if decoder.lookup_word(word) is None]
-        if unknown or not words:
-            why = f"{', '.join(unknown)} not in the dictionary" if unknown else "no words"
-            raise UnusableError("unknown word", why)
+        if not words:
+            raise UnusableError("no words", "the text has no words")
+        for word in words:
+            if decoder.lookup_word(word) is None:
+                self._learn(word)
         sound = (np.clip(samples, -1, 1) * 32767).astype(np.int16).tobytes()
         try:
             # The first pass finds the words, the second their phones.
@@ -150,6 +155,12 @@ class _PocketSphinx:
             for phone in found
         ]
 
+    def _learn(self, word: str) -> None:
+        phones = self._pronounce(word) if self._pronounce else None
+        if phones is None:
+            raise UnusableError("unknown word", f"{word} is not in the dictionary")
+        self._decoder.add_word(word, " ".join(phones), False)
+
     def _hear(self, sound: bytes) -> None:
         self._decoder.start_utt()
         self._decoder.process_raw(sound, full_utt=True)
@@ -157,7 +168,7 @@ class _PocketSphinx:
 
 
 def _pocketsphinx() -> Aligner:
-    return _PocketSphinx()
+    return _PocketSphinx(by_espeak())
 
 
 def _open_pocketsphinx() -> Any:
